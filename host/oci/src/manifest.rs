@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::descriptor::null_as_default;
+use crate::{Descriptor, MediaType};
+
+/// Largest manifest or index that is accepted, in bytes (the specification asks for at least 4 MiB).
+pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+
+/// What a manifest describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestKind {
+    /// One image or artifact: a config and layers.
+    Image,
+    /// A list of manifests, one for each platform or purpose.
+    Index,
+}
+
+/// A parsed manifest or index, OCI or Docker schema 2. The bytes as pushed stay the truth: this is a view of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    pub kind: ManifestKind,
+    pub media_type: MediaType,
+    /// Present in an image, absent in an index.
+    pub config: Option<Descriptor>,
+    pub layers: Vec<Descriptor>,
+    pub manifests: Vec<Descriptor>,
+    pub subject: Option<Descriptor>,
+    /// The declared `artifactType`; see [`Manifest::effective_artifact_type`].
+    pub artifact_type: Option<MediaType>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Why bytes are not a manifest that this registry takes.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("a manifest of {bytes} bytes is larger than the limit of {MANIFEST_BYTES_MAX} bytes")]
+    TooLarge { bytes: usize },
+    #[error("the manifest is not valid JSON of its kind: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("`schemaVersion` is {0}, not 2; hint: push with a client that writes Docker schema 2 or OCI")]
+    SchemaVersion(u64),
+    #[error("the manifest's `mediaType` is `{body}` but it was sent as `{header}`")]
+    MediaTypeMismatch { body: MediaType, header: MediaType },
+    #[error("media type `{0}` is not a manifest or index that this registry knows")]
+    Unsupported(MediaType),
+    #[error("the manifest names no media type, in its body or in `Content-Type`")]
+    NoMediaType,
+    #[error("a manifest of type `{media_type}` needs `{field}`")]
+    Missing { media_type: MediaType, field: &'static str },
+    #[error("a manifest of type `{media_type}` has no field `{field}`")]
+    Unexpected { media_type: MediaType, field: &'static str },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    schema_version: u64,
+    media_type: Option<MediaType>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    artifact_type: Option<ArtifactType>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    annotations: BTreeMap<String, String>,
+}
+
+/// Clients write an absent artifact type as an empty text, too.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ArtifactType {
+    Type(MediaType),
+    Empty(#[allow(dead_code)] Empty),
+}
+
+#[derive(Deserialize)]
+enum Empty {
+    #[serde(rename = "")]
+    Empty,
+}
+
+impl Manifest {
+    /// Parses the bytes of a manifest sent with `Content-Type: header` (without parameters).
+    ///
+    /// # Errors
+    /// [`ManifestError`] where the bytes exceed [`MANIFEST_BYTES_MAX`], are not JSON, are of a kind other than the
+    /// four known ones, or contradict the header.
+    pub fn parse(bytes: &[u8], header: Option<&MediaType>) -> Result<Self, ManifestError> {
+        if bytes.len() > MANIFEST_BYTES_MAX {
+            return Err(ManifestError::TooLarge { bytes: bytes.len() });
+        }
+        let wire: Wire = serde_json::from_slice(bytes)?;
+        if wire.schema_version != 2 {
+            return Err(ManifestError::SchemaVersion(wire.schema_version));
+        }
+        let media_type = match (wire.media_type.clone(), header) {
+            (Some(body), Some(header)) if body != *header => {
+                return Err(ManifestError::MediaTypeMismatch { body, header: header.clone() });
+            }
+            (Some(body), _) => body,
+            (None, Some(header)) => header.clone(),
+            (None, None) => return Err(ManifestError::NoMediaType),
+        };
+        let kind = match &media_type {
+            kind if kind.is_index() => ManifestKind::Index,
+            kind if kind.is_manifest() => ManifestKind::Image,
+            _ => return Err(ManifestError::Unsupported(media_type)),
+        };
+        wire.check(kind, &media_type)?;
+        Ok(Manifest {
+            kind,
+            media_type,
+            config: wire.config,
+            layers: wire.layers.unwrap_or_default(),
+            manifests: wire.manifests.unwrap_or_default(),
+            subject: wire.subject,
+            artifact_type: match wire.artifact_type {
+                Some(ArtifactType::Type(media_type)) => Some(media_type),
+                Some(ArtifactType::Empty(_)) | None => None,
+            },
+            annotations: wire.annotations,
+        })
+    }
+
+    /// The artifact type that the referrers API shows: the declared one, else the config's media type
+    /// (distribution specification, "Listing Referrers").
+    pub fn effective_artifact_type(&self) -> Option<&MediaType> {
+        self.artifact_type.as_ref().or(self.config.as_ref().map(|config| &config.media_type))
+    }
+
+    /// Descriptors of blobs whose bytes this registry must hold: the config and all layers but foreign ones.
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.config.iter().chain(&self.layers).filter(|descriptor| !descriptor.media_type.is_foreign())
+    }
+
+    /// Whether this is a container image that runs, as opposed to an artifact such as a signature.
+    pub fn is_container_image(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.media_type.is_image_config())
+    }
+}
+
+impl Wire {
+    /// A document that is both an image and an index is read differently by different clients (CVE-2021-41190).
+    fn check(&self, kind: ManifestKind, media_type: &MediaType) -> Result<(), ManifestError> {
+        let missing = |field| ManifestError::Missing { media_type: media_type.clone(), field };
+        let unexpected = |field| ManifestError::Unexpected { media_type: media_type.clone(), field };
+        match kind {
+            ManifestKind::Image if self.manifests.is_some() => Err(unexpected("manifests")),
+            ManifestKind::Image if self.config.is_none() => Err(missing("config")),
+            ManifestKind::Image if self.layers.is_none() => Err(missing("layers")),
+            ManifestKind::Index if self.config.is_some() => Err(unexpected("config")),
+            ManifestKind::Index if self.layers.is_some() => Err(unexpected("layers")),
+            ManifestKind::Index if self.manifests.is_none() => Err(missing("manifests")),
+            ManifestKind::Image | ManifestKind::Index => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+use proptest::prelude::*;
+
+use crate::*;
+
+fn check<T: std::str::FromStr<Err = ParseError> + ToString>(text: &str, valid: bool) {
+    match text.parse::<T>() {
+        Ok(value) => assert!(valid && value.to_string() == text, "{text} was taken"),
+        Err(error) => assert!(!valid, "{error}"),
+    }
+}
+
+#[test]
+fn repository_names() {
+    for name in ["a", "a/b", "dev/app", "a.b/c_d/e__f/g-h/i---j", "0/1"] {
+        check::<RepoName>(name, true);
+    }
+    for name in
+        ["", "/", "a/", "/a", "A", "a..b", "a___b", "a._b", "-a", "a-", "a b", "a:b", "ä", &"a".repeat(256)]
+    {
+        check::<RepoName>(name, false);
+    }
+    let name: RepoName = "dev/team/app".parse().unwrap();
+    assert_eq!((name.namespace(), name.name()), ("dev", "team/app"));
+}
+
+#[test]
+fn tags() {
+    for tag in ["latest", "1.4", "_x", "A-b.c", &"a".repeat(128)] {
+        check::<Tag>(tag, true);
+    }
+    for tag in ["", ".a", "-a", "a/b", "a:b", "a b", &"a".repeat(129)] {
+        check::<Tag>(tag, false);
+    }
+}
+
+#[test]
+fn digests() {
+    check::<Digest>(&format!("sha256:{}", "a".repeat(64)), true);
+    check::<Digest>(&format!("sha512:{}", "0".repeat(128)), true);
+    for text in
+        ["", "sha256:", "sha256:zz", "md5:0123", &format!("sha256:{}", "A".repeat(64)), &"a".repeat(64)]
+    {
+        check::<Digest>(text, false);
+    }
+    assert_eq!(
+        Digest::sha256(b"").as_str(),
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    );
+    assert!(Algorithm::Sha512.digest(b"wharf").matches(b"wharf"));
+}
+
+#[test]
+fn references() {
+    let digest = Digest::sha256(b"x");
+    let pinned: Reference = format!("dev/app:1@{digest}").parse().unwrap();
+    assert_eq!(pinned.target, Target::Digest(digest));
+    let tagged: Reference = "dev/app:1.4".parse().unwrap();
+    assert_eq!(tagged.target, Target::Tag("1.4".parse().unwrap()));
+    assert!("dev/app".parse::<Reference>().is_err());
+}
+
+#[test]
+fn manifests_that_contradict_themselves_are_refused() {
+    let oci: MediaType = MediaType::OCI_MANIFEST.parse().unwrap();
+    let index: MediaType = MediaType::OCI_INDEX.parse().unwrap();
+    let descriptor = format!(r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#, Digest::sha256(b"x"));
+    let image = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[]}}"#);
+    assert!(Manifest::parse(image.as_bytes(), Some(&oci)).is_ok());
+    assert!(matches!(Manifest::parse(image.as_bytes(), None), Err(ManifestError::NoMediaType)));
+    assert!(matches!(Manifest::parse(image.as_bytes(), Some(&index)), Err(ManifestError::Unexpected { .. })));
+    let both = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[],"manifests":[]}}"#);
+    assert!(matches!(Manifest::parse(both.as_bytes(), Some(&oci)), Err(ManifestError::Unexpected { .. })));
+    let one = r#"{"schemaVersion":1}"#;
+    assert!(matches!(Manifest::parse(one.as_bytes(), Some(&oci)), Err(ManifestError::SchemaVersion(1))));
+    let nulls = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":null,"artifactType":""}"#;
+    assert!(Manifest::parse(nulls.as_bytes(), None).is_ok());
+}
+
+#[test]
+fn a_huge_manifest_is_refused_before_it_is_parsed() {
+    let bytes = vec![b' '; MANIFEST_BYTES_MAX + 1];
+    assert!(matches!(Manifest::parse(&bytes, None), Err(ManifestError::TooLarge { .. })));
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics_and_round_trips(text in "\\PC{0,200}") {
+        if let Ok(value) = text.parse::<RepoName>() { prop_assert_eq!(value.to_string(), text.clone()); }
+        if let Ok(value) = text.parse::<Tag>() { prop_assert_eq!(value.to_string(), text.clone()); }
+        if let Ok(value) = text.parse::<Digest>() { prop_assert_eq!(value.to_string(), text.clone()); }
+        if let Ok(value) = text.parse::<MediaType>() { prop_assert_eq!(value.to_string(), text.clone()); }
+        if let Ok(value) = text.parse::<Platform>() { prop_assert_eq!(value.to_string(), text.clone()); }
+        if let Ok(value) = text.parse::<Reference>() {
+            prop_assert_eq!(value.to_string().parse::<Reference>().unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn valid_names_are_taken(name in "[a-z0-9]{1,8}((\\.|_|__|-{1,3})[a-z0-9]{1,8}){0,2}(/[a-z0-9]{1,8}){0,3}",
+                             tag in "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}") {
+        prop_assert!(name.parse::<RepoName>().is_ok());
+        prop_assert!(tag.parse::<Tag>().is_ok());
+    }
+
+    #[test]
+    fn any_bytes_are_a_manifest_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Manifest::parse(&bytes, None);
+    }
+
+    #[test]
+    fn a_hash_does_not_depend_on_how_the_stream_was_cut(bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+                                                        at in 0usize..2000) {
+        let at = at.min(bytes.len());
+        let mut hasher = Hasher::new(Algorithm::Sha512);
+        hasher.update(&bytes[..at]);
+        hasher.update(&bytes[at..]);
+        prop_assert_eq!(hasher.finish(), Algorithm::Sha512.digest(&bytes));
+    }
+}
