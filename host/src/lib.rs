@@ -1,1 +1,20 @@
+//! Wharf: a registry that scans, judges, promotes and deploys images.
+//!
+//! Downwards only: surfaces (`api`, `cli`) call flows, a flow joins concepts in one transaction, and concepts do not know
+//! each other. `flow` reads top to bottom, one file a story.
+//!
+//! Invariant: concepts contribute to a transaction and never commit; only `flow` and `jobs` call `Store::act`.
+//! Invariant: flows do not call flows; they leave events.
 
+pub mod access;
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod event;
+pub mod flow;
+
+pub use app::App;
+
+/// The host's version, recorded in every decision.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

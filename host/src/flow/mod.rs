@@ -1,0 +1,1 @@
+//! One file a story, each read top to bottom.
