@@ -1,1 +1,9 @@
+//! The harness of the integration tests: a real server of the real binary, images to push, and clients to push with.
 
+pub mod client;
+pub mod image;
+pub mod server;
+
+pub use client::tool;
+pub use image::Image;
+pub use server::Server;
