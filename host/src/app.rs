@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use wharf_store::{Blobs, Store};
+use wharf_store::Store;
 
 use crate::config::Config;
 
@@ -17,7 +17,6 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     pub config: Config,
     pub store: Store,
-    pub blobs: Blobs,
 }
 
 impl Deref for App {
