@@ -18,15 +18,16 @@ pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The `wharf` binary of this tree, built once for each test run by the cargo that built the tests.
+/// The `wharf` binary of this tree, built once for each test run by the cargo that built the tests. The whole workspace is
+/// named because a smaller selection would unify other features and build every dependency a second time.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "wharf", "--bin", "wharf"])
+            .args(["build", "--quiet", "--workspace", "--all-targets"])
             .current_dir(root())
             .status();
-        assert!(built.is_ok_and(|status| status.success()), "`cargo build --package wharf` failed");
+        assert!(built.is_ok_and(|status| status.success()), "`cargo build --workspace --all-targets` failed");
         // This test binary is target/PROFILE/deps/integration-HASH.
         let test = std::env::current_exe().expect("the path of this test binary");
         test.ancestors().nth(2).expect("the profile's folder").join("wharf")
