@@ -1,0 +1,91 @@
+//! `lib/apk/db/installed`: one letter, a colon, a value; stanzas end with an empty line (apk-tools' `apk_db`).
+
+use super::{FIELD_BYTES, Parsed, Record, field};
+use crate::report::PackageKind;
+
+/// Reads every stanza, of which at most `max` are kept.
+pub(crate) fn parse(data: &[u8], max: usize) -> Parsed {
+    let mut parsed = Parsed::default();
+    let mut stanza = Stanza::default();
+    for line in data.split(|b| *b == b'\n') {
+        if line.is_empty() {
+            std::mem::take(&mut stanza).finish(&mut parsed, max);
+        } else if let [letter, b':', value @ ..] = line {
+            stanza.any = true;
+            match letter {
+                b'P' => stanza.package = Some(value),
+                b'V' => stanza.version = Some(value),
+                b'A' => stanza.arch = Some(value),
+                b'L' => stanza.licence = Some(value),
+                b'o' => stanza.origin = Some(value),
+                _ => {}
+            }
+        }
+    }
+    stanza.finish(&mut parsed, max);
+    parsed
+}
+
+#[derive(Default)]
+struct Stanza<'a> {
+    any: bool,
+    package: Option<&'a [u8]>,
+    version: Option<&'a [u8]>,
+    arch: Option<&'a [u8]>,
+    licence: Option<&'a [u8]>,
+    origin: Option<&'a [u8]>,
+}
+
+impl Stanza<'_> {
+    fn finish(self, parsed: &mut Parsed, max: usize) {
+        if !self.any {
+            return;
+        }
+        parsed.push(self.record(), max);
+    }
+
+    fn record(&self) -> Option<Record> {
+        Some(Record {
+            kind: PackageKind::Apk,
+            name: field(self.package?)?,
+            version: field(self.version?)?,
+            arch: field(self.arch.unwrap_or(b"noarch"))?,
+            source: self.origin.and_then(field),
+            source_version: None,
+            // The field is an SPDX expression by Alpine's policy; some packages list names with spaces between.
+            licences: self
+                .licence
+                .filter(|l| l.len() <= FIELD_BYTES * 4)
+                .and_then(|l| std::str::from_utf8(l).ok())
+                .map(|l| l.trim().to_owned())
+                .filter(|l| !l.is_empty())
+                .into_iter()
+                .collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_origin_and_licence() {
+        let data = b"C:Q1x\nP:libcrypto3\nV:3.3.2-r0\nA:x86_64\nL:Apache-2.0\no:openssl\nF:usr/lib\nR:libcrypto.so.3\n\n\
+            P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\no:musl\n\nP:broken\n\n";
+        let parsed = parse(data, 100);
+        assert_eq!(parsed.malformed, 1);
+        let [crypto, musl] = parsed.records.as_slice() else { panic!("{parsed:?}") };
+        assert_eq!((crypto.name.as_str(), crypto.source.as_deref()), ("libcrypto3", Some("openssl")));
+        assert_eq!(crypto.licences, ["Apache-2.0"]);
+        assert_eq!(musl.version, "1.2.5-r0");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            parse(&data, 100);
+        }
+    }
+}

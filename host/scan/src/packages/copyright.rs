@@ -1,0 +1,173 @@
+//! Licences from Debian's machine-readable `copyright` files (DEP-5), written as SPDX expressions.
+//!
+//! Only the short names are read, from the first part of the file. A file that is not machine-readable gives nothing: an
+//! unknown licence stays unknown.
+
+use std::collections::BTreeSet;
+
+/// Distinct licences kept of one file; `linux` and its kind name dozens.
+const MAX_LICENCES: usize = 32;
+/// Longest short name that is taken for one.
+const NAME_BYTES: usize = 200;
+const FORMAT: &[u8] = b"Format:";
+
+/// Short names of all `License:` fields, mapped and sorted.
+pub(crate) fn parse(data: &[u8]) -> Vec<String> {
+    // Old files put a comment or an empty line first.
+    let mut lines = data.split(|b| *b == b'\n');
+    if !lines.by_ref().take(5).any(|l| l.starts_with(FORMAT)) {
+        return Vec::new();
+    }
+    let mut licences = BTreeSet::new();
+    for line in lines {
+        let Some(value) = strip_field(line, b"license:") else { continue };
+        if value.is_empty() || value.len() > NAME_BYTES {
+            continue;
+        }
+        let Ok(value) = std::str::from_utf8(value) else { continue };
+        licences.insert(expression(value));
+        if licences.len() == MAX_LICENCES {
+            break;
+        }
+    }
+    licences.into_iter().collect()
+}
+
+fn strip_field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (head, value) = line.split_at_checked(name.len())?;
+    head.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
+}
+
+/// DEP-5's synopsis is names joined by `and`, `or` and commas; `with … exception` belongs to the name before it.
+fn expression(synopsis: &str) -> String {
+    let mut out: Vec<String> = Vec::new();
+    let mut name: Vec<&str> = Vec::new();
+    let flush = |name: &mut Vec<&str>, out: &mut Vec<String>| {
+        if !name.is_empty() {
+            out.push(spdx(&name.join(" ")));
+            name.clear();
+        }
+    };
+    for word in synopsis.split_whitespace() {
+        let (word, comma) = match word.strip_suffix(',') {
+            Some(bare) => (bare, true),
+            None => (word, false),
+        };
+        let operator = match word.to_ascii_lowercase().as_str() {
+            "and" => Some("AND"),
+            "or" | "and/or" | "|" => Some("OR"),
+            _ => None,
+        };
+        match operator {
+            Some(operator) if !out.is_empty() || !name.is_empty() => {
+                flush(&mut name, &mut out);
+                // `A, B and C`: the comma stands for the operator that follows.
+                if out.last().is_some_and(|last| last == "AND" || last == "OR") {
+                    out.pop();
+                }
+                out.push(operator.to_owned());
+            }
+            Some(_) => {}
+            None => name.push(word),
+        }
+        if comma && operator.is_none() {
+            flush(&mut name, &mut out);
+            out.push("AND".to_owned());
+        }
+    }
+    flush(&mut name, &mut out);
+    if out.last().is_some_and(|last| last == "AND" || last == "OR") {
+        out.pop();
+    }
+    out.join(" ")
+}
+
+/// DEP-5's short names, <https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/#license-short-name>.
+fn spdx(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    for (debian, spdx) in NAMES {
+        if lower == *debian {
+            return (*spdx).to_owned();
+        }
+    }
+    for (family, spdx) in [("gpl", "GPL"), ("lgpl", "LGPL"), ("agpl", "AGPL"), ("gfdl", "GFDL")] {
+        let Some(version) = lower.strip_prefix(family).and_then(|r| r.strip_prefix('-')) else { continue };
+        let (version, suffix) = match version.strip_suffix('+') {
+            Some(version) => (version, "or-later"),
+            None => (version, "only"),
+        };
+        let version = if version.contains('.') { version.to_owned() } else { format!("{version}.0") };
+        if version.len() <= 4 && version.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return format!("{spdx}-{version}-{suffix}");
+        }
+    }
+    let safe: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' })
+        .collect();
+    format!("LicenseRef-debian-{safe}")
+}
+
+const NAMES: &[(&str, &str)] = &[
+    ("expat", "MIT"),
+    ("mit", "MIT"),
+    ("apache-2", "Apache-2.0"),
+    ("apache-2.0", "Apache-2.0"),
+    ("artistic", "Artistic-1.0-Perl"),
+    ("artistic-1.0", "Artistic-1.0"),
+    ("artistic-2", "Artistic-2.0"),
+    ("artistic-2.0", "Artistic-2.0"),
+    ("bsd-2-clause", "BSD-2-Clause"),
+    ("bsd-3-clause", "BSD-3-Clause"),
+    ("bsd-4-clause", "BSD-4-Clause"),
+    ("cc0", "CC0-1.0"),
+    ("cc0-1.0", "CC0-1.0"),
+    ("isc", "ISC"),
+    ("mpl-1.1", "MPL-1.1"),
+    ("mpl-2", "MPL-2.0"),
+    ("mpl-2.0", "MPL-2.0"),
+    ("openssl", "OpenSSL"),
+    ("psf-2", "PSF-2.0"),
+    ("python", "Python-2.0"),
+    ("unlicense", "Unlicense"),
+    ("w3c", "W3C"),
+    ("zlib", "Zlib"),
+    ("zpl-2.1", "ZPL-2.1"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn maps_short_names_to_spdx() {
+        let data = b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: GPL-2+ or Artistic\n\n\
+            Files: a\nLicense: Expat\n text of it\n\nLicense: BSD-3-clause, LGPL-2.1 and Apache-2.0\nlicense: public-domain\n";
+        assert_eq!(
+            parse(data),
+            [
+                "BSD-3-Clause AND LGPL-2.1-only AND Apache-2.0",
+                "GPL-2.0-or-later OR Artistic-1.0-Perl",
+                "LicenseRef-debian-public-domain",
+                "MIT"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_free_text_file_says_nothing() {
+        assert!(parse(b"This package was debianized by somebody.\nLicense: GPL-2\n").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_expression_has_operands_around_its_operators(s in "(GPL-2\\+?|Expat|x y|,|and|or| ){0,8}") {
+            let text = expression(&s);
+            let words: Vec<&str> = text.split(' ').filter(|w| !w.is_empty()).collect();
+            for (i, word) in words.iter().enumerate() {
+                prop_assert_eq!(matches!(*word, "AND" | "OR"), i % 2 == 1, "{}", text);
+            }
+        }
+    }
+}

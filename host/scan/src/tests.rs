@@ -1,0 +1,199 @@
+//! Whole scans of small images: what the report says.
+
+use crate::testing::*;
+use crate::*;
+
+fn debian(status: &str) -> Vec<u8> {
+    tar(&[
+        Put::File("usr/lib/os-release", OS_RELEASE),
+        Put::Link("etc/os-release", "../usr/lib/os-release"),
+        Put::File("var/lib/dpkg/status", status.as_bytes()),
+    ])
+}
+
+fn listed(report: &Report) -> Vec<(&str, &str, u32)> {
+    report.packages.iter().map(|p| (p.name.as_str(), p.version.as_str(), p.layer)).collect()
+}
+
+fn codes(report: &Report) -> Vec<ProblemCode> {
+    report.problems.iter().map(|p| p.code).collect()
+}
+
+#[test]
+fn reads_a_debian_image_in_every_compression() {
+    let base = debian(&stanza("bash", "5.2.15-2+b7"));
+    let config = config(&[&base]);
+    for stored in [base.clone(), gzip(&base), zstd(&base), [gzip(&base[..700]), gzip(&base[700..])].concat()]
+    {
+        let image = Image { config: &config, layers: vec![layer(&stored)] };
+        let report = scan(image, &Limits::default(), &mut |_| {}).unwrap();
+        assert_eq!(report.problems, []);
+        assert_eq!(report.knowledge, Knowledge::Complete);
+        assert_eq!(listed(&report), [("bash", "5.2.15-2+b7", 0)]);
+        assert_eq!(report.packages[0].purl, "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64&distro=debian-12");
+        assert_eq!(report.layers[0].files, 2);
+        assert_eq!(report.layers[0].uncompressed, base.len() as u64);
+    }
+}
+
+#[test]
+fn zstd_frames_may_be_many_and_some_skippable() {
+    let base = debian(&stanza("bash", "1"));
+    let table = [&[0x5e, 0x2a, 0x4d, 0x18, 5, 0, 0, 0][..], b"table"].concat();
+    let stored = [table.clone(), zstd(&base[..1000]), table.clone(), zstd(&base[1000..]), table].concat();
+    let config = config(&[&base]);
+    let report =
+        scan(Image { config: &config, layers: vec![layer(&stored)] }, &Limits::default(), &mut |_| {})
+            .unwrap();
+    assert_eq!((codes(&report), listed(&report)), (vec![], vec![("bash", "1", 0)]));
+}
+
+#[test]
+fn attributes_each_package_to_the_layer_of_its_present_version() {
+    let (a, b, c) = (stanza("a", "1"), stanza("b", "1"), stanza("c", "1"));
+    let base = debian(&(a.clone() + &b));
+    let install = tar(&[Put::File("var/lib/dpkg/status", (a.clone() + &b + &c).as_bytes())]);
+    let upgrade = tar(&[Put::File("var/lib/dpkg/status", (a + &stanza("b", "2") + &c).as_bytes())]);
+    let touch = tar(&[Put::File("tmp/x", b"x")]);
+    let report = scan_tars(&[&base, &install, &upgrade, &touch]);
+    assert_eq!(listed(&report), [("a", "1", 0), ("b", "2", 2), ("c", "1", 1)]);
+}
+
+#[test]
+fn whiteouts_remove_and_opaque_directories_replace() {
+    let base = debian(&stanza("a", "1"));
+    let removed = tar(&[Put::File("var/lib/dpkg/.wh.status", b"")]);
+    let report = scan_tars(&[&base, &removed]);
+    assert_eq!((listed(&report), report.knowledge), (vec![], Knowledge::Unsupported));
+    assert_eq!(codes(&report), [ProblemCode::NoPackages]);
+    // The opaque mark comes last in its archive and hides nothing of its own layer.
+    let replaced = tar(&[
+        Put::File("var/lib/dpkg/status.d/b", stanza("b", "1").as_bytes()),
+        Put::File("var/lib/dpkg/.wh..wh..opq", b""),
+    ]);
+    let report = scan_tars(&[&base, &replaced]);
+    assert_eq!((listed(&report), report.layers[1].whiteouts), (vec![("b", "1", 1)], 1));
+}
+
+#[test]
+fn reads_distroless_and_alpine() {
+    let distroless = tar(&[
+        Put::File("etc/os-release", OS_RELEASE),
+        Put::File("var/lib/dpkg/status.d/base-files", stanza("base-files", "12.4").as_bytes()),
+        Put::File("var/lib/dpkg/status.d/base-files.md5sums", b"d41d  x\n"),
+    ]);
+    assert_eq!(listed(&scan_tars(&[&distroless])), [("base-files", "12.4", 0)]);
+    let alpine = tar(&[
+        Put::File("etc/os-release", b"ID=alpine\nVERSION_ID=3.22.1\n"),
+        Put::Link("lib", "usr/lib"),
+        Put::File(
+            "usr/lib/apk/db/installed",
+            b"P:libssl3\nV:3.5.1-r0\nA:x86_64\nL:Apache-2.0\no:openssl\n\n",
+        ),
+    ]);
+    let report = scan_tars(&[&alpine]);
+    assert_eq!(report.knowledge, Knowledge::Complete);
+    let [package] = report.packages.as_slice() else { panic!("{report:?}") };
+    assert_eq!((package.source.as_str(), package.source_version.as_str()), ("openssl", "3.5.1-r0"));
+    assert_eq!(package.purl, "pkg:apk/alpine/libssl3@3.5.1-r0?arch=x86_64&distro=alpine-3.22.1");
+    assert_eq!(package.licences, ["Apache-2.0"]);
+}
+
+#[test]
+fn licences_come_from_copyright_files_through_links() {
+    let copyright =
+        b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nLicense: Expat\n";
+    let base = debian(&(stanza("gcc-12-base", "12") + &stanza("libgcc-s1", "12") + &stanza("x", "1")));
+    let docs = tar(&[
+        Put::File("usr/share/doc/gcc-12-base/copyright", copyright),
+        Put::Link("usr/share/doc/libgcc-s1", "gcc-12-base"),
+    ]);
+    let report = scan_tars(&[&base, &docs]);
+    let licences: Vec<_> = report.packages.iter().map(|p| p.licences.join("")).collect();
+    assert_eq!(licences, ["MIT", "MIT", ""]);
+    assert_eq!(report.knowledge, Knowledge::Complete);
+}
+
+#[test]
+fn hard_links_share_what_they_name() {
+    let image = tar(&[
+        Put::File("usr/lib/os-release", OS_RELEASE),
+        Put::Hard("etc/os-release", "usr/lib/os-release"),
+        Put::File("var/lib/dpkg/status", stanza("a", "1").as_bytes()),
+    ]);
+    let report = scan_tars(&[&image]);
+    assert_eq!(report.distro.unwrap().version_id.as_deref(), Some("12"));
+    let elsewhere = tar(&[Put::File("opt/s", b"x"), Put::Hard("var/lib/dpkg/status", "opt/s")]);
+    let report = scan_tars(&[&elsewhere]);
+    assert_eq!((codes(&report)[0], report.knowledge), (ProblemCode::Link, Knowledge::Partial));
+}
+
+#[test]
+fn databases_that_are_not_read_are_said_to_be_there() {
+    let rpm = tar(&[Put::File("var/lib/rpm/rpmdb.sqlite", b"SQLite format 3")]);
+    let report = scan_tars(&[&rpm]);
+    assert_eq!(
+        (codes(&report), report.knowledge),
+        (vec![ProblemCode::UnsupportedDistro], Knowledge::Unsupported)
+    );
+    let scratch = tar(&[Put::File("server", b"\x7fELF")]);
+    let report = scan_tars(&[&scratch]);
+    assert_eq!((codes(&report), report.knowledge), (vec![ProblemCode::NoPackages], Knowledge::Unsupported));
+}
+
+#[test]
+fn a_report_is_canonical() {
+    let base = debian(&(stanza("b", "1") + &stanza("a", "1")));
+    let (one, two) = (scan_tars(&[&base]), scan_tars(&[&base]));
+    assert_eq!(one.to_json().unwrap(), two.to_json().unwrap());
+    assert_eq!(one.digest().unwrap(), wharf_oci::Digest::sha256(&one.to_json().unwrap()).to_string());
+    assert_eq!(serde_json::from_slice::<Report>(&one.to_json().unwrap()).unwrap(), one);
+    assert_eq!(listed(&one), [("a", "1", 0), ("b", "1", 0)]);
+}
+
+#[test]
+fn digests_are_checked_against_manifest_and_configuration() {
+    let base = debian(&stanza("a", "1"));
+    let other = debian(&stanza("a", "2"));
+    let config_of_other = config(&[&other]);
+    let report =
+        scan(Image { config: &config_of_other, layers: vec![layer(&base)] }, &Limits::default(), &mut |_| {})
+            .unwrap();
+    assert_eq!((codes(&report), report.knowledge), (vec![ProblemCode::DiffIdMismatch], Knowledge::Partial));
+    let config = config(&[&base]);
+    let mut wrong = layer(&base);
+    wrong.descriptor.digest = wharf_oci::Digest::sha256(b"other");
+    let report =
+        scan(Image { config: &config, layers: vec![wrong] }, &Limits::default(), &mut |_| {}).unwrap();
+    assert_eq!((codes(&report), report.knowledge), (vec![ProblemCode::DigestMismatch], Knowledge::Partial));
+    let mut short = layer(&base);
+    short.descriptor.size += 1;
+    let report =
+        scan(Image { config: &config, layers: vec![short] }, &Limits::default(), &mut |_| {}).unwrap();
+    assert_eq!(codes(&report), [ProblemCode::SizeMismatch]);
+}
+
+#[test]
+fn layers_that_are_not_here_or_fail_are_partial_and_the_rest_is_read() {
+    let base = debian(&stanza("a", "1"));
+    let config = config(&[&base, &base, &base]);
+    let mut foreign = layer(&base);
+    foreign.open = None;
+    let mut failing = layer(&base);
+    failing.open = Some(Box::new(|| Err(std::io::Error::other("gone"))));
+    let image = Image { config: &config, layers: vec![foreign, failing, layer(&base)] };
+    let report = scan(image, &Limits::default(), &mut |_| {}).unwrap();
+    assert_eq!(codes(&report), [ProblemCode::UnsupportedLayer, ProblemCode::Unreadable]);
+    assert_eq!((listed(&report), report.knowledge), (vec![("a", "1", 2)], Knowledge::Partial));
+}
+
+#[test]
+fn errors_of_the_image_itself_are_typed() {
+    let image = |config| Image { config, layers: vec![] };
+    let limits = Limits { layers: 1, config_bytes: 100, ..Limits::default() };
+    assert!(matches!(scan(image(b"{"), &limits, &mut |_| {}), Err(ScanError::Config(_))));
+    assert!(matches!(scan(image(&[b' '; 101]), &limits, &mut |_| {}), Err(ScanError::ConfigTooLarge { .. })));
+    let layers = vec![layer(b""), layer(b"")];
+    let result = scan(Image { config: b"{}", layers }, &limits, &mut |_| {});
+    assert!(matches!(result, Err(ScanError::TooManyLayers { layers: 2, max: 1 })));
+}
