@@ -1,0 +1,228 @@
+//! Which of the images in a layout or archive is meant, and where its parts are.
+
+use serde::Deserialize;
+use wharf_oci::{Descriptor, Digest, MANIFEST_BYTES_MAX, Manifest, ManifestKind, MediaType, Platform};
+
+use super::{Choice, Source, TargetError, blob_name};
+
+const INDEX_DEPTH: u32 = 4;
+/// Images shown in an error.
+const SHOWN: usize = 10;
+const CONFIG_BYTES: usize = 4 << 20;
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// One image's parts: layers with the file that holds them, `None` for a foreign one.
+pub(super) struct Chosen {
+    pub(super) digest: Option<Digest>,
+    pub(super) config: Vec<u8>,
+    pub(super) layers: Vec<(Descriptor, Option<String>)>,
+}
+
+/// Finds the image that `choice` means.
+pub(super) fn image(source: &Source, choice: &Choice) -> Result<Chosen, TargetError> {
+    if let Some(bytes) = source.document("index.json", MANIFEST_BYTES_MAX)? {
+        return of_index(source, &bytes, choice);
+    }
+    match source.document("manifest.json", MANIFEST_BYTES_MAX)? {
+        Some(bytes) => of_docker(source, &bytes, choice),
+        None => Err(TargetError::Missing { name: "index.json".to_owned() }),
+    }
+}
+
+struct Candidate {
+    digest: Digest,
+    manifest: Manifest,
+    platform: Platform,
+    shown: String,
+}
+
+fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, TargetError> {
+    let index = manifest("index.json", bytes, MediaType::OCI_INDEX)?;
+    let mut candidates = Vec::new();
+    for descriptor in &index.manifests {
+        let tag = descriptor.annotations.get(REF_NAME);
+        if choice.tag.is_none() || tag == choice.tag.as_ref() {
+            collect(source, descriptor, tag, INDEX_DEPTH, &mut candidates)?;
+        }
+    }
+    // One image may be named by several tags.
+    candidates.sort_by(|a, b| a.digest.cmp(&b.digest));
+    candidates.dedup_by(|a, b| a.digest == b.digest);
+    let found = shown(candidates.iter().map(|c| &c.shown));
+    if let Some(wanted) = &choice.platform {
+        candidates.retain(|c| matches(wanted, &c.platform));
+    } else if candidates.len() > 1 {
+        let here = this_machine();
+        if candidates.iter().filter(|c| matches(&here, &c.platform)).count() == 1 {
+            candidates.retain(|c| matches(&here, &c.platform));
+        }
+    }
+    let candidate = match candidates.len() {
+        0 => return Err(TargetError::NoMatch { wanted: wanted(choice), found }),
+        1 => candidates.remove(0),
+        _ => return Err(TargetError::Ambiguous { found }),
+    };
+    let Some(config) = candidate.manifest.config else {
+        return Err(TargetError::Missing { name: "config".to_owned() });
+    };
+    let layers = candidate.manifest.layers.into_iter().map(|layer| {
+        let name = (!layer.media_type.is_foreign()).then(|| blob_name(&layer.digest));
+        (layer, name)
+    });
+    Ok(Chosen {
+        digest: Some(candidate.digest),
+        config: source.blob(&config.digest, CONFIG_BYTES)?,
+        layers: layers.collect(),
+    })
+}
+
+/// Adds the container images under `descriptor`. A manifest that is not here is passed over: layouts may be sparse.
+fn collect(
+    source: &Source,
+    descriptor: &Descriptor,
+    tag: Option<&String>,
+    depth: u32,
+    into: &mut Vec<Candidate>,
+) -> Result<(), TargetError> {
+    if descriptor.platform.as_ref().is_some_and(Platform::is_unknown) {
+        return Ok(());
+    }
+    let bytes = match source.blob(&descriptor.digest, MANIFEST_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(TargetError::Missing { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let name = blob_name(&descriptor.digest);
+    let found = manifest(&name, &bytes, descriptor.media_type.as_str())?;
+    if found.kind == ManifestKind::Index {
+        let Some(depth) = depth.checked_sub(1) else { return Err(TargetError::Depth(INDEX_DEPTH)) };
+        return found.manifests.iter().try_for_each(|d| collect(source, d, tag, depth, into));
+    }
+    if !found.is_container_image() {
+        return Ok(());
+    }
+    let platform = match (&descriptor.platform, &found.config) {
+        (Some(platform), _) => platform.clone(),
+        (None, Some(config)) => {
+            let bytes = source.blob(&config.digest, CONFIG_BYTES)?;
+            serde_json::from_slice(&bytes)
+                .map_err(|source| TargetError::Json { name: blob_name(&config.digest), source })?
+        }
+        (None, None) => return Ok(()),
+    };
+    let shown = match tag {
+        Some(tag) => format!("{tag} ({platform})"),
+        None => platform.to_string(),
+    };
+    into.push(Candidate { digest: descriptor.digest.clone(), manifest: found, platform, shown });
+    Ok(())
+}
+
+fn manifest(name: &str, bytes: &[u8], media_type: &str) -> Result<Manifest, TargetError> {
+    // The constant and the descriptor's own type parse; a document without its own type takes this one.
+    let header = media_type.parse::<MediaType>().ok();
+    let own = Manifest::parse(bytes, None);
+    let parsed = if own.is_ok() { own } else { Manifest::parse(bytes, header.as_ref()) };
+    parsed.map_err(|source| TargetError::Manifest { name: name.to_owned(), source })
+}
+
+/// An entry of `manifest.json` as `docker save` writes it.
+#[derive(Debug, Deserialize)]
+struct Saved {
+    #[serde(rename = "Config")]
+    config: String,
+    #[serde(rename = "RepoTags", default)]
+    tags: Option<Vec<String>>,
+    #[serde(rename = "Layers")]
+    layers: Vec<String>,
+}
+
+fn of_docker(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, TargetError> {
+    let json = |name: &str| {
+        let name = name.to_owned();
+        |source| TargetError::Json { name, source }
+    };
+    let mut saved: Vec<Saved> = serde_json::from_slice(bytes).map_err(json("manifest.json"))?;
+    let names = |s: &Saved| s.tags.iter().flatten().next().unwrap_or(&s.config).clone();
+    let found = shown(saved.iter().map(names));
+    if let Some(tag) = &choice.tag {
+        saved.retain(|s| {
+            s.tags.iter().flatten().any(|t| t == tag || t.rsplit_once(':').is_some_and(|(_, t)| t == tag))
+        });
+    }
+    let saved = match saved.len() {
+        0 => return Err(TargetError::NoMatch { wanted: wanted(choice), found }),
+        1 => saved.remove(0),
+        _ => return Err(TargetError::Ambiguous { found }),
+    };
+    let Some(config) = source.document(&saved.config, CONFIG_BYTES)? else {
+        return Err(TargetError::Missing { name: saved.config });
+    };
+    let facts: Facts = serde_json::from_slice(&config).map_err(json(&saved.config))?;
+    if choice.platform.as_ref().is_some_and(|p| !matches(p, &facts.platform)) {
+        let found = facts.platform.to_string();
+        return Err(TargetError::NoMatch { wanted: wanted(choice), found });
+    }
+    let mut layers = Vec::new();
+    for (index, name) in saved.layers.into_iter().enumerate() {
+        // These layers are stored uncompressed, so that the diff id is also the digest; newer ones are named by theirs.
+        let by_name = name.strip_prefix("blobs/").and_then(|n| n.replace('/', ":").parse().ok());
+        let digest = by_name.or_else(|| facts.rootfs.diff_ids.get(index)?.parse().ok());
+        let (Some(digest), Ok(media_type)) = (digest, LAYER_TAR.parse()) else {
+            return Err(TargetError::Missing { name: format!("rootfs.diff_ids[{index}]") });
+        };
+        let bytes = source.open(&name).map(|(_, bytes)| bytes).unwrap_or_default();
+        layers.push((Descriptor::new(media_type, digest, bytes), Some(name)));
+    }
+    Ok(Chosen { digest: None, config, layers })
+}
+
+#[derive(Deserialize)]
+struct Facts {
+    #[serde(flatten)]
+    platform: Platform,
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+/// Whether an image for `found` is what `wanted` asks for; a variant counts only where it is asked for.
+fn matches(wanted: &Platform, found: &Platform) -> bool {
+    wanted.os == found.os
+        && wanted.architecture == found.architecture
+        && (wanted.variant.is_none() || wanted.variant == found.variant)
+}
+
+fn this_machine() -> Platform {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    Platform {
+        os: "linux".to_owned(),
+        architecture: architecture.to_owned(),
+        variant: None,
+        os_version: None,
+    }
+}
+
+fn wanted(choice: &Choice) -> String {
+    let platform = choice.platform.as_ref().map(|p| format!("platform `{p}`"));
+    let tag = choice.tag.as_ref().map(|t| format!("tag `{t}`"));
+    let parts: Vec<String> = tag.into_iter().chain(platform).collect();
+    if parts.is_empty() { "any platform".to_owned() } else { parts.join(", ") }
+}
+
+fn shown(names: impl Iterator<Item = impl ToString>) -> String {
+    let mut names: Vec<String> = names.map(|n| format!("`{}`", n.to_string())).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    if more > 0 { format!("{list} and {more} more") } else { list }
+}

@@ -1,0 +1,168 @@
+use std::collections::BTreeMap;
+
+use wharf_oci::Algorithm;
+
+use super::*;
+use crate::Knowledge;
+use crate::testing::*;
+
+/// Files of a layout under their names.
+#[derive(Default)]
+struct Files(BTreeMap<String, Vec<u8>>);
+
+impl Files {
+    fn blob(&mut self, data: &[u8]) -> (Digest, usize) {
+        let digest = Algorithm::Sha256.digest(data);
+        self.0.insert(blob_name(&digest), data.to_vec());
+        (digest, data.len())
+    }
+
+    fn json(&mut self, kind: &str, value: &serde_json::Value) -> serde_json::Value {
+        let (digest, size) = self.blob(value.to_string().as_bytes());
+        serde_json::json!({ "mediaType": kind, "digest": digest, "size": size })
+    }
+
+    /// An image of one package named like its architecture.
+    fn image(&mut self, arch: &str) -> serde_json::Value {
+        let archive = tar(&[
+            Put::File("etc/os-release", OS_RELEASE),
+            Put::File("var/lib/dpkg/status", stanza(arch, "1").as_bytes()),
+        ]);
+        let config = serde_json::json!({
+            "os": "linux", "architecture": arch, "rootfs": { "diff_ids": [Digest::sha256(&archive)] }
+        });
+        let config = self.json("application/vnd.oci.image.config.v1+json", &config);
+        let (digest, size) = self.blob(&gzip(&archive));
+        let layer = serde_json::json!({ "mediaType": format!("{TAR}+gzip"), "digest": digest, "size": size });
+        let manifest = serde_json::json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config, "layers": [layer] });
+        self.json("application/vnd.oci.image.manifest.v1+json", &manifest)
+    }
+
+    fn index(&mut self, manifests: &[serde_json::Value]) {
+        self.0.insert("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+        self.0.insert("index.json".into(), index.to_string().into_bytes());
+    }
+
+    fn layout(&self) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, data) in &self.0 {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, data).unwrap();
+        }
+        root
+    }
+
+    fn archive(&self) -> tempfile::NamedTempFile {
+        let members: Vec<Put<'_>> = self.0.iter().map(|(name, data)| Put::File(name, data)).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), tar(&members)).unwrap();
+        file
+    }
+}
+
+fn scan_at(path: &Path, choice: &Choice) -> Result<Vec<String>, TargetError> {
+    let scanned = Target::open(path)?.scan(choice, &Limits::default(), &mut |_| {})?;
+    assert_eq!(scanned.report.knowledge, Knowledge::Complete, "{:?}", scanned.report.problems);
+    Ok(scanned.report.packages.into_iter().map(|p| p.name).collect())
+}
+
+fn platform(arch: &str) -> Choice {
+    Choice { platform: Some(format!("linux/{arch}").parse().unwrap()), tag: None }
+}
+
+#[test]
+fn one_image_needs_no_choice_in_a_layout_or_an_archive() {
+    let mut files = Files::default();
+    let image = files.image("s390x");
+    files.index(&[image]);
+    assert_eq!(scan_at(files.layout().path(), &Choice::default()).unwrap(), ["s390x"]);
+    assert_eq!(scan_at(files.archive().path(), &Choice::default()).unwrap(), ["s390x"]);
+}
+
+#[test]
+fn a_nested_index_is_chosen_from_by_platform() {
+    let mut files = Files::default();
+    let mut inner = Vec::new();
+    for arch in ["s390x", "riscv64"] {
+        let mut image = files.image(arch);
+        image["platform"] = serde_json::json!({ "os": "linux", "architecture": arch });
+        inner.push(image);
+    }
+    let mut attestation = files.image("none");
+    attestation["platform"] = serde_json::json!({ "os": "unknown", "architecture": "unknown" });
+    inner.push(attestation);
+    let nested =
+        serde_json::json!({ "schemaVersion": 2, "mediaType": MediaTypes::INDEX, "manifests": inner });
+    let nested = files.json(MediaTypes::INDEX, &nested);
+    files.index(&[nested]);
+    let root = files.layout();
+    assert_eq!(scan_at(root.path(), &platform("riscv64")).unwrap(), ["riscv64"]);
+    let error = scan_at(root.path(), &Choice::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("linux/s390x") && error.contains("--platform") && !error.contains("unknown"),
+        "{error}"
+    );
+    assert!(matches!(scan_at(root.path(), &platform("mips")), Err(TargetError::NoMatch { .. })));
+}
+
+struct MediaTypes;
+
+impl MediaTypes {
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+}
+
+#[test]
+fn tags_tell_images_of_a_layout_apart() {
+    let mut files = Files::default();
+    let images = ["one", "two"].map(|tag| {
+        let mut image = files.image(tag);
+        image["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": tag });
+        image
+    });
+    files.index(&images);
+    let choice = Choice { platform: None, tag: Some("two".into()) };
+    assert_eq!(scan_at(files.layout().path(), &choice).unwrap(), ["two"]);
+    assert!(matches!(scan_at(files.layout().path(), &Choice::default()), Err(TargetError::Ambiguous { .. })));
+}
+
+#[test]
+fn an_old_docker_archive_with_linked_layers() {
+    let layer = tar(&[
+        Put::File("etc/os-release", OS_RELEASE),
+        Put::File("var/lib/dpkg/status", stanza("a", "1").as_bytes()),
+    ]);
+    let config = config(&[&layer, &layer]);
+    let manifest = br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":["x/layer.tar","y/layer.tar"]}]"#;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let members = [
+        Put::File("x/layer.tar", &layer),
+        Put::Link("y/layer.tar", "../x/layer.tar"),
+        Put::File("c.json", &config),
+        Put::File("manifest.json", manifest),
+    ];
+    fs::write(file.path(), tar(&members)).unwrap();
+    assert_eq!(scan_at(file.path(), &Choice::default()).unwrap(), ["a"]);
+    let choice = Choice { platform: None, tag: Some("2".into()) };
+    assert!(matches!(scan_at(file.path(), &choice), Err(TargetError::NoMatch { .. })));
+}
+
+#[test]
+fn damage_is_a_typed_error() {
+    let mut files = Files::default();
+    let image = files.image("amd64");
+    files.index(std::slice::from_ref(&image));
+    let name = blob_name(&image["digest"].as_str().unwrap().parse().unwrap());
+    files.0.insert(name, b"{}".to_vec());
+    assert!(matches!(scan_at(files.layout().path(), &Choice::default()), Err(TargetError::Digest { .. })));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), gzip(b"x")).unwrap();
+    assert!(matches!(Target::open(file.path()), Err(TargetError::Unknown { .. })));
+    fs::write(file.path(), vec![b'x'; 2000]).unwrap();
+    assert!(matches!(Target::open(file.path()), Err(TargetError::Unknown { .. })));
+    fs::write(file.path(), &tar(&[Put::File("index.json", &[b' '; 2000])])[..1000]).unwrap();
+    assert!(matches!(Target::open(file.path()), Err(TargetError::Archive(_))));
+    assert!(matches!(Target::open(Path::new("/nonexistent")), Err(TargetError::Io { .. })));
+}
