@@ -21,3 +21,10 @@ pub fn tool(name: &str, arguments: &[&str]) -> Result<String> {
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+/// An HTTP client for direct calls.
+pub fn http() -> reqwest::Client {
+    // Tests run in threads of one process: the first call installs the provider, later ones find it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}

@@ -9,6 +9,7 @@ use serde_json::json;
 use wharf_oci::{Digest, MediaType};
 
 use crate::Server;
+use crate::client::http;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -59,7 +60,7 @@ impl Image {
 
     /// Pushes the blobs and the manifest as the administrator, over the distribution API.
     pub async fn push(&self, server: &Server, repository: &str, tag: &str) -> Result<()> {
-        let http = reqwest::Client::new();
+        let http = http();
         for blob in self.layers.iter().chain([&self.config]) {
             let url =
                 format!("{}/v2/{repository}/blobs/uploads/?digest={}", server.url, Digest::sha256(blob));

@@ -4,6 +4,6 @@ pub mod client;
 pub mod image;
 pub mod server;
 
-pub use client::tool;
+pub use client::{http, tool};
 pub use image::Image;
 pub use server::Server;
