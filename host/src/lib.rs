@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod event;
 pub mod flow;
+pub mod jobs;
 
 pub use app::App;
 

@@ -2,13 +2,27 @@
 //!
 //! An operator sees `wharf events`. State changes are appended in the commit that makes them and are never lost;
 //! observations (a pull, a login) are buffered and flushed each second, and a crash may lose the last second of them.
+//! Refused requests go to a log of their own.
 //!
-//! Entry: [`append`].
+//! Entry: [`append`] writes, [`after`] reads; [`Observations`] is the buffer.
 //!
-//! Invariant: an event is immutable; its key orders it by commit.
+//! Invariant: an event is immutable; its id orders it by commit.
+//! Invariant: whoever causes an event knows none of its readers: they follow with a cursor of their own.
+//! Invariant: no event that the router has not read is ever trimmed.
+
+mod audit;
+mod kind;
+mod log;
+mod observe;
+mod trim;
+
+pub use audit::{Refusal, refusals};
+pub use kind::{Kind, Stage};
+pub use log::{EventId, EventIdError, Events, PAGE_MAX, Recorded, after, before, get, wait};
+pub use observe::{Batch, LastPull, OBSERVATIONS_MAX, Observation, Observations, last_pull};
+pub use trim::{RETENTION_FLOOR, TRIM_ROWS, Trimmed, trim};
 
 use serde::{Deserialize, Serialize};
-use wharf_oci::{Digest, RepoName, Tag};
 use wharf_store::{Space, StoreError, Tx};
 
 /// One thing that happened.
@@ -22,42 +36,22 @@ pub struct Event {
     pub kind: Kind,
 }
 
-/// What an event says. A variant may gain optional fields; it never loses one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Kind {
-    /// A manifest was pushed, under a tag or by digest alone.
-    ImagePushed {
-        repository: RepoName,
-        digest: Digest,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        tag: Option<Tag>,
-        /// Promotions that led here, oldest first; empty for a push by a client.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        lineage: Vec<Stage>,
-        /// Manifest that this one refers to as its `subject`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        subject: Option<Digest>,
-    },
-    TagDeleted {
-        repository: RepoName,
-        tag: Tag,
-        digest: Digest,
-    },
-    ManifestDeleted {
-        repository: RepoName,
-        digest: Digest,
-    },
-}
+impl Event {
+    /// An event caused by a principal.
+    pub fn new(at_ms: u64, by: impl Into<String>, kind: Kind) -> Self {
+        Event { at_ms, by: by.into(), kind }
+    }
 
-/// One stage of a promotion chain: where the image stood.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stage {
-    pub repository: RepoName,
-    pub tag: Tag,
+    /// An event that the server itself causes.
+    pub fn system(at_ms: u64, kind: Kind) -> Self {
+        Event::new(at_ms, crate::access::Principal::SYSTEM, kind)
+    }
 }
 
 /// Appends `event` to the transaction that makes the change it tells of.
 pub fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError> {
     tx.append_value(Space::Event, event)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+use serde::{Deserialize, Serialize};
+use wharf_oci::{Digest, RepoName, Tag};
+
+/// What an event says. A variant may gain optional fields; it never loses one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Kind {
+    /// A manifest was pushed, under a tag or by digest alone.
+    ImagePushed {
+        repository: RepoName,
+        digest: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tag: Option<Tag>,
+        /// Promotions that led here, oldest first; empty for a push by a client.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lineage: Vec<Stage>,
+        /// Manifest that this one refers to as its `subject`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<Digest>,
+    },
+    TagDeleted {
+        repository: RepoName,
+        tag: Tag,
+        digest: Digest,
+    },
+    ManifestDeleted {
+        repository: RepoName,
+        digest: Digest,
+    },
+    /// A tag was pointed at an image that stood elsewhere, by a binding or by hand.
+    ImagePromoted {
+        from: Stage,
+        to: Stage,
+        digest: Digest,
+        /// The binding; absent for a promotion by hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        binding: Option<String>,
+        /// What was given with a promotion by hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// Where the image stood before, oldest first; `from` is the last.
+        lineage: Vec<Stage>,
+        /// The decision in the source's history.
+        decision: u64,
+    },
+    /// A binding came to another verdict about a tag than before, or to its first.
+    ImageJudged {
+        repository: RepoName,
+        tag: Tag,
+        digest: Digest,
+        binding: String,
+        verdict: String,
+        /// The decision in the tag's history.
+        decision: u64,
+        /// The first reason, for people.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// An image that was promoted would not be promoted today.
+    VerdictChanged {
+        repository: RepoName,
+        tag: Tag,
+        digest: Digest,
+        binding: String,
+        was: String,
+        verdict: String,
+        decision: u64,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// Somebody asks for a new judgement.
+    JudgementAsked {
+        repository: RepoName,
+        tag: Tag,
+    },
+    /// The scan of one platform's image ended.
+    ImageScanned {
+        repository: RepoName,
+        digest: Digest,
+        /// `complete`, `partial`, `failed`, `unsupported`.
+        scan: String,
+        packages: u64,
+        findings: u64,
+    },
+    /// New vulnerability data changed what is known of a stored bill of materials.
+    FindingsChanged {
+        digest: Digest,
+        findings: u64,
+    },
+    VulnerabilityDataImported {
+        source: String,
+        advisories: u64,
+        as_of_ms: u64,
+    },
+    BindingChanged {
+        binding: String,
+        revision: u64,
+    },
+    BindingRemoved {
+        binding: String,
+    },
+    PluginLoaded {
+        plugin: String,
+        version: String,
+        digest: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<String>,
+    },
+    PluginQuarantined {
+        plugin: String,
+        digest: String,
+        stage: String,
+        reason: String,
+    },
+    PluginRemoved {
+        plugin: String,
+    },
+    /// The breaker opened: this plugin failed too often on this image, so the image is held.
+    PluginBreakerOpened {
+        plugin: String,
+        digest: Digest,
+        reason: String,
+    },
+    /// A job failed so often that it is not tried again by itself.
+    JobDead {
+        queue: String,
+        subject: String,
+        attempts: u32,
+        reason: String,
+    },
+    JobCancelled {
+        queue: String,
+        subject: String,
+    },
+    UserAdded {
+        user: String,
+    },
+    UserRemoved {
+        user: String,
+    },
+    PasswordChanged {
+        user: String,
+    },
+    GrantAdded {
+        subject: String,
+        role: String,
+        resource: String,
+    },
+    GrantRemoved {
+        subject: String,
+        role: String,
+        resource: String,
+    },
+    TokenMade {
+        user: String,
+        token: String,
+    },
+    TokenRevoked {
+        user: String,
+        token: String,
+    },
+    QuotaChanged {
+        namespace: String,
+        max_bytes: Option<u64>,
+    },
+    /// A kind that a newer version wrote: read as this, never written.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Kind {
+    /// The repository that it is about, by which reading is allowed; none for what concerns the whole server.
+    pub fn repository(&self) -> Option<&RepoName> {
+        match self {
+            Kind::ImagePushed { repository, .. }
+            | Kind::TagDeleted { repository, .. }
+            | Kind::ManifestDeleted { repository, .. }
+            | Kind::ImageJudged { repository, .. }
+            | Kind::VerdictChanged { repository, .. }
+            | Kind::JudgementAsked { repository, .. }
+            | Kind::ImageScanned { repository, .. } => Some(repository),
+            Kind::ImagePromoted { from, .. } => Some(&from.repository),
+            _ => None,
+        }
+    }
+}
+
+/// One stage of a promotion chain: where the image stood.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Stage {
+    pub repository: RepoName,
+    pub tag: Tag,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.repository, self.tag)
+    }
+}
