@@ -1,7 +1,7 @@
 //! A policy's configuration: a struct, and the JSON Schema that the host shows and checks, from one declaration.
 //!
 //! [`config!`](crate::config!) declares both. A policy whose schema says more than the macro can (`oneOf`, patterns) writes the
-//! schema by hand and implements [`Config`] with `include_str!`.
+//! schema by hand and implements [`Config`] with `include_str!` and [`read`].
 
 use crate::bindings::exports::wharf::plugin::policy::Problem;
 use crate::json::Json;
@@ -10,27 +10,41 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What a binding's configuration is read into.
-pub trait Config: DeserializeOwned {
+pub trait Config: Sized {
     /// The JSON Schema (2020-12) of the configuration, embedded in the plugin's manifest.
     const SCHEMA: &'static str;
 
-    /// Puts defaults where the configuration is silent; called before it is read.
-    fn fill(_value: &mut Value) {}
-
-    /// Reads the configuration of a binding.
+    /// Reads the configuration of a binding. For a type that serde reads, [`read`] is all of it.
     ///
     /// # Errors
-    /// A problem with the JSON pointer of the value that does not fit.
-    fn read(json: &str) -> Result<Self, Problem> {
-        let problem = |pointer: String, message: String| Problem { pointer, message };
-        let mut value: Value =
-            serde_json::from_str(json).map_err(|e| problem(String::new(), format!("not JSON: {e}")))?;
-        Self::fill(&mut value);
-        serde_path_to_error::deserialize(value).map_err(|e| {
-            let pointer = pointer(e.path());
-            problem(pointer, e.into_inner().to_string())
-        })
-    }
+    /// What does not fit, each with the JSON pointer of the value.
+    fn read(json: &str) -> Result<Self, Vec<Problem>>;
+}
+
+/// Reads JSON with serde.
+///
+/// # Errors
+/// The first thing that does not fit, with its JSON pointer.
+pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Vec<Problem>> {
+    read_filled(json, |_| ())
+}
+
+/// Reads JSON with serde after `fill` put defaults where it is silent.
+///
+/// # Errors
+/// The first thing that does not fit, with its JSON pointer.
+#[doc(hidden)]
+pub fn read_filled<T: DeserializeOwned>(json: &str, fill: fn(&mut Value)) -> Result<T, Vec<Problem>> {
+    let mut value: Value =
+        serde_json::from_str(json).map_err(|why| vec![problem("", format!("this is not JSON: {why}"))])?;
+    fill(&mut value);
+    serde_path_to_error::deserialize(value)
+        .map_err(|why| vec![problem(pointer(why.path()), why.inner().to_string())])
+}
+
+/// A problem at a JSON pointer; `""` is the whole.
+pub fn problem(pointer: impl Into<String>, message: impl Into<String>) -> Problem {
+    Problem { pointer: pointer.into(), message: message.into() }
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {
@@ -154,8 +168,8 @@ pub const fn root_schema(doc: &[&str], members: &Json) -> Json {
 /// use wharf_sdk::Config;
 /// let limits = Limits::read(r#"{"max_critical": 2}"#).unwrap();
 /// assert_eq!((limits.max_critical, limits.unmet), (2, Unmet::Hold));
-/// let problem = Limits::read(r#"{"pushed_by": ["ci", 7]}"#).unwrap_err();
-/// assert_eq!(problem.pointer, "/pushed_by/1");
+/// let problems = Limits::read(r#"{"pushed_by": ["ci", 7]}"#).unwrap_err();
+/// assert_eq!(problems[0].pointer, "/pushed_by/1");
 /// assert!(Limits::SCHEMA.contains(r#""required":[]"#));
 /// ```
 #[macro_export]
@@ -206,8 +220,8 @@ macro_rules! config {
                 ROOT.as_str()
             };
 
-            fn fill(value: &mut $crate::serde_json::Value) {
-                <$name as $crate::ConfigValue>::fill(value);
+            fn read(json: &str) -> ::std::result::Result<Self, ::std::vec::Vec<$crate::Problem>> {
+                $crate::config::read_filled(json, <$name as $crate::ConfigValue>::fill)
             }
         }
     };

@@ -61,6 +61,7 @@ extern crate self as wharf_sdk;
 
 /// What a policy usually names.
 pub mod prelude {
+    pub use crate::config::problem;
     pub use crate::image::{
         Approval, Component, Components, Confidence, Coverage, Finding, Findings, FixState, Image, Knowledge,
         Platform, Severity, Signature,

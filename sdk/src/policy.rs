@@ -61,10 +61,7 @@ pub const fn or(written: &[&'static str], default: &'static str) -> &'static str
 /// # Errors
 /// The problems, each with the JSON pointer of the value.
 pub fn validate<P: Policy>(config_json: &str) -> Result<(), Vec<Problem>> {
-    let problems = match P::Config::read(config_json) {
-        Ok(config) => P::validate(&config),
-        Err(problem) => vec![problem],
-    };
+    let problems = P::validate(&P::Config::read(config_json)?);
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
@@ -73,10 +70,14 @@ pub fn validate<P: Policy>(config_json: &str) -> Result<(), Vec<Problem>> {
 /// # Errors
 /// That the configuration does not read, or what the policy says went wrong.
 pub fn evaluate<P: Policy>(config_json: &str, image: &Image<'_>) -> Result<Outcome, String> {
-    let config = P::Config::read(config_json).map_err(|problem| {
-        format!("the configuration does not fit at `{}`: {}", problem.pointer, problem.message)
-    })?;
+    let config = P::Config::read(config_json).map_err(|problems| unfit(&problems))?;
     P::evaluate(&config, image)
+}
+
+/// Problems as one sentence.
+pub(crate) fn unfit(problems: &[Problem]) -> String {
+    let all: Vec<String> = problems.iter().map(|p| format!("at `{}`: {}", p.pointer, p.message)).collect();
+    format!("the configuration does not fit: {}", all.join("; "))
 }
 
 /// The exports, for the world of wasm.

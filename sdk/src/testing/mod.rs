@@ -211,13 +211,10 @@ pub fn fixed_in(mut finding: Finding, version: &str) -> Finding {
 /// What Wharf does with a binding: checks the configuration, then judges.
 ///
 /// # Errors
-/// The problems of the configuration, one a line, or what the policy says went wrong.
+/// The problems of the configuration, or what the policy says went wrong.
 pub fn judge<P: Policy>(config: &Value, facts: &Facts) -> Result<Outcome, String> {
     let config = config.to_string();
-    policy::validate::<P>(&config).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|p| format!("`{}`: {}", p.pointer, p.message)).collect();
-        lines.join("\n")
-    })?;
+    policy::validate::<P>(&config).map_err(|problems| policy::unfit(&problems))?;
     policy::evaluate::<P>(&config, &facts.image())
 }
 
@@ -239,12 +236,9 @@ pub fn check_manifest<P: Policy>() {
     let schema = &manifest["config_schema"];
     assert!(schema.is_object(), "the schema of the configuration is not an object");
     if schema["required"].as_array().is_none_or(Vec::is_empty)
-        && let Err(problem) = P::Config::read("{}")
+        && let Err(problems) = P::Config::read("{}")
     {
-        panic!(
-            "the schema requires nothing, but `{{}}` is refused at `{}`: {}",
-            problem.pointer, problem.message
-        );
+        panic!("the schema requires nothing, but `{{}}` is refused: {}", policy::unfit(&problems));
     }
 }
 
