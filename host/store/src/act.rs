@@ -102,6 +102,17 @@ impl Tx {
         Ok(self.engine.get(vec![key.clone()]).await?.pop().flatten())
     }
 
+    /// Whether there is a row; the commit expects just that, so that a row whose content does not matter may change.
+    pub async fn present(&mut self, key: &Key) -> Result<bool, StoreError> {
+        if let Some(row) = self.body.written.get(key).or_else(|| self.body.seen.get(key)) {
+            return Ok(row.is_some());
+        }
+        let present = self.peek(key).await?.is_some();
+        let key = key.clone();
+        self.body.expect.push(if present { Expect::Present(key) } else { Expect::Absent(key) });
+        Ok(present)
+    }
+
     /// One page of a range, lowest key first; the commit expects that what was looked at has not changed and that
     /// nothing came between. At most [`MAX_PAGE`] rows.
     pub async fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {

@@ -9,8 +9,10 @@
 //! Invariant: every queue, batch, page and commit has a named bound.
 
 mod act;
+mod blobs;
 mod clock;
 mod key;
+pub mod links;
 mod model;
 mod seam;
 mod store;
@@ -20,6 +22,10 @@ mod value;
 mod act_tests;
 
 pub use act::Tx;
+pub use blobs::{
+    BlobError, BlobFile, BlobId, BlobReader, BlobWriter, Blobs, Finished, INLINE_MAX, Stored, Upload,
+    WATERMARK_BYTES,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use key::{Key, KeyRange, Space, key, number, parse_number};
 pub use model::Model;

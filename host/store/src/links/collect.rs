@@ -1,0 +1,177 @@
+//! The collector's three jobs: links that nothing needs, files that nothing names, files that never were named.
+//!
+//! Invariant: each works page by page and holds nothing between two pages; clients never wait for it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{Blob, FRESH_MS, Link, Reap, blob_in, blob_key, is_held, release_file};
+use crate::act::Tx;
+use crate::blobs::{BlobError, BlobId, Blobs, Stored};
+use crate::key::{Key, KeyRange, Space};
+use crate::store::{Store, StoreError};
+
+/// Links looked at in one page of the sweep.
+const SWEEP_PAGE: usize = 256;
+/// Links removed in one commit.
+const SWEEP_COMMIT: usize = 64;
+/// Files unlinked in one page.
+const REAP_PAGE: usize = 64;
+/// Blob rows read at once while looking for orphans.
+const ORPHAN_PAGE: usize = 1000;
+
+/// What one page of the sweep did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Links looked at.
+    pub seen: usize,
+    /// Links removed.
+    pub links: usize,
+    /// Blob rows removed with their last link.
+    pub blobs: usize,
+    /// Where the next page begins; none at the end.
+    pub next: Option<Key>,
+}
+
+/// Removes links that no manifest has needed for [`FRESH_MS`], and blob rows with their last link. Begin with no cursor
+/// and go on with [`Swept::next`].
+pub async fn sweep_page(store: &Store, cursor: Option<&Key>, now_ms: u64) -> Result<Swept, StoreError> {
+    let store = store.background();
+    let mut range = KeyRange::all(Space::Link);
+    if let Some(cursor) = cursor {
+        range = range.after(cursor);
+    }
+    let page = store.scan(range, SWEEP_PAGE).await?;
+    let next = page.rows.last().filter(|_| page.more).map(|row| row.key.clone());
+    let mut swept = Swept { seen: page.rows.len(), links: 0, blobs: 0, next };
+    let mut old = Vec::new();
+    for row in page.rows {
+        let link: Link = row.value()?;
+        if !is_old(link, now_ms) {
+            continue;
+        }
+        let (digest, repo) = names(&row.key);
+        if !is_held(&store, &digest, &repo).await? {
+            old.push(row.key);
+        }
+    }
+    for keys in old.chunks(SWEEP_COMMIT) {
+        let (counts, _) = store.act(|tx| remove_links(tx, keys, now_ms)).await?;
+        swept.links += counts.0;
+        swept.blobs += counts.1;
+    }
+    Ok(swept)
+}
+
+fn is_old(link: Link, now_ms: u64) -> bool {
+    link.since_ms.saturating_add(FRESH_MS) <= now_ms
+}
+
+fn names(link: &Key) -> (String, String) {
+    (link.part(0).unwrap_or_default(), link.part(1).unwrap_or_default())
+}
+
+/// Everything is looked at again, this time as part of the transaction.
+async fn remove_links(mut tx: Tx, keys: &[Key], now_ms: u64) -> Result<(usize, usize), StoreError> {
+    let (mut links, mut blobs) = (0, 0);
+    for key in keys {
+        let Some(row) = tx.get(key).await? else { continue };
+        let (digest, repo) = names(key);
+        let held = tx.scan(KeyRange::prefix(Space::Mref, &[&digest, &repo]), 1).await?;
+        if !is_old(row.value()?, now_ms) || !held.rows.is_empty() {
+            continue;
+        }
+        tx.delete(key);
+        links += 1;
+        let others = tx.scan(KeyRange::prefix(Space::Link, &[&digest]), 1).await?;
+        if others.rows.is_empty() {
+            remove_blob(&mut tx, &digest).await?;
+            blobs += 1;
+        }
+    }
+    Ok((links, blobs))
+}
+
+async fn remove_blob(tx: &mut Tx, digest: &str) -> Result<(), StoreError> {
+    let Some(blob) = blob_in(tx, digest).await? else { return Ok(()) };
+    let twin = match &blob.twin {
+        Some(twin) => blob_in(tx, twin).await?,
+        None => None,
+    };
+    tx.delete(&blob_key(digest));
+    release_file(tx, Some(blob), twin.as_ref())
+}
+
+/// Why the collector stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The rows.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The files.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// Unlinks files that a commit has let go; returns how many. Call it again until that is 0.
+pub async fn reap(store: &Store, blobs: &Blobs) -> Result<usize, CollectError> {
+    let store = store.background();
+    let page = store.scan(KeyRange::all(Space::Reap), REAP_PAGE).await?;
+    for row in &page.rows {
+        let reap: Reap = row.value()?;
+        blobs.delete(&reap.id).await?;
+    }
+    if page.rows.is_empty() {
+        return Ok(0);
+    }
+    let keys: Vec<Key> = page.rows.into_iter().map(|row| row.key).collect();
+    let keys = &keys;
+    let done = store.act(|mut tx| async move {
+        keys.iter().for_each(|key| tx.delete(key));
+        Ok::<_, StoreError>(())
+    });
+    done.await?;
+    Ok(keys.len())
+}
+
+/// Removes files that no row names and that nobody has written to for [`FRESH_MS`]: what crashes and clients that went
+/// away leave behind. Looks at ids that begin with one hexadecimal digit (0 to 15), so that memory stays small;
+/// returns how many it removed.
+pub async fn orphans(store: &Store, blobs: &Blobs, digit: u8, now_ms: u64) -> Result<usize, CollectError> {
+    let before_ms = now_ms.saturating_sub(FRESH_MS);
+    // An upload may have a file and a state: it is as old as the newer of the two.
+    let mut files: BTreeMap<BlobId, u64> = BTreeMap::new();
+    for file in blobs.list(digit).await? {
+        let modified_ms = files.entry(file.id).or_default();
+        *modified_ms = (*modified_ms).max(file.modified_ms);
+    }
+    files.retain(|_, modified_ms| *modified_ms < before_ms);
+    if files.is_empty() {
+        return Ok(0);
+    }
+    // Files first, rows afterwards: what is named in between was finished, and so written to, just now.
+    let named = named(store, &files).await?;
+    let mut removed = 0;
+    for id in files.keys().filter(|id| !named.contains(*id)) {
+        removed += usize::from(blobs.remove_orphan(id, before_ms).await?);
+    }
+    Ok(removed)
+}
+
+async fn named(store: &Store, of: &BTreeMap<BlobId, u64>) -> Result<HashSet<BlobId>, StoreError> {
+    let mut named = HashSet::new();
+    let mut range = KeyRange::all(Space::Blob);
+    loop {
+        let page = store.scan(range.clone(), ORPHAN_PAGE).await?;
+        for row in &page.rows {
+            if let Stored::File(id) = Blob::decode(row)?.stored
+                && of.contains_key(&id)
+            {
+                named.insert(id);
+            }
+        }
+        match page.rows.last() {
+            Some(last) if page.more => range = range.after(&last.key),
+            _ => return Ok(named),
+        }
+    }
+}
