@@ -1,0 +1,220 @@
+//! The two small languages that a question may use: globs and version ranges. Both are bounded, and neither backtracks.
+
+use std::cmp::Ordering;
+
+/// The longest glob or range, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 1_024;
+
+/// The most comparisons in one range.
+pub const MAX_COMPARISONS: usize = 64;
+
+/// Compares two versions of one ecosystem (a package URL type); none where it has no order for them. The host passes the
+/// scanner's.
+pub type VersionOrder = fn(ecosystem: &str, left: &str, right: &str) -> Option<Ordering>;
+
+/// Whether the whole of `text` matches `glob`: `*` is any run of characters, `?` one. O(text × glob) at worst: after a
+/// mismatch only the last star is tried again.
+pub(crate) fn glob_matches(glob: &str, text: &str) -> bool {
+    if !glob.contains(['*', '?']) {
+        return glob == text;
+    }
+    let (glob, text) = (glob.as_bytes(), text.as_bytes());
+    let (mut g, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match glob.get(g) {
+            Some(b'*') => {
+                star = Some((g, t));
+                g += 1;
+            }
+            Some(b'?') => {
+                g += 1;
+                t += char_len(text[t]);
+            }
+            Some(byte) if *byte == text[t] => {
+                g += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((star_g, star_t)) = star else { return false };
+                let next = star_t + char_len(text[star_t]);
+                star = Some((star_g, next));
+                (g, t) = (star_g + 1, next);
+            }
+        }
+    }
+    glob[g..].iter().all(|byte| *byte == b'*')
+}
+
+/// Bytes of the UTF-8 character that starts with `lead`.
+fn char_len(lead: u8) -> usize {
+    match lead {
+        0..=0xbf => 1,
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        _ => 4,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Equal,
+    NotEqual,
+}
+
+impl Comparison {
+    fn holds(self, order: Ordering) -> bool {
+        match self {
+            Self::Less => order.is_lt(),
+            Self::LessOrEqual => order.is_le(),
+            Self::Greater => order.is_gt(),
+            Self::GreaterOrEqual => order.is_ge(),
+            Self::Equal => order.is_eq(),
+            Self::NotEqual => order.is_ne(),
+        }
+    }
+}
+
+/// A range of versions: `>=3.0, <3.0.14 || >=3.1, <3.1.6`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Range(Vec<Vec<(Comparison, String)>>);
+
+impl Range {
+    /// The error says what is wrong, for the person who wrote the range.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_PATTERN_BYTES {
+            return Err(format!(
+                "a version range may have {MAX_PATTERN_BYTES} bytes, this has {}",
+                text.len()
+            ));
+        }
+        let groups: Vec<Vec<_>> = text
+            .split("||")
+            .map(|group| group.split(',').map(|one| comparison(one, text)).collect())
+            .collect::<Result<_, _>>()?;
+        if groups.iter().map(Vec::len).sum::<usize>() > MAX_COMPARISONS {
+            return Err(format!("a version range may have {MAX_COMPARISONS} comparisons"));
+        }
+        Ok(Self(groups))
+    }
+
+    /// Whether `version` is in the range; none where that cannot be decided. A comparison that cannot be made leaves the
+    /// answer open only if the others do not settle it.
+    pub(crate) fn contains(&self, version: &str, ecosystem: &str, order: VersionOrder) -> Option<bool> {
+        let holds = |(comparison, bound): &(Comparison, String)| {
+            order(ecosystem, version, bound).map(|order| comparison.holds(order))
+        };
+        settle(self.0.iter().map(|group| settle(group.iter().map(holds), false)), true)
+    }
+}
+
+/// Three-valued and (`settles` false) or or (`settles` true).
+fn settle(values: impl Iterator<Item = Option<bool>>, settles: bool) -> Option<bool> {
+    let mut open = false;
+    for value in values {
+        match value {
+            Some(value) if value == settles => return Some(settles),
+            Some(_) => {}
+            None => open = true,
+        }
+    }
+    if open { None } else { Some(!settles) }
+}
+
+fn comparison(text: &str, whole: &str) -> Result<(Comparison, String), String> {
+    let text = text.trim();
+    let operators = [
+        ("<=", Comparison::LessOrEqual),
+        (">=", Comparison::GreaterOrEqual),
+        ("!=", Comparison::NotEqual),
+        ("==", Comparison::Equal),
+        ("<", Comparison::Less),
+        (">", Comparison::Greater),
+        ("=", Comparison::Equal),
+    ];
+    let found = operators
+        .iter()
+        .find_map(|(sign, comparison)| text.strip_prefix(sign).map(|rest| (*comparison, rest.trim())));
+    let Some((comparison, version)) = found else {
+        return Err(format!("`{text}` in version range `{whole}` starts with none of < <= > >= = !="));
+    };
+    if version.is_empty() || version.contains(|c: char| c.is_whitespace() || "<>=!|".contains(c)) {
+        return Err(format!("`{version}` in version range `{whole}` is no version"));
+    }
+    Ok((comparison, version.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn numbers(_: &str, left: &str, right: &str) -> Option<Ordering> {
+        Some(left.parse::<u32>().ok()?.cmp(&right.parse::<u32>().ok()?))
+    }
+
+    #[test]
+    fn globs() {
+        let check = |glob, text, expected| assert_eq!(glob_matches(glob, text), expected, "{glob} {text}");
+        check("openssl", "openssl", true);
+        check("openssl", "openssl3", false);
+        check("lib*", "libssl3", true);
+        check("*ssl*", "libssl3", true);
+        check("lib?sl", "libssl", true);
+        check("lib?sl", "libé sl", false);
+        check("lib?sl", "libésl", true);
+        check("*a*b*c", "xxaxxbxxc", true);
+        check("*a*b*c", "xxaxxbxxcx", false);
+        check("", "", true);
+        check("**", "", true);
+        check("?", "", false);
+    }
+
+    #[test]
+    fn ranges() {
+        let check = |range, version, expected| {
+            let range = Range::parse(range).unwrap();
+            assert_eq!(range.contains(version, "deb", numbers), expected, "{range:?} {version}");
+        };
+        check(">=3, <5", "4", Some(true));
+        check(">=3, <5", "5", Some(false));
+        check(">=3, <5 || =9", "9", Some(true));
+        check("!=3", "3", Some(false));
+        check(">=3", "x", None);
+        check(">=x, <5", "7", Some(false));
+        check(">=x, <5", "4", None);
+        check(">=x || <5", "4", Some(true));
+        for bad in ["", "3", ">=", ">=3 4", ">=3,,<4", "=>3", ">=3||"] {
+            Range::parse(bad).unwrap_err();
+        }
+    }
+
+    /// The obvious way, exponential at worst.
+    fn naive(glob: &[char], text: &[char]) -> bool {
+        match (glob.first(), text.first()) {
+            (None, None) => true,
+            (Some('*'), _) => naive(&glob[1..], text) || (!text.is_empty() && naive(glob, &text[1..])),
+            (Some('?'), Some(_)) => naive(&glob[1..], &text[1..]),
+            (Some(g), Some(t)) => g == t && naive(&glob[1..], &text[1..]),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn glob_is_what_it_says(glob in "[ab*?é]{0,8}", text in "[abé]{0,10}") {
+            let (g, t): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
+            prop_assert_eq!(glob_matches(&glob, &text), naive(&g, &t));
+        }
+
+        #[test]
+        fn any_range_is_read_or_refused(text in "\\PC{0,64}") {
+            let _ = Range::parse(&text);
+        }
+    }
+}

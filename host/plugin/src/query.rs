@@ -1,0 +1,266 @@
+//! Questions about components and findings, as data: the trace stores them, and asks them again.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{Column, Component, Confidence, Finding, PlatformFacts, SealedFacts, Severity};
+use crate::pattern::{Range, VersionOrder, glob_matches};
+
+/// The most entries of the list of `licence-outside`.
+pub const MAX_ALLOWED_LICENCES: usize = 1_024;
+
+/// The most criteria of one sort in one query (globs for the name, ranges …).
+pub const MAX_CRITERIA: usize = 64;
+
+/// The criteria of a `component-query`; all hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ComponentQuery {
+    /// Globs that the name matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub name: Vec<String>,
+    /// Globs that the source package's name matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source_name: Vec<String>,
+    /// Ranges that the version is in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub version: Vec<String>,
+    /// Package URL types, all equal to the component's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ecosystem: Vec<String>,
+    /// Globs, each matching a licence that is named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub licence: Vec<String>,
+    /// Lists, none of which satisfies all licence expressions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub licence_outside: Vec<BTreeSet<String>>,
+    /// No licence is known.
+    #[serde(skip_serializing_if = "is_false")]
+    pub unlicensed: bool,
+    /// Layers, all equal to the component's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layer: Vec<u32>,
+    /// Globs that the path matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
+    /// The least confidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence_at_least: Option<Confidence>,
+    /// Hints match as well.
+    #[serde(skip_serializing_if = "is_false")]
+    pub include_hints: bool,
+    /// Components match whose version cannot be compared.
+    #[serde(skip_serializing_if = "is_false")]
+    pub include_undecided: bool,
+}
+
+/// The criteria of a `finding-query`; all hold, and of the lists `severity` and `id` one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct FindingQuery {
+    /// Rated as this or worse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<Severity>,
+    /// Rated as one of these.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub severity: BTreeSet<Severity>,
+    /// A score of at least so many tenths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cvss_at_least: Option<u8>,
+    /// A score under so many tenths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cvss_below: Option<u8>,
+    /// No score.
+    #[serde(skip_serializing_if = "is_false")]
+    pub unscored: bool,
+    /// Globs, one of which matches the identifier or an alias.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub id: Vec<String>,
+    /// Globs that the source matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<String>,
+    /// A version without it exists.
+    #[serde(skip_serializing_if = "is_false")]
+    pub fixable: bool,
+    /// Known to be used by attackers.
+    #[serde(skip_serializing_if = "is_false")]
+    pub known_exploited: bool,
+    /// Published before this, in ms since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_before_ms: Option<u64>,
+    /// Globs that the component's or its source package's name matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub component_name: Vec<String>,
+    /// Layers, all equal to the component's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layer: Vec<u32>,
+    /// Leaves out what is only possible.
+    #[serde(skip_serializing_if = "is_false")]
+    pub certain: bool,
+    /// Waived findings match as well.
+    #[serde(skip_serializing_if = "is_false")]
+    pub include_waived: bool,
+    /// Findings of hints match as well.
+    #[serde(skip_serializing_if = "is_false")]
+    pub include_hints: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// A component query with its ranges read and its licence lists applied.
+pub(crate) struct ComponentMatcher<'a> {
+    query: &'a ComponentQuery,
+    ranges: Vec<Range>,
+    /// For each list of `licence-outside`, the licence texts of the image that it does not satisfy: there are few, however
+    /// many components there are.
+    outside: Vec<BTreeSet<&'a str>>,
+    facts: &'a SealedFacts,
+    order: VersionOrder,
+}
+
+impl<'a> ComponentMatcher<'a> {
+    /// Ranges that cannot be read were refused when they were added; in a stored trace they match nothing.
+    pub(crate) fn new(query: &'a ComponentQuery, facts: &'a SealedFacts, order: VersionOrder) -> Self {
+        let ranges = query.version.iter().filter_map(|text| Range::parse(text).ok()).collect();
+        let outside = query.licence_outside.iter().map(|allowed| unsatisfied(allowed, facts)).collect();
+        Self { query, ranges, outside, facts, order }
+    }
+
+    /// The indices of the components that match.
+    pub(crate) fn select<'p>(
+        &self,
+        platform: &'p PlatformFacts,
+    ) -> impl Iterator<Item = (u32, &'p Component)> {
+        (0u32..).zip(&platform.components).filter(|(_, component)| self.matches(component))
+    }
+
+    fn matches(&self, component: &Component) -> bool {
+        let query = self.query;
+        (query.include_hints || component.confidence != Confidence::Hint)
+            && query.confidence_at_least.is_none_or(|least| component.confidence >= least)
+            && query.ecosystem.iter().all(|ecosystem| *ecosystem == component.ecosystem)
+            && query.layer.iter().all(|layer| component.layer == Some(*layer))
+            && query.name.iter().all(|glob| glob_matches(glob, &component.name))
+            && query.source_name.iter().all(|glob| glob_matches(glob, source_name(component)))
+            && query
+                .path
+                .iter()
+                .all(|glob| component.path.as_deref().is_some_and(|path| glob_matches(glob, path)))
+            && (!query.unlicensed || component.licences.is_empty())
+            && query.licence.iter().all(|glob| self.names_licence(component, glob))
+            && self.ranges.iter().all(|range| self.in_range(component, range))
+            && self
+                .outside
+                .iter()
+                .all(|texts| component.licences.iter().any(|text| texts.contains(text.as_str())))
+    }
+
+    fn in_range(&self, component: &Component, range: &Range) -> bool {
+        let version = component.version.as_deref();
+        version
+            .and_then(|version| range.contains(version, &component.ecosystem, self.order))
+            .unwrap_or(self.query.include_undecided)
+    }
+
+    fn names_licence(&self, component: &Component, glob: &str) -> bool {
+        let glob = glob.to_ascii_lowercase();
+        let named = |text: &str| glob_matches(&glob, &text.to_ascii_lowercase());
+        component.licences.iter().any(|text| match self.facts.licences().get(text) {
+            Some(Some(expression)) => expression.requirements().any(|one| {
+                named(&licence_name(&one.req.license))
+                    || one.req.addition.as_ref().is_some_and(|addition| named(&addition.to_string()))
+            }),
+            _ => named(text),
+        })
+    }
+}
+
+/// The licence texts of the image that cannot be satisfied with `allowed` alone.
+fn unsatisfied<'a>(allowed: &BTreeSet<String>, facts: &'a SealedFacts) -> BTreeSet<&'a str> {
+    let licensees: Vec<spdx::Licensee> =
+        allowed.iter().filter_map(|id| spdx::Licensee::parse_mode(id, spdx::ParseMode::LAX).ok()).collect();
+    let satisfied = |expression: &spdx::Expression| {
+        expression.evaluate(|required| licensees.iter().any(|one| one.satisfies(required)))
+    };
+    let texts = facts.licences().iter();
+    texts
+        .filter(|(text, expression)| !allowed.contains(*text) && !expression.as_ref().is_some_and(satisfied))
+        .map(|(text, _)| text.as_str())
+        .collect()
+}
+
+/// The name of a licence without its `+`: what a glob is compared with.
+fn licence_name(item: &spdx::LicenseItem) -> String {
+    item.id().map_or_else(|| item.to_string(), |id| id.name.to_owned())
+}
+
+fn source_name(component: &Component) -> &str {
+    component.source_name.as_deref().unwrap_or(&component.name)
+}
+
+impl FindingQuery {
+    /// The findings that match, with their indices. The columns decide first: most questions read nothing else.
+    pub(crate) fn select<'q, 'p>(
+        &'q self,
+        platform: &'p PlatformFacts,
+        columns: &'p [Column],
+    ) -> impl Iterator<Item = (u32, &'p Finding)> + use<'q, 'p> {
+        (0u32..)
+            .zip(columns)
+            .filter(|(_, column)| self.column_matches(column))
+            .filter_map(|(index, _)| platform.findings.get(index as usize).map(|finding| (index, finding)))
+            .filter(|(_, finding)| self.finding_matches(finding, platform))
+    }
+
+    /// How many match.
+    pub(crate) fn count(&self, platform: &PlatformFacts, columns: &[Column]) -> u32 {
+        let count = if self.columns_suffice() {
+            columns.iter().filter(|column| self.column_matches(column)).count()
+        } else {
+            self.select(platform, columns).count()
+        };
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn columns_suffice(&self) -> bool {
+        self.id.is_empty()
+            && self.source.is_empty()
+            && self.component_name.is_empty()
+            && self.layer.is_empty()
+            && self.published_before_ms.is_none()
+    }
+
+    fn column_matches(&self, column: &Column) -> bool {
+        let flags = column.flags;
+        let scored = column.cvss_tenths != Column::UNSCORED;
+        (self.include_waived || flags & Column::WAIVED == 0)
+            && (self.include_hints || flags & Column::HINT == 0)
+            && (!self.certain || flags & Column::POSSIBLE == 0)
+            && (!self.fixable || flags & Column::FIXABLE != 0)
+            && (!self.known_exploited || flags & Column::EXPLOITED != 0)
+            && self.at_least.is_none_or(|least| column.severity >= least)
+            && (self.severity.is_empty() || self.severity.contains(&column.severity))
+            && self.cvss_at_least.is_none_or(|least| scored && column.cvss_tenths >= least)
+            && self.cvss_below.is_none_or(|bound| scored && column.cvss_tenths < bound)
+            && !(self.unscored && scored)
+    }
+
+    fn finding_matches(&self, finding: &Finding, platform: &PlatformFacts) -> bool {
+        let component = platform.components.get(finding.component as usize);
+        let has_id = |glob: &String| {
+            glob_matches(glob, &finding.id) || finding.aliases.iter().any(|alias| glob_matches(glob, alias))
+        };
+        (self.id.is_empty() || self.id.iter().any(has_id))
+            && self.source.iter().all(|glob| glob_matches(glob, &finding.source))
+            && self
+                .published_before_ms
+                .is_none_or(|bound| finding.published_at_ms.is_some_and(|at| at < bound))
+            && self.layer.iter().all(|layer| component.is_some_and(|c| c.layer == Some(*layer)))
+            && self.component_name.iter().all(|glob| {
+                component.is_some_and(|c| glob_matches(glob, &c.name) || glob_matches(glob, source_name(c)))
+            })
+    }
+}

@@ -1,0 +1,329 @@
+//! `wharf:plugin/facts`: every question goes through [`CallState::ask`], which answers it and puts it on record.
+
+use wasmtime::component::Resource;
+use wasmtime::{Error, Result};
+
+use super::bindings::wharf::plugin::facts as wit;
+use crate::facts::{self, Knowledge};
+use crate::sandbox::{CallState, ImageHandle};
+use crate::trace::{Answer, Ask, ComponentItem, FindingItem, Node, Page, View};
+
+mod queries;
+
+type Image = Resource<ImageHandle>;
+
+impl CallState {
+    fn handle(&self, image: &Image) -> Result<(Node, Option<u32>)> {
+        let handle = self.table.get(image)?;
+        Ok((handle.node, handle.platform))
+    }
+
+    fn look(&self, node: Node) -> Result<View<'_>> {
+        Ok(View { facts: self.facts()?, node, order: self.order() })
+    }
+
+    /// Answers a question and puts it on record; `bytes` are those of the texts in it.
+    fn ask(&mut self, image: &Image, ask: Ask, bytes: usize) -> Result<Answer> {
+        self.charge()?;
+        let (node, platform) = self.handle(image)?;
+        let answer = self.look(node)?.answer(&ask);
+        self.record(ask, platform, answer.clone(), bytes)?;
+        Ok(answer)
+    }
+
+    fn text(&mut self, image: &Image, ask: Ask) -> Result<String> {
+        match self.ask(image, ask, 0)? {
+            Answer::Text(text) => Ok(text),
+            other => Err(odd(&other)),
+        }
+    }
+
+    fn optional_text(&mut self, image: &Image, ask: Ask, bytes: usize) -> Result<Option<String>> {
+        match self.ask(image, ask, bytes)? {
+            Answer::Text(text) => Ok(Some(text)),
+            Answer::Nothing(()) => Ok(None),
+            other => Err(odd(&other)),
+        }
+    }
+
+    fn number(&mut self, image: &Image, ask: Ask, bytes: usize) -> Result<u64> {
+        match self.ask(image, ask, bytes)? {
+            Answer::Number(number) => Ok(number),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Answers a question for a page; `items` makes its records.
+    fn page<T>(
+        &mut self,
+        image: &Image,
+        ask: Ask,
+        bytes: usize,
+        items: impl FnOnce(&View<'_>) -> Vec<T>,
+    ) -> Result<Vec<T>> {
+        self.ask(image, ask, bytes)?;
+        let (node, _) = self.handle(image)?;
+        Ok(items(&self.look(node)?))
+    }
+}
+
+/// [`View::answer`] gives each question one type of answer.
+fn odd(answer: &Answer) -> Error {
+    Error::msg(format!("a question has the unexpected answer {answer:?}"))
+}
+
+impl wit::Host for CallState {}
+
+impl wit::HostImage for CallState {
+    fn repository(&mut self, image: Image) -> Result<String> {
+        self.text(&image, Ask::Repository)
+    }
+    fn tag(&mut self, image: Image) -> Result<Option<String>> {
+        self.optional_text(&image, Ask::Tag, 0)
+    }
+    fn tag_revision(&mut self, image: Image) -> Result<u64> {
+        self.number(&image, Ask::TagRevision, 0)
+    }
+    fn digest(&mut self, image: Image) -> Result<String> {
+        self.text(&image, Ask::Digest)
+    }
+    fn index_digest(&mut self, image: Image) -> Result<Option<String>> {
+        self.optional_text(&image, Ask::IndexDigest, 0)
+    }
+    fn media_type(&mut self, image: Image) -> Result<String> {
+        self.text(&image, Ask::MediaType)
+    }
+    fn artifact_type(&mut self, image: Image) -> Result<Option<String>> {
+        self.optional_text(&image, Ask::ArtifactType, 0)
+    }
+    fn size_bytes(&mut self, image: Image) -> Result<u64> {
+        self.number(&image, Ask::SizeBytes, 0)
+    }
+    fn layer_count(&mut self, image: Image) -> Result<u32> {
+        Ok(u32::try_from(self.number(&image, Ask::LayerCount, 0)?)?)
+    }
+    fn platform(&mut self, image: Image) -> Result<Option<wit::Platform>> {
+        self.ask(&image, Ask::Platform, 0)?;
+        let (node, _) = self.handle(&image)?;
+        Ok(self.look(node)?.platform().and_then(|p| p.platform.as_ref()).map(platform))
+    }
+    fn platforms(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<Image>> {
+        let page = Page { start, max };
+        let count =
+            self.page(&image, Ask::Platforms(page), 0, |view| vec![(); view.platforms(page).len()])?.len();
+        let positions = start..start.saturating_add(u32::try_from(count)?);
+        let handle = |position| {
+            // Each handle counts: it takes memory of the host's.
+            self.charge()?;
+            let handle = ImageHandle { node: Node::Platform(position), platform: Some(position) };
+            Ok(self.table.push(handle)?)
+        };
+        positions.map(handle).collect()
+    }
+    fn pushed_at_ms(&mut self, image: Image) -> Result<u64> {
+        self.number(&image, Ask::PushedAtMs, 0)
+    }
+    fn pushed_by(&mut self, image: Image) -> Result<String> {
+        self.text(&image, Ask::PushedBy)
+    }
+    fn created_at_ms(&mut self, image: Image) -> Result<Option<u64>> {
+        match self.ask(&image, Ask::CreatedAtMs, 0)? {
+            Answer::Number(at) => Ok(Some(at)),
+            Answer::Nothing(()) => Ok(None),
+            other => Err(odd(&other)),
+        }
+    }
+    fn label(&mut self, image: Image, key: String) -> Result<Option<String>> {
+        let bytes = key.len();
+        self.optional_text(&image, Ask::Label { key }, bytes)
+    }
+    fn annotation(&mut self, image: Image, key: String) -> Result<Option<String>> {
+        let bytes = key.len();
+        self.optional_text(&image, Ask::Annotation { key }, bytes)
+    }
+    fn evaluated_at_ms(&mut self, image: Image) -> Result<u64> {
+        self.number(&image, Ask::EvaluatedAtMs, 0)
+    }
+    fn scan(&mut self, image: Image) -> Result<wit::Knowledge> {
+        self.ask(&image, Ask::Scan, 0)?;
+        let (node, _) = self.handle(&image)?;
+        Ok(knowledge(self.look(node)?.scan()))
+    }
+    fn vulnerability_data(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Coverage>> {
+        let page = Page { start, max };
+        self.page(&image, Ask::VulnerabilityData(page), 0, |view| {
+            view.coverage(page).iter().map(coverage).collect()
+        })
+    }
+    fn distribution(&mut self, image: Image) -> Result<Option<String>> {
+        self.optional_text(&image, Ask::Distribution, 0)
+    }
+    fn end_of_life(&mut self, image: Image) -> Result<Option<bool>> {
+        match self.ask(&image, Ask::EndOfLife, 0)? {
+            Answer::Flag(flag) => Ok(Some(flag)),
+            Answer::Nothing(()) => Ok(None),
+            other => Err(odd(&other)),
+        }
+    }
+    fn signature_check(&mut self, image: Image) -> Result<wit::Knowledge> {
+        self.ask(&image, Ask::SignatureCheck, 0)?;
+        Ok(knowledge(self.facts()?.facts().signature_check))
+    }
+    fn signatures(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Signature>> {
+        let page = Page { start, max };
+        self.page(&image, Ask::Signatures(page), 0, |view| {
+            page.of(&view.signatures()).iter().map(|one| signature(one)).collect()
+        })
+    }
+    fn approvals(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Approval>> {
+        let page = Page { start, max };
+        self.page(&image, Ask::Approvals(page), 0, |view| view.approvals(page).iter().map(approval).collect())
+    }
+    fn count_findings(&mut self, image: Image, query: Resource<wit::FindingQuery>) -> Result<u32> {
+        let handle = self.table.get(&query)?;
+        let (query, bytes) = (handle.query.clone(), handle.bytes);
+        Ok(u32::try_from(self.number(&image, Ask::CountFindings(query), bytes)?)?)
+    }
+    fn findings(
+        &mut self,
+        image: Image,
+        query: Resource<wit::FindingQuery>,
+        start: u32,
+        max: u32,
+    ) -> Result<Vec<wit::Finding>> {
+        let handle = self.table.get(&query)?;
+        let (query, bytes) = (handle.query.clone(), handle.bytes);
+        let ask = Ask::Findings { query: query.clone(), start, max };
+        self.page(&image, ask, bytes, |view| {
+            view.findings(&query, Page { start, max }).iter().map(finding).collect()
+        })
+    }
+    fn finding_fact(&mut self, image: Image, finding: u32, name: String) -> Result<Option<String>> {
+        let bytes = name.len();
+        self.optional_text(&image, Ask::FindingFact { finding, name }, bytes)
+    }
+    fn count_components(&mut self, image: Image, query: Resource<wit::ComponentQuery>) -> Result<u32> {
+        let handle = self.table.get(&query)?;
+        let (query, bytes) = (handle.query.clone(), handle.bytes);
+        Ok(u32::try_from(self.number(&image, Ask::CountComponents(query), bytes)?)?)
+    }
+    fn components(
+        &mut self,
+        image: Image,
+        query: Resource<wit::ComponentQuery>,
+        start: u32,
+        max: u32,
+    ) -> Result<Vec<wit::Component>> {
+        let handle = self.table.get(&query)?;
+        let (query, bytes) = (handle.query.clone(), handle.bytes);
+        let ask = Ask::Components { query: query.clone(), start, max };
+        self.page(&image, ask, bytes, |view| {
+            view.components(&query, Page { start, max }).iter().map(component).collect()
+        })
+    }
+    fn component_fact(&mut self, image: Image, component: u32, name: String) -> Result<Option<String>> {
+        let bytes = name.len();
+        self.optional_text(&image, Ask::ComponentFact { component, name }, bytes)
+    }
+    fn licences(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<String>> {
+        let page = Page { start, max };
+        self.page(&image, Ask::Licences(page), 0, |view| {
+            page.of(&view.licences()).iter().map(|text| (*text).to_owned()).collect()
+        })
+    }
+    fn fact(&mut self, image: Image, name: String) -> Result<Option<String>> {
+        let bytes = name.len();
+        self.optional_text(&image, Ask::Fact { name }, bytes)
+    }
+    fn drop(&mut self, image: Image) -> Result<()> {
+        self.table.delete(image)?;
+        Ok(())
+    }
+}
+
+fn platform(platform: &facts::Platform) -> wit::Platform {
+    let facts::Platform { os, architecture, variant, os_version } = platform.clone();
+    wit::Platform { os, architecture, variant, os_version }
+}
+
+fn knowledge(knowledge: Knowledge) -> wit::Knowledge {
+    match knowledge {
+        Knowledge::None => wit::Knowledge::None,
+        Knowledge::Pending => wit::Knowledge::Pending,
+        Knowledge::Partial => wit::Knowledge::Partial,
+        Knowledge::Complete => wit::Knowledge::Complete,
+        Knowledge::Failed => wit::Knowledge::Failed,
+        Knowledge::Unsupported => wit::Knowledge::Unsupported,
+    }
+}
+
+fn coverage(coverage: &facts::Coverage) -> wit::Coverage {
+    wit::Coverage { source: coverage.source.clone(), as_of_ms: coverage.as_of_ms }
+}
+
+fn approval(approval: &facts::Approval) -> wit::Approval {
+    wit::Approval { stage: approval.stage.clone(), by: approval.by.clone(), at_ms: approval.at_ms }
+}
+
+fn signature(signature: &facts::Signature) -> wit::Signature {
+    let facts::Signature { kind, identity, issuer, trusted, predicate_type } = signature.clone();
+    wit::Signature { kind, identity, issuer, trusted, predicate_type }
+}
+
+fn component(item: &ComponentItem<'_>) -> wit::Component {
+    let c = item.component.clone();
+    wit::Component {
+        index: item.index,
+        name: c.name,
+        version: c.version,
+        version_range: c.version_range,
+        ecosystem: c.ecosystem,
+        purl: c.purl,
+        source_name: c.source_name,
+        licences: c.licences,
+        layer: c.layer,
+        path: c.path,
+        confidence: match c.confidence {
+            facts::Confidence::Hint => wit::Confidence::Hint,
+            facts::Confidence::Probable => wit::Confidence::Probable,
+            facts::Confidence::Confirmed => wit::Confidence::Confirmed,
+            facts::Confidence::Exact => wit::Confidence::Exact,
+        },
+        evidence: c.evidence,
+    }
+}
+
+fn finding(item: &FindingItem<'_>) -> wit::Finding {
+    let f = item.finding.clone();
+    wit::Finding {
+        index: item.index,
+        id: f.id,
+        aliases: f.aliases,
+        source: f.source,
+        severity: match f.severity {
+            facts::Severity::Unknown => wit::Severity::Unknown,
+            facts::Severity::Negligible => wit::Severity::Negligible,
+            facts::Severity::Low => wit::Severity::Low,
+            facts::Severity::Medium => wit::Severity::Medium,
+            facts::Severity::High => wit::Severity::High,
+            facts::Severity::Critical => wit::Severity::Critical,
+        },
+        cvss_tenths: f.cvss_tenths,
+        component: f.component,
+        component_name: item.name.to_owned(),
+        component_version: item.version.to_owned(),
+        fix: match f.fix {
+            facts::FixState::Unknown => wit::FixState::Unknown,
+            facts::FixState::Fixed => wit::FixState::Fixed,
+            facts::FixState::NotFixed => wit::FixState::NotFixed,
+            facts::FixState::Deferred => wit::FixState::Deferred,
+            facts::FixState::WontFix => wit::FixState::WontFix,
+            facts::FixState::EndOfLife => wit::FixState::EndOfLife,
+        },
+        fixed_in: f.fixed_in,
+        published_at_ms: f.published_at_ms,
+        known_exploited: f.known_exploited,
+        possible_only: f.possible_only,
+        waived: f.waived,
+    }
+}
