@@ -20,7 +20,7 @@ if missing crane; then
     go install github.com/google/go-containerregistry/cmd/crane@v0.20.6
 fi
 if [ "${1-}" = --lint ] && missing cargo-deny; then
-    cargo install --locked --quiet cargo-deny
+    cargo install --locked --quiet cargo-deny@0.20.2
 fi
 # rust-toolchain.toml names the target; rustup adds it at the first use of the toolchain, or here.
 rustup target add wasm32-wasip2
