@@ -4,101 +4,64 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Blob, FRESH_MS, Link, Reap, blob_in, blob_key, is_held, release_file};
+use super::{Blob, FRESH_MS, Link, Reap, is_held, link_key};
 use crate::act::Tx;
 use crate::blobs::{BlobError, BlobId, Blobs, Stored};
 use crate::key::{Key, KeyRange, Space};
 use crate::store::{Store, StoreError};
 
-/// Links looked at in one page of the sweep.
-const SWEEP_PAGE: usize = 256;
-/// Links removed in one commit.
-const SWEEP_COMMIT: usize = 64;
+/// Links looked at in one page.
+const STALE_PAGE: usize = 256;
 /// Files unlinked in one page.
 const REAP_PAGE: usize = 64;
 /// Blob rows read at once while looking for orphans.
 const ORPHAN_PAGE: usize = 1000;
 
-/// What one page of the sweep did.
+/// One page of links that look stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Swept {
+pub struct Stale {
     /// Links looked at.
     pub seen: usize,
-    /// Links removed.
-    pub links: usize,
-    /// Blob rows removed with their last link.
-    pub blobs: usize,
+    /// Digest and repository of those that no manifest has needed for [`FRESH_MS`].
+    pub links: Vec<(String, String)>,
     /// Where the next page begins; none at the end.
     pub next: Option<Key>,
 }
 
-/// Removes links that no manifest has needed for [`FRESH_MS`], and blob rows with their last link. Begin with no cursor
-/// and go on with [`Swept::next`].
-pub async fn sweep_page(store: &Store, cursor: Option<&Key>, now_ms: u64) -> Result<Swept, StoreError> {
-    let store = store.background();
+/// Looks for links to take away. Begin with no cursor and go on with [`Stale::next`]. Whoever takes one away asks
+/// [`stale`] again in the act that calls [`unlink`](super::unlink).
+pub async fn stale_page(store: &Store, cursor: Option<&Key>, now_ms: u64) -> Result<Stale, StoreError> {
     let mut range = KeyRange::all(Space::Link);
     if let Some(cursor) = cursor {
         range = range.after(cursor);
     }
-    let page = store.scan(range, SWEEP_PAGE).await?;
+    let page = store.scan(range, STALE_PAGE).await?;
     let next = page.rows.last().filter(|_| page.more).map(|row| row.key.clone());
-    let mut swept = Swept { seen: page.rows.len(), links: 0, blobs: 0, next };
-    let mut old = Vec::new();
+    let mut found = Stale { seen: page.rows.len(), links: Vec::new(), next };
     for row in page.rows {
-        let link: Link = row.value()?;
-        if !is_old(link, now_ms) {
+        if !is_old(row.value()?, now_ms) {
             continue;
         }
-        let (digest, repo) = names(&row.key);
-        if !is_held(&store, &digest, &repo).await? {
-            old.push(row.key);
+        let (digest, repo) = (row.key.part(0).unwrap_or_default(), row.key.part(1).unwrap_or_default());
+        if !is_held(store, &digest, &repo).await? {
+            found.links.push((digest, repo));
         }
     }
-    for keys in old.chunks(SWEEP_COMMIT) {
-        let (counts, _) = store.act(|tx| remove_links(tx, keys, now_ms)).await?;
-        swept.links += counts.0;
-        swept.blobs += counts.1;
-    }
-    Ok(swept)
+    Ok(found)
 }
 
 fn is_old(link: Link, now_ms: u64) -> bool {
     link.since_ms.saturating_add(FRESH_MS) <= now_ms
 }
 
-fn names(link: &Key) -> (String, String) {
-    (link.part(0).unwrap_or_default(), link.part(1).unwrap_or_default())
-}
-
-/// Everything is looked at again, this time as part of the transaction.
-async fn remove_links(mut tx: Tx, keys: &[Key], now_ms: u64) -> Result<(usize, usize), StoreError> {
-    let (mut links, mut blobs) = (0, 0);
-    for key in keys {
-        let Some(row) = tx.get(key).await? else { continue };
-        let (digest, repo) = names(key);
-        let held = tx.scan(KeyRange::prefix(Space::Mref, &[&digest, &repo]), 1).await?;
-        if !is_old(row.value()?, now_ms) || !held.rows.is_empty() {
-            continue;
-        }
-        tx.delete(key);
-        links += 1;
-        let others = tx.scan(KeyRange::prefix(Space::Link, &[&digest]), 1).await?;
-        if others.rows.is_empty() {
-            remove_blob(&mut tx, &digest).await?;
-            blobs += 1;
-        }
+/// Whether the repository has the blob and no manifest of it has needed it for [`FRESH_MS`]. The act is applied only
+/// while that stays so.
+pub async fn stale(tx: &mut Tx, digest: &str, repo: &str, now_ms: u64) -> Result<bool, StoreError> {
+    let Some(row) = tx.get(&link_key(digest, repo)).await? else { return Ok(false) };
+    if !is_old(row.value()?, now_ms) {
+        return Ok(false);
     }
-    Ok((links, blobs))
-}
-
-async fn remove_blob(tx: &mut Tx, digest: &str) -> Result<(), StoreError> {
-    let Some(blob) = blob_in(tx, digest).await? else { return Ok(()) };
-    let twin = match &blob.twin {
-        Some(twin) => blob_in(tx, twin).await?,
-        None => None,
-    };
-    tx.delete(&blob_key(digest));
-    release_file(tx, Some(blob), twin.as_ref())
+    Ok(tx.scan(KeyRange::prefix(Space::Mref, &[digest, repo]), 1).await?.rows.is_empty())
 }
 
 /// Why the collector stopped.

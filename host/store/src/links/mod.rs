@@ -26,7 +26,7 @@ use crate::key::{Key, KeyRange, Space, key};
 use crate::seam::Row;
 use crate::store::{Store, StoreError};
 
-pub use collect::{CollectError, Swept, orphans, reap, sweep_page};
+pub use collect::{CollectError, Stale, orphans, reap, stale, stale_page};
 
 /// How long a blob that no manifest needs is kept in a repository; milliseconds.
 pub const FRESH_MS: u64 = 24 * 60 * 60 * 1000;
@@ -237,6 +237,27 @@ pub async fn release(
         tx.put_value(&link_key(digest, repo), &Link { since_ms: now_ms })?;
     }
     Ok(())
+}
+
+/// Takes a blob from a repository, whatever needs it there, and its row with the last link. Returns the blob as it was;
+/// none if the repository did not have it.
+pub async fn unlink(tx: &mut Tx, digest: &str, repo: &str) -> Result<Option<Blob>, StoreError> {
+    let link = link_key(digest, repo);
+    if tx.get(&link).await?.is_none() {
+        return Ok(None);
+    }
+    tx.delete(&link);
+    let Some(blob) = blob_in(tx, digest).await? else { return Ok(None) };
+    let others = tx.scan(KeyRange::prefix(Space::Link, &[digest]), 1).await?;
+    if others.rows.is_empty() {
+        let twin = match &blob.twin {
+            Some(twin) => blob_in(tx, twin).await?,
+            None => None,
+        };
+        tx.delete(&blob_key(digest));
+        release_file(tx, Some(blob.clone()), twin.as_ref())?;
+    }
+    Ok(Some(blob))
 }
 
 /// Marks a blob whose file a scrub found damaged; false if there is none.

@@ -55,9 +55,19 @@ impl World {
     }
 
     async fn collect(&self, now_ms: u64) -> (usize, usize, usize) {
-        let swept = sweep_page(&self.store, None, now_ms).await.unwrap();
-        assert_eq!(swept.next, None);
-        (swept.links, swept.blobs, reap(&self.store, &self.blobs).await.unwrap())
+        let page = stale_page(&self.store, None, now_ms).await.unwrap();
+        assert_eq!(page.next, None);
+        let (mut links, mut blobs) = (0, 0);
+        for (digest, repo) in &page.links {
+            let act = self.store.act(|mut tx| async move {
+                assert!(stale(&mut tx, digest, repo, now_ms).await?);
+                unlink(&mut tx, digest, repo).await
+            });
+            assert!(act.await.unwrap().0.is_some());
+            links += 1;
+            blobs += usize::from(self.store.get(&blob_key(digest)).await.unwrap().is_none());
+        }
+        (links, blobs, reap(&self.store, &self.blobs).await.unwrap())
     }
 
     async fn files(&self) -> Vec<BlobId> {
