@@ -369,7 +369,7 @@ impl Findings<'_> {
 
 /// A CVSS score as the interface counts it.
 fn tenths(score: f32) -> u8 {
-    (score * 10.0).round().clamp(0.0, 100.0) as u8
+    (score * 10.0).round() as u8
 }
 
 /// A question about components; every condition narrows it.

@@ -32,6 +32,10 @@ pub const fn manifest(
     schema: &str,
     capabilities: &[&str],
 ) -> Json {
+    assert!(
+        is_name(name),
+        "a plugin's `name` is a lower-case letter, then such letters, digits and `-`, at most 64 in all"
+    );
     let mut out = Json::new()
         .raw(r#"{"name":"#)
         .string(name)
@@ -48,6 +52,19 @@ pub const fn manifest(
         at += 1;
     }
     out.raw("]}")
+}
+
+/// What the host takes for a name.
+const fn is_name(name: &str) -> bool {
+    let name = name.as_bytes();
+    let mut at = 0;
+    while at < name.len() {
+        if !(name[at].is_ascii_lowercase() || at > 0 && (name[at].is_ascii_digit() || name[at] == b'-')) {
+            return false;
+        }
+        at += 1;
+    }
+    at > 0 && at <= 64
 }
 
 /// The first that was written, else what Cargo says.
@@ -136,13 +153,14 @@ macro_rules! policy {
         $(config: $config:ty,)? $(validate: $validate:path,)? evaluate: $evaluate:path $(,)?
     ) => {
         #[doc(hidden)]
-        pub mod wharf_policy {
+        mod wharf_policy {
             #[allow(unused_imports)]
             use super::*;
 
             /// This plugin, for tests: `testing::judge::<wharf_policy::Plugin>(config, &facts)`.
             #[derive(Debug)]
-            pub struct Plugin;
+            #[allow(dead_code)]
+            pub(super) struct Plugin;
 
             const JSON: &$crate::json::Json = &$crate::policy::manifest(
                 $crate::policy::or(&[$($name)?], env!("CARGO_PKG_NAME")),
@@ -220,4 +238,19 @@ macro_rules! __config {
     ($config:ty) => {
         $config
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_name;
+
+    #[test]
+    fn names_are_those_that_the_host_takes() {
+        for good in ["a", "criteria", "no-criticals-2"] {
+            assert!(is_name(good), "`{good}`");
+        }
+        for bad in ["", "-a", "2a", "A", "a_b", "a.b", &"a".repeat(65)] {
+            assert!(!is_name(bad), "`{bad}`");
+        }
+    }
 }

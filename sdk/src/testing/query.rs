@@ -107,14 +107,17 @@ impl ComponentQuery {
     }
 }
 
-/// Whether a licence expression names a licence or exception that matches.
+/// Whether a licence expression names a licence or exception that matches; a text that is none is compared as a whole.
 fn names(text: &str, pattern: &str) -> bool {
-    let words =
-        text.split(|c: char| c.is_whitespace() || c == '(' || c == ')').filter(|word| !word.is_empty());
-    glob(pattern, &text.to_lowercase())
-        || words
-            .filter(|word| !matches!(*word, "AND" | "OR" | "WITH"))
-            .any(|word| glob(pattern, &word.to_lowercase()))
+    let named = |name: String| glob(pattern, &name.to_lowercase());
+    match spdx::Expression::parse(text) {
+        Ok(expression) => expression.requirements().any(|one| {
+            let licence = &one.req.license;
+            named(licence.id().map_or_else(|| licence.to_string(), |id| id.name.to_owned()))
+                || one.req.addition.as_ref().is_some_and(|addition| named(addition.to_string()))
+        }),
+        Err(_) => named(text.to_owned()),
+    }
 }
 
 /// Stands in for the interface's `finding-query`.

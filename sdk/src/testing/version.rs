@@ -54,7 +54,10 @@ impl Range {
             let part = part.trim();
             let found = OPERATORS.iter().find_map(|(sign, op)| Some((*op, part.strip_prefix(sign)?.trim())));
             match found {
-                Some((op, version)) if !version.is_empty() && !version.contains(char::is_whitespace) => {
+                Some((op, version))
+                    if !version.is_empty()
+                        && !version.contains(|c: char| c.is_whitespace() || "<>=!|".contains(c)) =>
+                {
                     Ok((op, version.to_owned()))
                 }
                 _ => Err(format!("`{part}` is no comparison such as `<3.0.9`")),

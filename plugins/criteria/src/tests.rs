@@ -1,0 +1,525 @@
+//! Every field with every operator it takes, over one image; then what is not known, what time changes, and bad configurations.
+
+use crate::check::Criteria;
+use crate::field::{FIELDS, Operator};
+use crate::value::{DAY_MS, HOUR_MS};
+use crate::wharf_policy::Plugin;
+use serde_json::{Value, json};
+use wharf_sdk::Config;
+use wharf_sdk::prelude::*;
+use wharf_sdk::testing::{Facts, component, finding, fixed_in, judge};
+
+/// `dev/app:v1.4-rc1`, 600 MB, pushed by `ci` three days ago at 2025-12-29T00:00:00Z.
+fn image() -> Facts {
+    let mut facts = Facts::scanned("dev/app", "v1.4-rc1");
+    facts.size_bytes = 600_000_000;
+    facts.distribution = Some("debian:12".to_owned());
+    facts.pushed_at_ms = facts.evaluated_at_ms - 3 * DAY_MS;
+    if let Some(platform) = &mut facts.platform {
+        platform.variant = Some("v3".to_owned());
+    }
+    let mut libssl = component("libssl3", "3.0.8-1");
+    libssl.source_name = Some("openssl".to_owned());
+    libssl.licences = vec!["Apache-2.0".to_owned()];
+    facts.add_component(libssl);
+    let mut bash = component("bash", "5.2");
+    bash.licences = vec!["GPL-3.0-or-later".to_owned()];
+    facts.add_component(bash);
+    let mut odd = component("odd", "");
+    odd.version = None;
+    odd.licences = vec!["MIT OR GPL-2.0-only".to_owned()];
+    facts.add_component(odd);
+    facts.add_finding(finding("CVE-2024-0001", Severity::Critical, "libssl3", "3.0.8-1"));
+    facts.add_finding(fixed_in(finding("CVE-2024-0002", Severity::High, "libssl3", "3.0.8-1"), "3.0.9-1"));
+    facts.add_finding(fixed_in(finding("CVE-2024-0003", Severity::Medium, "bash", "5.2"), "5.3"));
+    facts.add_finding(finding("CVE-2024-0004", Severity::Low, "bash", "5.2"));
+    facts.add_finding(finding("CVE-2024-0005", Severity::Negligible, "bash", "5.2"));
+    facts.add_finding(finding("CVE-2024-0006", Severity::Unknown, "bash", "5.2"));
+    facts
+}
+
+fn one(field: &str, operator: &str, values: &[&str]) -> Value {
+    json!({ "criteria": [{ "field": field, "operator": operator, "values": values }] })
+}
+
+fn verdict(config: &Value, facts: &Facts) -> Verdict {
+    judge::<Plugin>(config, facts).unwrap_or_else(|why| panic!("{config}: {why}")).verdict
+}
+
+/// The reason of an unmet criterion.
+fn reason(field: &str, operator: &str, values: &[&str]) -> String {
+    let outcome = judge::<Plugin>(&one(field, operator, values), &image()).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Hold);
+    assert_eq!(outcome.reasons[0].code, field);
+    outcome.reasons[0].text.clone()
+}
+
+const MET: &[(&str, &str, &[&str])] = &[
+    ("tag", "eq", &["v1.4-rc1"]),
+    ("tag", "neq", &["latest"]),
+    ("tag", "sw", &["release-", "v1."]),
+    ("tag", "ew", &["-rc1"]),
+    ("tag", "c", &["4-"]),
+    ("tag", "oo", &["latest", "v1.4-rc1"]),
+    ("tag", "noo", &["latest", "edge"]),
+    ("tag", "matches", &["^v\\d+\\.\\d+-rc\\d+$"]),
+    ("license.name", "oo", &["Apache-2.0", "MIT"]),
+    ("license.name", "noo", &["AGPL-3.0-only"]),
+    ("license.name", "eq", &["GPL-2.0-only"]),
+    ("license.name", "sw", &["GPL-"]),
+    ("license.name", "ew", &["-or-later"]),
+    ("license.name", "c", &["pache"]),
+    ("component.name", "oo", &["bash", "dash"]),
+    ("component.name", "oo", &["openssl"]),
+    ("component.name", "noo", &["log4j*"]),
+    ("component.name", "eq", &["libssl3"]),
+    ("component.name", "sw", &["lib"]),
+    ("component.name", "ew", &["ssl3"]),
+    ("component.name", "c", &["ssl"]),
+    ("vulnerability_all", "gte", &["6"]),
+    ("vulnerability_all", "gt", &["5"]),
+    ("vulnerability_all", "eq", &["6"]),
+    ("vulnerability_all", "neq", &["5"]),
+    ("vulnerability_all", "lte", &["6"]),
+    ("vulnerability_all", "lt", &["7"]),
+    ("vulnerability_critical", "eq", &["2"]),
+    ("vulnerability_critical", "gte", &["2"]),
+    ("vulnerability_critical", "gt", &["1"]),
+    ("vulnerability_critical", "neq", &["0"]),
+    ("vulnerability_critical", "lte", &["2"]),
+    ("vulnerability_critical", "lt", &["3"]),
+    ("vulnerability_major", "eq", &["1"]),
+    ("vulnerability_minor", "eq", &["2"]),
+    ("vulnerability_fixable_all", "eq", &["2"]),
+    ("vulnerability_fixable_critical", "eq", &["1"]),
+    ("vulnerability_fixable_major", "eq", &["1"]),
+    ("vulnerability_fixable_minor", "eq", &["0"]),
+    ("severity_critical", "eq", &["1"]),
+    ("severity_high", "eq", &["1"]),
+    ("severity_medium", "eq", &["1"]),
+    ("severity_low", "eq", &["1"]),
+    ("severity_negligible", "eq", &["1"]),
+    ("severity_unknown", "eq", &["1"]),
+    ("severity_fixable_critical", "eq", &["0"]),
+    ("severity_fixable_high", "eq", &["1"]),
+    ("severity_fixable_medium", "eq", &["1"]),
+    ("severity_fixable_low", "eq", &["0"]),
+    ("cvss", "gte", &["9.5"]),
+    ("cvss", "gt", &["9.4"]),
+    ("cvss", "lte", &["9.5"]),
+    ("cvss", "lt", &["9.6"]),
+    ("cve", "oo", &["CVE-2024-0001"]),
+    ("cve", "noo", &["CVE-2021-44228", "CVE-2014-*"]),
+    ("component.version", "oo", &["openssl <3.0.9"]),
+    ("component.version", "oo", &["bash >=5, <6 || =4"]),
+    ("component.version", "noo", &["openssl >=3.0.9", "bash<5"]),
+    ("image.size", "lte", &["600MB"]),
+    ("image.size", "lt", &["1GB"]),
+    ("image.size", "gte", &["600000000"]),
+    ("image.size", "gt", &["500MiB"]),
+    ("image.size", "eq", &["600MB"]),
+    ("image.size", "neq", &["1MB"]),
+    ("platform", "eq", &["linux/amd64"]),
+    ("platform", "oo", &["linux/arm64", "linux/amd64/v3"]),
+    ("platform", "sw", &["linux/"]),
+    ("platform", "noo", &["windows/amd64"]),
+    ("distribution", "oo", &["debian:12", "alpine:3.22"]),
+    ("repository", "sw", &["dev/"]),
+    ("pushed_by", "eq", &["ci"]),
+    ("pushed_by", "noo", &["root"]),
+    ("updated_at", "bf", &["2026-01-01"]),
+    ("updated_at", "af", &["2025-12-28T23:59:59Z"]),
+    ("updated_at_duration", "bf", &["48h"]),
+    ("updated_at_duration", "af", &["4d"]),
+    ("age", "gte", &["3d"]),
+    ("age", "gt", &["2d23h"]),
+    ("age", "lte", &["72h"]),
+    ("age", "lt", &["1w"]),
+];
+
+const UNMET: &[(&str, &str, &[&str])] = &[
+    ("tag", "eq", &["v1.4"]),
+    ("tag", "neq", &["v1.4-rc1"]),
+    ("tag", "sw", &["1."]),
+    ("tag", "ew", &["-rc2"]),
+    ("tag", "c", &["V"]),
+    ("tag", "oo", &["latest"]),
+    ("tag", "noo", &["latest", "v1.4-rc1"]),
+    ("tag", "matches", &["^\\d"]),
+    ("license.name", "oo", &["ISC"]),
+    ("license.name", "noo", &["GPL-*"]),
+    ("license.name", "eq", &["GPL"]),
+    ("license.name", "sw", &["LGPL"]),
+    ("license.name", "ew", &["-WITH"]),
+    ("license.name", "c", &["bsd"]),
+    ("component.name", "oo", &["dash"]),
+    ("component.name", "noo", &["openssl"]),
+    ("component.name", "eq", &["lib"]),
+    ("component.name", "sw", &["ssl"]),
+    ("component.name", "ew", &["lib"]),
+    ("component.name", "c", &["log4j"]),
+    ("vulnerability_all", "gte", &["7"]),
+    ("vulnerability_all", "gt", &["6"]),
+    ("vulnerability_all", "eq", &["5"]),
+    ("vulnerability_all", "neq", &["6"]),
+    ("vulnerability_all", "lte", &["5"]),
+    ("vulnerability_all", "lt", &["6"]),
+    ("vulnerability_critical", "lte", &["0"]),
+    ("vulnerability_major", "lt", &["1"]),
+    ("vulnerability_minor", "gt", &["2"]),
+    ("vulnerability_fixable_all", "lte", &["1"]),
+    ("vulnerability_fixable_critical", "lte", &["0"]),
+    ("vulnerability_fixable_major", "eq", &["0"]),
+    ("vulnerability_fixable_minor", "gte", &["1"]),
+    ("severity_critical", "lte", &["0"]),
+    ("severity_high", "lt", &["1"]),
+    ("severity_medium", "neq", &["1"]),
+    ("severity_low", "eq", &["0"]),
+    ("severity_negligible", "gt", &["1"]),
+    ("severity_unknown", "lte", &["0"]),
+    ("severity_fixable_critical", "gte", &["1"]),
+    ("severity_fixable_high", "lte", &["0"]),
+    ("severity_fixable_medium", "lt", &["1"]),
+    ("severity_fixable_low", "gt", &["0"]),
+    ("cvss", "gte", &["9.6"]),
+    ("cvss", "gt", &["9.5"]),
+    ("cvss", "lte", &["9.4"]),
+    ("cvss", "lt", &["9.5"]),
+    ("cve", "oo", &["CVE-2021-44228"]),
+    ("cve", "noo", &["CVE-2024-*"]),
+    ("component.version", "oo", &["openssl >=3.0.9"]),
+    ("component.version", "noo", &["openssl <3.0.9"]),
+    ("image.size", "lte", &["599MB"]),
+    ("image.size", "lt", &["600MB"]),
+    ("image.size", "gte", &["1GB"]),
+    ("image.size", "gt", &["600MB"]),
+    ("image.size", "eq", &["1B"]),
+    ("image.size", "neq", &["600MB"]),
+    ("platform", "eq", &["linux/arm64"]),
+    ("platform", "noo", &["linux/amd64"]),
+    ("platform", "ew", &["/v2"]),
+    ("distribution", "sw", &["alpine:"]),
+    ("repository", "neq", &["dev/app"]),
+    ("pushed_by", "eq", &["admin"]),
+    ("updated_at", "bf", &["2025-12-29"]),
+    ("updated_at", "af", &["2025-12-29"]),
+    ("updated_at_duration", "bf", &["4d"]),
+    ("updated_at_duration", "af", &["48h"]),
+    ("age", "gte", &["73h"]),
+    ("age", "gt", &["3d"]),
+    ("age", "lte", &["71h"]),
+    ("age", "lt", &["3d"]),
+];
+
+#[test]
+fn criteria_are_met() {
+    for (field, operator, values) in MET {
+        assert_eq!(
+            verdict(&one(field, operator, values), &image()),
+            Verdict::Approve,
+            "{field} {operator} {values:?}"
+        );
+    }
+}
+
+#[test]
+fn criteria_are_unmet() {
+    for (field, operator, values) in UNMET {
+        assert_eq!(
+            verdict(&one(field, operator, values), &image()),
+            Verdict::Hold,
+            "{field} {operator} {values:?}"
+        );
+    }
+}
+
+/// Fields share the operators of their kind, so each field is tried once, and each operator of each kind.
+#[test]
+fn every_field_and_every_operator_of_its_kind_is_tried() {
+    for (name, _, operators) in FIELDS {
+        let tried: Vec<&str> =
+            MET.iter().filter(|(field, ..)| field == name).map(|(_, operator, _)| *operator).collect();
+        assert!(!tried.is_empty(), "`{name}` is not tried");
+        assert!(UNMET.iter().any(|(field, ..)| field == name), "`{name}` is not tried unmet");
+        for operator in *operators {
+            let of_kind = |(field, word, _): &&(&str, &str, &[&str])| {
+                *word == operator.word()
+                    && FIELDS.iter().any(|(other, _, takes)| other == field && takes == operators)
+            };
+            assert!(
+                MET.iter().any(|row| of_kind(&row)),
+                "no field of the kind of `{name}` tries `{}`",
+                operator.word()
+            );
+            assert!(UNMET.iter().any(|row| of_kind(&row)), "none tries `{}` unmet", operator.word());
+        }
+    }
+}
+
+#[test]
+fn reasons_give_the_numbers() {
+    for ((field, operator, values), expected) in [
+        (
+            ("vulnerability_critical", "lte", &["0"][..]),
+            "`vulnerability_critical` is 2, the rule wants lte 0: CVE-2024-0001 in libssl3 3.0.8-1, CVE-2024-0002 in libssl3 \
+             3.0.8-1 (fixed in 3.0.9-1)",
+        ),
+        (
+            ("vulnerability_all", "lt", &["2"]),
+            "`vulnerability_all` is 6, the rule wants lt 2: CVE-2024-0001 in libssl3 3.0.8-1, CVE-2024-0002 in libssl3 \
+             3.0.8-1 (fixed in 3.0.9-1), CVE-2024-0003 in bash 5.2 (fixed in 5.3) and 3 more",
+        ),
+        (("severity_fixable_low", "gt", &["0"]), "`severity_fixable_low` is 0, the rule wants gt 0"),
+        (("tag", "sw", &["release-", "1."]), "`tag` is `v1.4-rc1`, the rule wants sw release- or 1."),
+        (
+            ("component.version", "noo", &["openssl <3.0.9"]),
+            "`component.version` finds libssl3 3.0.8-1 (of openssl), the rule wants noo openssl <3.0.9",
+        ),
+        (("component.name", "oo", &["tini"]), "`component.name` finds nothing, the rule wants oo tini"),
+        (
+            ("license.name", "noo", &["GPL-2.0*"]),
+            "`license.name` finds odd of an unknown version (MIT OR GPL-2.0-only), the rule wants noo GPL-2.0*",
+        ),
+        (("cvss", "lt", &["7"]), "`cvss` is 9.5 (CVE-2024-0001 in libssl3 3.0.8-1), the rule wants lt 7"),
+        (
+            ("cve", "noo", &["CVE-2024-0004"]),
+            "`cve` finds CVE-2024-0004 in bash 5.2, the rule wants noo CVE-2024-0004",
+        ),
+        (("image.size", "lte", &["500MB"]), "`image.size` is 600.0 MB, the rule wants lte 500MB"),
+        (
+            ("platform", "eq", &["windows/amd64"]),
+            "`platform` is `linux/amd64/v3`, the rule wants eq windows/amd64",
+        ),
+        (
+            ("updated_at", "af", &["2026-01-01"]),
+            "`updated_at` is 2025-12-29T00:00:00Z, the rule wants af 2026-01-01",
+        ),
+        (
+            ("age", "gte", &["1w"]),
+            "`age` is 3d, the rule wants gte 1w: it will be met at 2026-01-05T00:00:00Z",
+        ),
+    ] {
+        assert_eq!(reason(field, operator, values), expected);
+    }
+}
+
+#[test]
+fn all_criteria_must_be_met_and_each_unmet_one_gives_its_reason() {
+    let config = json!({ "verdict_when_unmet": "reject", "criteria": [
+        { "field": "tag", "operator": "sw", "values": ["v"] },
+        { "field": "vulnerability_critical", "operator": "lte", "values": [0] },
+        { "field": "image.size", "operator": "lt", "values": ["1MB"] },
+    ]});
+    let outcome = judge::<Plugin>(&config, &image()).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Reject);
+    let codes: Vec<&str> = outcome.reasons.iter().map(|reason| reason.code.as_str()).collect();
+    assert_eq!(codes, ["vulnerability_critical", "image.size"]);
+
+    let met = judge::<Plugin>(&one("tag", "sw", &["v"]), &image()).unwrap();
+    assert_eq!(met.reasons[0].text, "the criterion is met");
+}
+
+#[test]
+fn what_was_not_scanned_is_held_and_never_rejected() {
+    for scan in
+        [Knowledge::None, Knowledge::Pending, Knowledge::Partial, Knowledge::Failed, Knowledge::Unsupported]
+    {
+        for field in ["vulnerability_all", "vulnerability_fixable_critical", "severity_unknown"] {
+            let mut facts = image();
+            facts.scan = scan;
+            let mut config = one(field, "lte", &["100"]);
+            config["verdict_when_unmet"] = json!("reject");
+            let outcome = judge::<Plugin>(&config, &facts).unwrap();
+            assert_eq!(outcome.verdict, Verdict::Hold, "{field} of an image that is {scan:?}");
+            assert_eq!(outcome.reasons[0].code, "no-data");
+            config["unscanned"] = json!("ignore");
+            assert_eq!(
+                verdict(&config, &facts),
+                Verdict::Approve,
+                "{field} of an image that is {scan:?}, ignored"
+            );
+        }
+    }
+    let mut facts = image();
+    facts.scan = Knowledge::Pending;
+    for (field, values) in
+        [("component.name", "log4j"), ("license.name", "ISC"), ("component.version", "bash <1")]
+    {
+        assert_eq!(verdict(&one(field, "noo", &[values]), &facts), Verdict::Hold, "{field}");
+    }
+    assert_eq!(verdict(&one("tag", "sw", &["v"]), &facts), Verdict::Approve, "a tag is known without a scan");
+}
+
+#[test]
+fn no_vulnerability_data_is_never_clean() {
+    let mut facts = image();
+    facts.vulnerability_data.clear();
+    facts.findings.clear();
+    let outcome = judge::<Plugin>(&one("vulnerability_all", "lte", &["0"]), &facts).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Hold);
+    assert_eq!(
+        outcome.reasons[0].text,
+        "`vulnerability_all` cannot be judged: the image was compared with no vulnerability data"
+    );
+    assert_eq!(verdict(&one("component.name", "noo", &["log4j"]), &facts), Verdict::Approve);
+}
+
+#[test]
+fn a_forbidden_component_of_an_unknown_version_does_not_pass() {
+    assert_eq!(verdict(&one("component.version", "noo", &["odd <2"]), &image()), Verdict::Hold);
+    assert_eq!(verdict(&one("component.version", "oo", &["odd <2"]), &image()), Verdict::Hold);
+}
+
+#[test]
+fn an_unknown_licence_does_not_pass_where_licences_are_forbidden() {
+    let mut facts = image();
+    facts.add_component(component("mystery", "1"));
+    let mut config = one("license.name", "noo", &["AGPL-3.0-only"]);
+    let outcome = judge::<Plugin>(&config, &facts).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Hold);
+    assert_eq!(
+        outcome.reasons[0].text,
+        "`license.name` cannot be judged: of 1 components no licence is known: mystery 1"
+    );
+    config["unlicensed"] = json!("ignore");
+    assert_eq!(verdict(&config, &facts), Verdict::Approve);
+}
+
+#[test]
+fn findings_without_a_rating_are_told_or_counted() {
+    let mut config = one("vulnerability_major", "lte", &["1"]);
+    let outcome = judge::<Plugin>(&config, &image()).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Approve);
+    assert_eq!(outcome.reasons[0].text, "1 findings have no rating and count in no class");
+    config["unrated"] = json!("count");
+    assert_eq!(verdict(&config, &image()), Verdict::Hold);
+
+    let mut low = image();
+    low.findings.retain(|f| f.severity == Severity::Unknown);
+    let mut config = one("cvss", "lt", &["7"]);
+    assert_eq!(verdict(&config, &low), Verdict::Approve);
+    config["unrated"] = json!("count");
+    assert_eq!(
+        judge::<Plugin>(&config, &low).unwrap().reasons[0].text,
+        "`cvss` is not known of 1 findings (CVE-2024-0006 in bash 5.2), the rule wants lt 7"
+    );
+}
+
+#[test]
+fn age_says_when_to_look_again() {
+    let facts = image();
+    let pushed = facts.pushed_at_ms;
+    for (operator, values, expected) in [
+        ("gte", "4d", Some(pushed + 4 * DAY_MS)),
+        ("gt", "4d", Some(pushed + 4 * DAY_MS + 1)),
+        ("lt", "4d", Some(pushed + 4 * DAY_MS)),
+        ("lte", "4d", Some(pushed + 4 * DAY_MS + 1)),
+        ("gte", "2d", None),
+        ("lt", "2d", None),
+    ] {
+        let outcome = judge::<Plugin>(&one("age", operator, &[values]), &facts).unwrap();
+        assert_eq!(outcome.recheck_at_ms, expected, "age {operator} {values}");
+    }
+    // Looked at again then, it is met; and a soak that is not over is a hold even where unmet criteria reject.
+    let mut config = one("age", "gte", &["4d"]);
+    config["verdict_when_unmet"] = json!("reject");
+    assert_eq!(verdict(&config, &facts), Verdict::Hold);
+    let mut later = facts;
+    later.evaluated_at_ms = pushed + 4 * DAY_MS;
+    assert_eq!(verdict(&config, &later), Verdict::Approve);
+    assert_eq!(verdict(&one("updated_at_duration", "af", &["4d"]), &later), Verdict::Hold);
+    later.evaluated_at_ms = pushed - HOUR_MS;
+    assert_eq!(
+        verdict(&one("age", "lt", &["1h"]), &later),
+        Verdict::Approve,
+        "a push from the future has age 0"
+    );
+}
+
+#[test]
+fn what_has_no_tag_or_platform() {
+    let mut facts = image();
+    facts.tag = None;
+    facts.platform = None;
+    assert_eq!(verdict(&one("tag", "noo", &["latest"]), &facts), Verdict::Approve);
+    assert_eq!(verdict(&one("tag", "sw", &["v"]), &facts), Verdict::Hold);
+    assert_eq!(verdict(&one("platform", "noo", &["windows/amd64"]), &facts), Verdict::Hold);
+}
+
+#[test]
+fn each_mistake_is_a_problem_with_its_pointer() {
+    let bad = json!({
+        "verdict_when_unmet": "maybe",
+        "extra": 1,
+        "criteria": [
+            { "field": "colour", "operator": "eq", "values": ["red"] },
+            { "field": "vulnerability_critical", "operator": "sw", "values": ["0"] },
+            { "field": "vulnerability_critical", "operator": "lte", "values": ["none"] },
+            { "field": "vulnerability_critical", "operator": "lte", "values": ["0", "1"] },
+            { "field": "tag", "operator": "matches", "values": ["v", "("] },
+            { "field": "tag", "operator": "like", "values": [] },
+            { "field": "component.version", "operator": "noo", "values": ["openssl <3", "openssl", "bash <<5"] },
+            { "field": "updated_at", "operator": "bf", "values": ["yesterday"] },
+            { "field": "age", "operator": "gte", "values": ["3"] },
+            { "field": "image.size", "operator": "lte", "values": ["big"], "note": "" },
+            { "field": "cvss", "operator": "gte", "values": ["11"] },
+            { "field": "cve", "operator": "oo", "values": ["CVE-1", "", null] },
+            7,
+            {},
+        ],
+    });
+    let problems = Criteria::read(&bad.to_string()).unwrap_err();
+    let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
+    assert_eq!(
+        pointers,
+        [
+            "/extra",
+            "/verdict_when_unmet",
+            "/criteria/0/field",
+            "/criteria/1/operator",
+            "/criteria/2/values/0",
+            "/criteria/3/values",
+            "/criteria/4/values/1",
+            "/criteria/5/operator",
+            "/criteria/5/values",
+            "/criteria/6/values/1",
+            "/criteria/7/values/0",
+            "/criteria/8/values/0",
+            "/criteria/9/note",
+            "/criteria/9/values/0",
+            "/criteria/10/values/0",
+            "/criteria/11/values/1",
+            "/criteria/11/values/2",
+            "/criteria/12",
+            "/criteria/13/field",
+            "/criteria/13/operator",
+            "/criteria/13/values",
+        ]
+    );
+    assert!(problems.iter().all(|problem| !problem.message.is_empty()));
+    let range = one("component.version", "noo", &["zlib1g <1", "bash <<5"]);
+    let why = judge::<Plugin>(&range, &image()).unwrap_err();
+    assert!(why.contains("`/criteria/0/values/1`"), "{why}");
+    for (text, pointer) in [
+        ("", ""),
+        ("[]", ""),
+        ("{}", ""),
+        (r#"{"criteria": []}"#, "/criteria"),
+        (r#"{"criteria": 1}"#, "/criteria"),
+    ] {
+        assert_eq!(Criteria::read(text).unwrap_err()[0].pointer, pointer, "`{text}`");
+    }
+}
+
+#[test]
+fn the_schema_lists_the_fields_and_operators() {
+    let schema: Value = serde_json::from_str(Criteria::SCHEMA).unwrap();
+    let criterion = &schema["properties"]["criteria"]["items"]["properties"];
+    let fields: Vec<&str> = FIELDS.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(criterion["field"]["enum"], json!(fields));
+    let words = criterion["operator"]["enum"].as_array().unwrap();
+    for operator in FIELDS.iter().flat_map(|(.., operators)| *operators) {
+        assert!(words.contains(&json!(operator.word())), "`{}`", operator.word());
+        assert_eq!(serde_json::from_value::<Operator>(json!(operator.word())).unwrap(), *operator);
+    }
+}
