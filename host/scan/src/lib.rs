@@ -17,6 +17,7 @@ mod packages;
 mod purl;
 mod report;
 pub mod target;
+pub mod vuln;
 
 pub use directory::scan_directory;
 pub use image::{Image, Layer, Open};

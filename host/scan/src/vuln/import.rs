@@ -1,0 +1,480 @@
+//! OSV exports in, database out: `all.zip` files, single records, arrays or lines of them, and CISA's list of exploited ones.
+//!
+//! Invariant: a record that cannot be read is counted and shown, never silently left out; it does not stop the import.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Seek};
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
+
+use super::db::{self, Db, DbError, Group, Meta};
+use super::osv;
+use super::release::Release;
+use super::row::{self, Coverage, Event, Row};
+
+/// Bytes of one record; the largest real ones list every version of the kernel.
+const RECORD_BYTES: u64 = 32 << 20;
+/// Uncompressed bytes of one export.
+const EXPORT_BYTES: u64 = 32 << 30;
+const ZIP_ENTRIES: usize = 4_000_000;
+/// Bytes of names, versions and identifiers.
+const TEXT_BYTES: usize = 256;
+/// Names of one vulnerability, ranges and events of one package, versions listed one by one.
+const NAMES: usize = 4096;
+const EVENTS: usize = 4096;
+const VERSIONS: usize = 100_000;
+/// Rows of one database.
+const ROWS: u64 = 16_000_000;
+/// Malformed records described; further ones are counted.
+const DESCRIBED: usize = 20;
+/// How much of a file is looked at to tell what it is.
+const PEEK_BYTES: usize = 4096;
+
+/// Why an import stops.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    #[error("cannot read `{source_name}`: {source}")]
+    Io { source_name: String, source: io::Error },
+    #[error("`{source_name}` is not a zip file that can be read: {why}")]
+    Zip { source_name: String, why: String },
+    #[error("`{source_name}` is not JSON of OSV records: {why}")]
+    Json { source_name: String, why: String },
+    #[error("`{source_name}` is beyond a bound: {what}")]
+    TooLarge { source_name: String, what: &'static str },
+    #[error("the database cannot be written: {0}")]
+    Write(#[from] postcard::Error),
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// What an import saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportStats {
+    /// Records read, of whatever kind.
+    pub records: u64,
+    /// Records that were withdrawn by their source; they are left out.
+    pub withdrawn: u64,
+    /// Records that are kept for at least one release.
+    pub kept: u64,
+    /// Vulnerabilities × packages × releases.
+    pub rows: u64,
+    /// Records that speak only of ecosystems without a matcher, by ecosystem; they are not stored.
+    pub others: BTreeMap<String, u64>,
+    /// Records that could not be read, and the first of them described.
+    pub malformed: u64,
+    pub described: Vec<String>,
+    /// Entries of the list of exploited vulnerabilities.
+    pub exploited: u64,
+}
+
+/// Collects records of any number of files, then writes one database.
+#[derive(Debug, Default)]
+pub struct Import {
+    meta: Meta,
+    groups: BTreeMap<(Release, String), Vec<Row>>,
+    stats: ImportStats,
+}
+
+impl Import {
+    /// An empty database to be.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes over what `db` has of other sources than `replaced`.
+    ///
+    /// # Errors
+    /// [`ImportError::Db`]
+    pub fn carry(&mut self, db: &Db, replaced: &[&str]) -> Result<(), ImportError> {
+        let mut places = BTreeMap::new();
+        for (old, source) in (0u16..).zip(&db.meta.sources) {
+            if !replaced.contains(&source.source.as_str()) {
+                places.insert(old, self.place(&source.source));
+                let own = &mut self.meta.sources[usize::from(places[&old])];
+                own.as_of_ms = own.as_of_ms.max(source.as_of_ms);
+                own.records += source.records;
+            }
+        }
+        for (release, by) in &db.meta.releases {
+            for (old, records) in by {
+                if let Some(new) = places.get(old) {
+                    *self.meta.releases.entry(release.clone()).or_default().entry(*new).or_default() +=
+                        records;
+                }
+            }
+        }
+        for group in db.groups() {
+            let Group { release, package, rows } = group?;
+            for mut row in rows {
+                let Some(new) = places.get(&row.source) else { continue };
+                row.source = *new;
+                self.groups.entry((release.clone(), package.clone())).or_default().push(row);
+            }
+        }
+        self.meta.exploited.clone_from(&db.meta.exploited);
+        self.meta.exploited_from.clone_from(&db.meta.exploited_from);
+        Ok(())
+    }
+
+    /// Reads one file under the name `source`, telling its form by its first bytes.
+    ///
+    /// # Errors
+    /// [`ImportError`] if the file as a whole cannot be read; single records are counted in [`Import::stats`].
+    pub fn add(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
+        let io = |e| ImportError::Io { source_name: source.to_owned(), source: e };
+        let mut reader = BufReader::with_capacity(1 << 17, reader);
+        let mut head = Vec::new();
+        reader.by_ref().take(PEEK_BYTES as u64).read_to_end(&mut head).map_err(io)?;
+        reader.rewind().map_err(io)?;
+        if head.starts_with(b"PK") {
+            return self.zip(source, reader);
+        }
+        let text = String::from_utf8_lossy(&head);
+        if text.contains("\"catalogVersion\"") {
+            return self.exploited(source, reader.take(EXPORT_BYTES));
+        }
+        self.json(source, reader)
+    }
+
+    /// What was read so far.
+    pub fn stats(&self) -> &ImportStats {
+        &self.stats
+    }
+
+    /// The database's bytes. The same records in the same order give the same bytes.
+    ///
+    /// # Errors
+    /// [`ImportError::Write`] if one package has more rows than the form allows.
+    pub fn finish(self) -> Result<Vec<u8>, ImportError> {
+        let groups =
+            self.groups.into_iter().map(|((release, package), rows)| Group { release, package, rows });
+        Ok(db::write(&self.meta, &groups.collect::<Vec<_>>())?)
+    }
+
+    fn zip(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
+        let bad = |e: zip::result::ZipError| ImportError::Zip {
+            source_name: source.to_owned(),
+            why: e.to_string(),
+        };
+        let mut archive = zip::ZipArchive::new(reader).map_err(bad)?;
+        if archive.len() > ZIP_ENTRIES {
+            return Err(self.too_large(source, "entries of the zip file"));
+        }
+        let mut left = EXPORT_BYTES;
+        let mut text = Vec::new();
+        for i in 0..archive.len() {
+            let entry = archive.by_index(i).map_err(bad)?;
+            let name = entry.name().map(|n| n.chars().take(TEXT_BYTES).collect::<String>()).map_err(bad)?;
+            if !name.ends_with(".json") {
+                continue;
+            }
+            text.clear();
+            // The declared size is a claim; what comes out is what counts.
+            match entry.take(RECORD_BYTES + 1).read_to_end(&mut text) {
+                Ok(n) if n as u64 > RECORD_BYTES => {
+                    self.malformed(&name, "it is larger than a record may be")
+                }
+                Ok(_) => match serde_json::from_slice(&text) {
+                    Ok(record) => self.record(source, record, &name)?,
+                    Err(error) => self.malformed(&name, &error.to_string()),
+                },
+                Err(error) => self.malformed(&name, &error.to_string()),
+            }
+            left = left.saturating_sub(text.len() as u64);
+            if left == 0 {
+                return Err(self.too_large(source, "uncompressed bytes of the export"));
+            }
+        }
+        self.settle(source);
+        Ok(())
+    }
+
+    /// One record, one after the other, or an array of them.
+    fn json(&mut self, source: &str, mut reader: impl BufRead) -> Result<(), ImportError> {
+        let io = |e| ImportError::Io { source_name: source.to_owned(), source: e };
+        let array = loop {
+            let buffer = reader.fill_buf().map_err(io)?;
+            match buffer.iter().position(|b| !b.is_ascii_whitespace()) {
+                Some(at) => break buffer[at] == b'[',
+                None if buffer.is_empty() => break false,
+                None => {
+                    let n = buffer.len();
+                    reader.consume(n);
+                }
+            }
+        };
+        let bad =
+            |e: serde_json::Error| ImportError::Json { source_name: source.to_owned(), why: e.to_string() };
+        let reader = reader.take(EXPORT_BYTES);
+        let mut stopped = None;
+        if array {
+            let mut json = serde_json::Deserializer::from_reader(reader);
+            let mut sink = Sink { import: self, source, stopped: &mut stopped };
+            json.deserialize_seq(&mut sink).map_err(bad)?;
+        } else {
+            for value in serde_json::Deserializer::from_reader(reader).into_iter::<serde_json::Value>() {
+                let value = value.map_err(bad)?;
+                self.value(source, value)?;
+            }
+        }
+        if let Some(error) = stopped {
+            return Err(error);
+        }
+        self.settle(source);
+        Ok(())
+    }
+
+    fn value(&mut self, source: &str, value: serde_json::Value) -> Result<(), ImportError> {
+        let id = value.get("id").and_then(|v| v.as_str()).unwrap_or("a record without an id").to_owned();
+        match serde_json::from_value(value) {
+            Ok(record) => self.record(source, record, &id),
+            Err(error) => {
+                self.malformed(&id, &error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn exploited(&mut self, source: &str, reader: impl Read) -> Result<(), ImportError> {
+        let bad = |why: String| ImportError::Json { source_name: source.to_owned(), why };
+        let list: Exploited = serde_json::from_reader(reader).map_err(|e| bad(e.to_string()))?;
+        let records = list.vulnerabilities.len() as u64;
+        let as_of_ms =
+            instant_ms(&list.released).ok_or_else(|| bad("`dateReleased` is no time".to_owned()))?;
+        self.meta.exploited = list.vulnerabilities.into_iter().map(|v| v.id).filter(|id| short(id)).collect();
+        self.meta.exploited_from = Some(Coverage { source: source.to_owned(), as_of_ms, records });
+        self.stats.exploited = records;
+        Ok(())
+    }
+
+    /// Takes one record apart: a row for each vulnerability, package and release that it names.
+    fn record(&mut self, source: &str, record: osv::Record, name: &str) -> Result<(), ImportError> {
+        self.stats.records += 1;
+        if record.withdrawn.is_some() {
+            self.stats.withdrawn += 1;
+            return Ok(());
+        }
+        if let Err(why) = check(&record) {
+            self.malformed(name, why);
+            return Ok(());
+        }
+        let Some(modified_ms) = instant_ms(&record.modified) else {
+            self.malformed(name, "`modified` is no time");
+            return Ok(());
+        };
+        let place = self.place(source);
+        let vulnerabilities = names(&record);
+        let mut releases = Vec::new();
+        let mut other = None;
+        for affected in &record.affected {
+            let Some(package) = &affected.package else { continue };
+            let Some(release) = Release::of_ecosystem(&package.ecosystem) else {
+                other = Some(package.ecosystem.as_str());
+                continue;
+            };
+            let base = row_of(&record, affected, &release, place);
+            if base.ranges.is_empty() && base.versions.is_empty() {
+                continue;
+            }
+            let rows = self.groups.entry((release.clone(), package.name.clone())).or_default();
+            for (id, aliases) in &vulnerabilities {
+                rows.push(Row { id: id.clone(), aliases: aliases.clone(), ..base.clone() });
+            }
+            self.stats.rows += vulnerabilities.len() as u64;
+            if !releases.contains(&release) {
+                releases.push(release);
+            }
+        }
+        if self.stats.rows > ROWS {
+            return Err(self.too_large(source, "rows of the database"));
+        }
+        if releases.is_empty() {
+            let ecosystem = other.unwrap_or("without a package");
+            let family = ecosystem.split(':').next().unwrap_or_default();
+            *self.stats.others.entry(family.chars().take(TEXT_BYTES).collect()).or_default() += 1;
+            return Ok(());
+        }
+        self.stats.kept += 1;
+        let coverage = &mut self.meta.sources[usize::from(place)];
+        coverage.records += 1;
+        coverage.as_of_ms = coverage.as_of_ms.max(modified_ms);
+        for release in releases {
+            *self.meta.releases.entry(release).or_default().entry(place).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Index of `source`, made if it is new.
+    fn place(&mut self, source: &str) -> u16 {
+        let at = self.meta.sources.iter().position(|s| s.source == source).unwrap_or_else(|| {
+            self.meta.sources.push(Coverage { source: source.to_owned(), as_of_ms: 0, records: 0 });
+            self.meta.sources.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
+    }
+
+    /// A source that gave nothing is not coverage.
+    fn settle(&mut self, source: &str) {
+        if self.meta.sources.last().is_some_and(|s| s.source == source && s.records == 0) {
+            self.meta.sources.pop();
+        }
+    }
+
+    fn malformed(&mut self, name: &str, why: &str) {
+        self.stats.malformed += 1;
+        if self.stats.described.len() < DESCRIBED {
+            let why: String = why.chars().take(TEXT_BYTES).collect();
+            self.stats.described.push(format!("`{name}`: {why}"));
+        }
+    }
+
+    fn too_large(&self, source: &str, what: &'static str) -> ImportError {
+        ImportError::TooLarge { source_name: source.to_owned(), what }
+    }
+}
+
+/// CISA's catalog, <https://www.cisa.gov/known-exploited-vulnerabilities-catalog>.
+#[derive(Deserialize)]
+struct Exploited {
+    #[serde(rename = "dateReleased")]
+    released: String,
+    vulnerabilities: Vec<ExploitedOne>,
+}
+
+#[derive(Deserialize)]
+struct ExploitedOne {
+    #[serde(rename = "cveID")]
+    id: String,
+}
+
+/// Hands the elements of an array on one by one, so that no more than one is held.
+struct Sink<'a> {
+    import: &'a mut Import,
+    source: &'a str,
+    stopped: &'a mut Option<ImportError>,
+}
+
+impl<'de> Visitor<'de> for &mut Sink<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of OSV records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(&mut *self)?.is_some() {}
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Sink<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        let value = serde_json::Value::deserialize(from)?;
+        if self.stopped.is_none()
+            && let Err(error) = self.import.value(self.source, value)
+        {
+            *self.stopped = Some(error);
+        }
+        Ok(())
+    }
+}
+
+fn short(text: &str) -> bool {
+    !text.is_empty() && text.len() <= TEXT_BYTES && !text.contains(char::is_control)
+}
+
+/// Bounds of one record.
+fn check(record: &osv::Record) -> Result<(), &'static str> {
+    let all_names = || record.aliases.iter().chain(&record.upstream).chain(&record.related);
+    if !short(&record.id) || !all_names().all(|n| short(n)) {
+        return Err("an identifier is empty or over its bound");
+    }
+    if all_names().count() > NAMES {
+        return Err("it has too many names");
+    }
+    for affected in &record.affected {
+        if affected.package.as_ref().is_some_and(|p| !short(&p.name) || p.ecosystem.len() > TEXT_BYTES) {
+            return Err("a package's name is empty or over its bound");
+        }
+        let events = || affected.ranges.iter().flat_map(|r| &r.events);
+        if events().count() > EVENTS || affected.versions.len() > VERSIONS {
+            return Err("it has too many events or versions");
+        }
+        let texts = events()
+            .flat_map(|e| [&e.introduced, &e.fixed, &e.last_affected, &e.limit].into_iter().flatten());
+        if !texts.chain(&affected.versions).all(|v| short(v)) {
+            return Err("a version is empty or over its bound");
+        }
+    }
+    Ok(())
+}
+
+/// The vulnerabilities that a record is about, each by its CVE name where it has one, with their other names.
+///
+/// `aliases` are names of the same vulnerability; `upstream` (and `related`, in records older than it) are what an advisory
+/// fixes, often several.
+fn names(record: &osv::Record) -> Vec<(String, Vec<String>)> {
+    let cve = |name: &&String| name.starts_with("CVE-");
+    let same: Vec<&String> = std::iter::once(&record.id).chain(&record.aliases).collect();
+    if let Some(first) = same.iter().copied().find(cve) {
+        let rest = same.iter().filter(|n| **n != first).map(|n| (*n).clone()).collect();
+        return vec![(first.clone(), rest)];
+    }
+    let about = [&record.upstream, &record.related].into_iter().find(|list| list.iter().any(|n| cve(&n)));
+    let mut about: Vec<&String> = about.into_iter().flatten().filter(cve).collect();
+    about.sort();
+    about.dedup();
+    let same: Vec<String> = same.into_iter().cloned().collect();
+    if about.is_empty() {
+        return vec![(record.id.clone(), same[1..].to_vec())];
+    }
+    about.into_iter().map(|id| (id.clone(), same.clone())).collect()
+}
+
+/// The row of one `affected` entry, its vulnerability's name left open.
+fn row_of(record: &osv::Record, affected: &osv::Affected, release: &Release, source: u16) -> Row {
+    let scheme = release.scheme();
+    let mut ranges = Vec::new();
+    for range in affected.ranges.iter().filter(|r| r.kind == "ECOSYSTEM") {
+        let mut events: Vec<Event> = range.events.iter().flat_map(events_of).collect();
+        row::sort(&mut events, scheme);
+        if !events.is_empty() {
+            ranges.push(events);
+        }
+    }
+    let covered = |v: &&String| ranges.iter().any(|events| row::in_range(events, v, scheme).is_some());
+    let versions = affected.versions.iter().filter(|v| !covered(v)).cloned().collect();
+    let scores = if affected.severity.is_empty() { &record.severity } else { &affected.severity };
+    let vectors: Vec<(&str, &str)> = scores.iter().map(|s| (s.kind.as_str(), s.score.as_str())).collect();
+    let specific = [&affected.ecosystem_specific, &affected.database_specific, &record.database_specific];
+    let mut words: Vec<&str> =
+        specific.iter().flat_map(|s| [&s.severity, &s.urgency]).flatten().map(String::as_str).collect();
+    // Ubuntu's form of a severity: a word where a vector would be.
+    words.extend(vectors.iter().map(|(_, v)| *v));
+    let (severity, cvss) = row::rate(&vectors, &words);
+    let end_of_life = words.iter().any(|w| w.eq_ignore_ascii_case("end-of-life"));
+    Row { source, id: String::new(), aliases: Vec::new(), severity, cvss, end_of_life, ranges, versions }
+}
+
+fn events_of(event: &osv::Event) -> Vec<Event> {
+    let of = |text: &Option<String>, make: fn(String) -> Event| text.clone().map(make);
+    [
+        of(&event.introduced, Event::Introduced),
+        of(&event.fixed, Event::Fixed),
+        of(&event.last_affected, Event::LastAffected),
+        // `*` is no limit at all.
+        of(&event.limit, Event::Limit).filter(|e| e.version() != "*"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// RFC 3339 to milliseconds since 1970; times before that count as 1970.
+fn instant_ms(text: &str) -> Option<u64> {
+    let instant: jiff::Timestamp = text.parse().ok()?;
+    Some(u64::try_from(instant.as_millisecond()).unwrap_or(0))
+}

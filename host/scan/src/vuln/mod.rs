@@ -1,0 +1,31 @@
+//! Vulnerability data and matching: a report and a database in, findings out. No image is read again.
+//!
+//! What an operator sees: `wharf db import FILE…`, and the findings of `wharf scan`. Entries: [`Import`] makes a database of
+//! OSV exports, [`Db`] opens it, [`match_report`] compares.
+//!
+//! Ecosystems without a matcher are counted at import and not stored: rows that nothing can compare would only look like
+//! knowledge. The counts are in [`ImportStats::others`].
+//!
+//! Invariant: no data is shown as no data. A release without records gives [`Knowledge::None`], never an empty `complete`.
+//! Invariant: matching is a function of report and database; the clock is not asked.
+
+mod cvss;
+mod db;
+mod import;
+mod matching;
+mod osv;
+mod release;
+mod row;
+pub mod version;
+
+pub use db::{DB_VERSION, Db, DbError};
+pub use import::{Import, ImportError, ImportStats};
+pub use matching::{FINDINGS_VERSION, Finding, Findings, FixState, match_report};
+pub use release::Release;
+pub use row::{Coverage, Severity};
+
+#[cfg(doc)]
+use crate::Knowledge;
+
+#[cfg(test)]
+mod tests;
