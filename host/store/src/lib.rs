@@ -11,9 +11,12 @@
 mod act;
 mod blobs;
 mod clock;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod key;
 pub mod links;
 mod model;
+mod redb;
 mod seam;
 mod store;
 mod value;
@@ -29,6 +32,7 @@ pub use blobs::{
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use key::{Key, KeyRange, Space, key, number, parse_number};
 pub use model::Model;
+pub use redb::{Compacted, OpenError, Options, compact};
 pub use seam::{
     Class, Commit, CommitError, Committed, Direction, Engine, Expect, MAX_COMMIT_BYTES, MAX_EXPECTS, MAX_GET,
     MAX_KEY_BYTES, MAX_OPS, MAX_PAGE, Op, Page, ReadError, Rev, Row, appended,

@@ -232,3 +232,14 @@ impl Engine for Model {
         self.clock.now_ms()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_model_conforms() {
+        crate::conformance::run(|clock| async { Arc::new(Model::new(Arc::new(clock))) as Arc<dyn Engine> })
+            .await;
+    }
+}

@@ -1,0 +1,63 @@
+//! A file that is only there to be deleted when the disk is full, so that deleting and collecting can still commit.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use rustix::fs::FallocateFlags;
+
+/// The ballast file.
+#[derive(Debug)]
+pub(crate) struct Ballast {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Ballast {
+    pub(crate) fn new(path: PathBuf, bytes: u64) -> Ballast {
+        Ballast { path, bytes }
+    }
+
+    /// Whether it is there in full; one of size 0 always is.
+    pub(super) fn is_whole(&self) -> bool {
+        self.bytes == 0 || std::fs::metadata(&self.path).is_ok_and(|m| m.len() == self.bytes)
+    }
+
+    /// Gives its space to others; whether there was any to give.
+    pub(super) fn free(&self) -> bool {
+        self.bytes > 0 && std::fs::remove_file(&self.path).is_ok()
+    }
+
+    /// Makes it if it is not there and twice its size is left on the disk, so that making it does not fill the disk
+    /// again.
+    pub(super) fn make(&self) -> io::Result<()> {
+        if self.is_whole() {
+            return Ok(());
+        }
+        let dir = self.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let stat = rustix::fs::statvfs(dir)?;
+        if stat.f_bavail.saturating_mul(stat.f_frsize) < self.bytes.saturating_mul(2) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let made = self.fill();
+        if made.is_err() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        made
+    }
+
+    fn fill(&self) -> io::Result<()> {
+        let mut file = std::fs::File::create(&self.path)?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+            done => return Ok(done?),
+        }
+        let zeros = vec![0; 1 << 20];
+        let mut left = self.bytes;
+        while left > 0 {
+            let n = left.min(zeros.len() as u64);
+            file.write_all(&zeros[..n as usize])?;
+            left -= n;
+        }
+        file.sync_all()
+    }
+}

@@ -1,0 +1,102 @@
+use super::*;
+use crate::{Op, Space, StoreError, key};
+
+fn options() -> Options {
+    Options { ballast_bytes: 1 << 20, ..Options::default() }
+}
+
+fn put(key: &Key) -> Commit {
+    let put = Op::Put { key: key.clone(), val: "x".into(), ttl: None };
+    Commit { ops: vec![put], ..Commit::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redb_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    crate::conformance::run(|clock| {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = dir.path().join(n.to_string());
+        let ballast = Ballast::new(path.join("ballast"), 0);
+        std::fs::create_dir(&path).unwrap();
+        let redb =
+            Redb::open(Opener::file(path.join(file::NAME), 1 << 20), ballast, Arc::new(clock)).unwrap();
+        async move { Arc::new(redb) as Arc<dyn Engine> }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let k = key(Space::Tag, &["dev/app", "1"]);
+    let store = Store::open(dir.path(), &options()).unwrap();
+    let second = Store::open(dir.path(), &options());
+    assert!(matches!(second, Err(OpenError::InUse { .. })), "{second:?}");
+    store.commit(put(&k)).await.unwrap();
+    store.commit(put(&k)).await.unwrap();
+    drop(store);
+    let store = Store::open(dir.path(), &options()).unwrap();
+    assert_eq!(store.get(&k).await.unwrap().unwrap().rev.0, 2);
+    assert_eq!(*store.head().borrow(), 2);
+    assert_eq!(store.commit(put(&k)).await.unwrap().rev.0, 3);
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(dir.path().join(file::NAME)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(dir.path().join("ballast")).unwrap().len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(file::NAME);
+    drop(Store::open(dir.path(), &options()).unwrap());
+    let database = ::redb::Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let engine: ::redb::TableDefinition<'_, &str, &[u8]> = ::redb::TableDefinition::new("engine");
+    transaction.open_table(engine).unwrap().insert("schema", 9u32.to_be_bytes().as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = Store::open(dir.path(), &options()).unwrap_err();
+    let OpenError::Newer { found: 9, known: 1, .. } = error else { panic!("{error}") };
+    assert!(error.to_string().contains("use a newer `wharf`"));
+}
+
+#[tokio::test]
+async fn another_programs_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(file::NAME);
+    let database = ::redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let other: ::redb::TableDefinition<'_, &str, &[u8]> = ::redb::TableDefinition::new("other");
+    transaction.open_table(other).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert!(matches!(Store::open(dir.path(), &options()), Err(OpenError::Foreign { .. })));
+    std::fs::write(&path, "hello, this is not a database at all").unwrap();
+    assert!(matches!(
+        Store::open(dir.path(), &options()),
+        Err(OpenError::Redb { .. } | OpenError::Io { .. })
+    ));
+}
+
+#[tokio::test]
+async fn compacting_gives_space_back_and_keeps_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let k = |n: u64| key(Space::Blob, &[crate::number(n)]);
+    let store = Store::open(dir.path(), &options()).unwrap();
+    for n in 0..20 {
+        let op = Op::Put { key: k(n), val: vec![1; 200_000].into(), ttl: None };
+        store.commit(Commit { ops: vec![op], ..Commit::default() }).await.unwrap();
+    }
+    let ops = (0..19).map(|n| Op::Delete(k(n))).collect();
+    store.commit(Commit { ops, ..Commit::default() }).await.unwrap();
+    assert!(matches!(compact(dir.path(), &options()), Err(OpenError::InUse { .. })));
+    drop(store);
+    let compacted = compact(dir.path(), &options()).unwrap();
+    assert!(compacted.after < compacted.before / 2, "{compacted:?}");
+    let store = Store::open(dir.path(), &options()).unwrap();
+    assert_eq!(store.get(&k(19)).await.unwrap().unwrap().val.len(), 200_000);
+    let act = store.act(|mut tx| async move { tx.present(&key(Space::Blob, &[crate::number(1)])).await });
+    assert_eq!(act.await.map(|(present, _)| present), Ok::<_, StoreError>(false));
+}
