@@ -11,6 +11,7 @@ mod digest;
 mod manifest;
 mod media_type;
 mod name;
+mod pattern;
 mod platform;
 mod reference;
 
@@ -19,6 +20,7 @@ pub use digest::{Algorithm, Digest, Hasher};
 pub use manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError, ManifestKind};
 pub use media_type::MediaType;
 pub use name::{RepoName, Tag};
+pub use pattern::RepoPattern;
 pub use platform::Platform;
 pub use reference::{Reference, Target};
 
