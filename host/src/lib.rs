@@ -14,6 +14,7 @@ pub mod config;
 pub mod event;
 pub mod flow;
 pub mod jobs;
+pub mod promote;
 
 pub use app::App;
 
