@@ -43,6 +43,7 @@ pub mod image;
 pub mod json;
 pub mod log;
 pub mod outcome;
+pub mod pattern;
 pub mod policy;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
@@ -51,6 +52,7 @@ pub use bindings::exports::wharf::plugin::policy::Problem;
 pub use config::{Config, ConfigValue, NoConfig};
 pub use image::Image;
 pub use outcome::{IntoOutcome, Judgement, Outcome, Stop, Verdict};
+pub use pattern::glob;
 pub use policy::Policy;
 
 #[doc(hidden)]

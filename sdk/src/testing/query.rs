@@ -1,7 +1,8 @@
 //! What a query narrows to, over facts in memory.
 
-use super::version::{Range, glob};
+use super::version::Range;
 use super::{Confidence, FixState};
+use crate::glob;
 use crate::image::{Component, Finding, Severity};
 use crate::testing::Facts;
 use std::cell::{Cell, RefCell};

@@ -1,5 +1,6 @@
-use super::version::{Range, compare, glob};
+use super::version::{Range, compare};
 use super::*;
+use crate::glob;
 use std::cmp::Ordering;
 
 #[test]

@@ -1,29 +1,6 @@
-//! Globs, versions and ranges, for tests only.
+//! Versions and ranges, for tests only.
 
 use std::cmp::Ordering;
-
-/// `*` is any run of characters, `?` is one; the whole text must match.
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = text.chars().collect();
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        if p < pattern.len() && pattern[p] == '*' {
-            star = Some((p, t));
-            p += 1;
-        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == text[t]) {
-            p += 1;
-            t += 1;
-        } else if let Some((star_p, star_t)) = star {
-            p = star_p + 1;
-            t = star_t + 1;
-            star = Some((star_p, star_t + 1));
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
-}
 
 /// Groups of comparisons: one group must hold, and in it all.
 #[derive(Debug, Clone)]

@@ -1,0 +1,129 @@
+//! How one licence expression stands against the lists.
+//!
+//! Invariant: an expression stands as its best choice does (`OR` takes the better side, `AND` the worse), and a denied licence is
+//! worse than an unknown one, which is worse than an unlisted one.
+
+use crate::names;
+use spdx::{Expression, LicenseItem, LicenseReq, Licensee, ParseMode};
+use wharf_sdk::glob;
+
+/// From what passes to what does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    Fine,
+    Unlisted,
+    Unknown,
+    Denied,
+}
+
+const FROM_THE_BEST: [Standing; 3] = [Standing::Fine, Standing::Unlisted, Standing::Unknown];
+
+/// The lists of a configuration, ready to compare with.
+pub(crate) struct Lists {
+    allow: Vec<Entry>,
+    deny: Vec<Entry>,
+}
+
+struct Entry {
+    pattern: String,
+    /// Where the entry is a licence rather than a pattern: it also satisfies "or later" of an earlier version.
+    licensee: Option<Licensee>,
+}
+
+impl Entry {
+    fn new(text: &str) -> Self {
+        let text = text.trim();
+        let licensee = Licensee::parse_mode(text, ParseMode::LAX).ok();
+        let pattern = match &licensee {
+            Some(licensee) => names::canonical(&licensee.to_string()),
+            None => text.to_owned(),
+        };
+        Entry { pattern: pattern.to_ascii_lowercase(), licensee }
+    }
+
+    fn names(&self, licence: &str) -> bool {
+        glob(&self.pattern, licence)
+    }
+}
+
+impl Lists {
+    pub(crate) fn new(allow: &[String], deny: &[String]) -> Self {
+        let entries = |list: &[String]| list.iter().map(|text| Entry::new(text)).collect();
+        Lists { allow: entries(allow), deny: entries(deny) }
+    }
+
+    /// How the licences of a component stand: an SPDX expression, a name that is as good, or any other text.
+    pub(crate) fn standing(&self, text: &str) -> Standing {
+        match parse(text) {
+            Some(expression) => FROM_THE_BEST
+                .into_iter()
+                .find(|limit| expression.evaluate(|licence| self.of_licence(licence) <= *limit))
+                .unwrap_or(Standing::Denied),
+            None => self.of_text(&text.to_ascii_lowercase(), None),
+        }
+    }
+
+    fn of_licence(&self, licence: &LicenseReq) -> Standing {
+        let text = names::canonical(&licence.to_string()).to_ascii_lowercase();
+        self.of_text(&text, Some(licence))
+    }
+
+    fn of_text(&self, text: &str, licence: Option<&LicenseReq>) -> Standing {
+        let satisfies = |entry: &Entry| {
+            entry
+                .licensee
+                .as_ref()
+                .zip(licence)
+                .is_some_and(|(licensee, licence)| licensee.satisfies(licence))
+        };
+        let known = licence.is_some_and(|licence| matches!(licence.license, LicenseItem::Spdx { .. }));
+        if self.deny.iter().any(|entry| entry.names(text)) {
+            Standing::Denied
+        } else if self.allow.iter().any(|entry| entry.names(text) || satisfies(entry)) {
+            Standing::Fine
+        } else if !known {
+            Standing::Unknown
+        } else if self.allow.is_empty() {
+            Standing::Fine
+        } else {
+            Standing::Unlisted
+        }
+    }
+}
+
+/// Reads an SPDX expression, or a name that surely means one.
+fn parse(text: &str) -> Option<Expression> {
+    let text = text.trim();
+    Expression::parse_mode(text, ParseMode::LAX)
+        .ok()
+        .or_else(|| Expression::parse_mode(&names::expression(text)?, ParseMode::LAX).ok())
+}
+
+/// The first licence that the text names, or the text itself: what the host can narrow components by.
+pub(crate) fn first_name(text: &str) -> String {
+    let first = Expression::parse_mode(text, ParseMode::LAX).ok().and_then(|expression| {
+        let first = expression.requirements().next()?;
+        Some(first.req.license.id().map_or_else(|| first.req.license.to_string(), |id| id.name.to_owned()))
+    });
+    first.unwrap_or_else(|| text.to_owned())
+}
+
+/// Whether a list may have this entry: a typing error in a list of what is denied would let things pass.
+pub(crate) fn check_entry(entry: &str) -> Result<(), String> {
+    let entry = entry.trim();
+    if entry.is_empty() {
+        return Err("this is empty".to_owned());
+    }
+    if entry.contains(['*', '?']) {
+        return Ok(());
+    }
+    match Licensee::parse_mode(entry, ParseMode::LAX) {
+        Ok(_) => Ok(()),
+        Err(_) if Expression::parse_mode(entry, ParseMode::LAX).is_ok() => {
+            Err(format!("`{entry}` is an expression; hint: list its licences one by one"))
+        }
+        Err(_) => Err(format!(
+            "`{entry}` is no SPDX licence; hint: for a text that is none, use a wildcard: `{entry}*`"
+        )),
+    }
+}

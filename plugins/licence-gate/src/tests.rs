@@ -1,0 +1,157 @@
+use crate::licence::{Lists, Standing};
+use crate::wharf_policy::Plugin;
+use serde_json::{Value, json};
+use wharf_sdk::prelude::*;
+use wharf_sdk::testing::{self, Facts, component};
+
+fn image(licences: &[(&str, &[&str])]) -> Facts {
+    let mut facts = Facts::scanned("dev/app", "1");
+    for (name, texts) in licences {
+        let mut component = component(name, "1.0");
+        component.licences = texts.iter().map(|text| (*text).to_owned()).collect();
+        facts.add_component(component);
+    }
+    facts
+}
+
+fn outcome(config: &Value, facts: &Facts) -> Outcome {
+    testing::judge::<Plugin>(config, facts).unwrap_or_else(|why| panic!("{config}: {why}"))
+}
+
+fn standing(allow: &[&str], deny: &[&str], text: &str) -> Standing {
+    let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    Lists::new(&owned(allow), &owned(deny)).standing(text)
+}
+
+#[test]
+fn expressions_stand_as_their_best_choice() {
+    let deny = &["GPL-3.0-only"][..];
+    for (text, expected) in [
+        ("MIT", Standing::Fine),
+        ("GPL-3.0-only", Standing::Denied),
+        ("gpl-3.0-only", Standing::Denied),
+        ("GPL-3.0", Standing::Denied),
+        ("GPL-3", Standing::Denied),
+        ("MIT OR GPL-3.0-only", Standing::Fine),
+        ("MIT AND GPL-3.0-only", Standing::Denied),
+        ("(MIT OR GPL-3.0-only) AND Apache-2.0", Standing::Fine),
+        ("(MIT AND GPL-3.0-only) OR Apache-2.0", Standing::Fine),
+        ("(MIT AND GPL-3.0-only) OR (ISC AND GPL-3.0-only)", Standing::Denied),
+        ("Expat or GPL-3", Standing::Fine),
+        ("Expat and GPL-3", Standing::Denied),
+        ("LicenseRef-ours", Standing::Unknown),
+        ("LicenseRef-ours OR MIT", Standing::Fine),
+        ("LicenseRef-ours OR GPL-3.0-only", Standing::Unknown),
+        ("see the file LICENSE", Standing::Unknown),
+    ] {
+        assert_eq!(standing(&[], deny, text), expected, "`{text}`");
+    }
+}
+
+#[test]
+fn what_is_not_listed_is_told_from_what_is_denied() {
+    let (allow, deny) = (&["MIT", "Apache-2.0", "BSD-*", "GPL-2.0-only"][..], &["*-4-Clause"][..]);
+    for (text, expected) in [
+        ("BSD-3-Clause", Standing::Fine),
+        ("BSD-4-Clause", Standing::Denied),
+        ("Zlib", Standing::Unlisted),
+        ("Zlib OR MIT", Standing::Fine),
+        ("Zlib AND BSD-4-Clause", Standing::Denied),
+        ("Zlib OR BSD-4-Clause", Standing::Unlisted),
+        ("Apache-1.1+", Standing::Fine),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", Standing::Unlisted),
+    ] {
+        assert_eq!(standing(allow, deny, text), expected, "`{text}`");
+    }
+    assert_eq!(standing(&["MIT"], &["MIT"], "MIT"), Standing::Denied, "deny wins");
+    assert_eq!(standing(&["see *"], &[], "see the file LICENSE"), Standing::Fine);
+    let with_exception = "GPL-3.0-or-later WITH GCC-exception-3.1";
+    assert_eq!(standing(&[], &["GPL-3.0-or-later"], with_exception), Standing::Fine);
+    assert_eq!(standing(&[], &["GPL-3.0*"], with_exception), Standing::Denied);
+    assert_eq!(standing(&[with_exception], &[], with_exception), Standing::Fine);
+}
+
+#[test]
+fn reasons_name_the_components() {
+    let facts = image(&[
+        ("bash", &["GPL-3.0-or-later"]),
+        ("libc6", &["LGPL-2.1-or-later", "GPL-3.0-or-later"]),
+        ("readline", &["GPL-3.0-or-later"]),
+        ("sed", &["GPL-3.0-or-later"]),
+        ("odd", &["Some words of its own"]),
+        ("bare", &[]),
+    ]);
+    let outcome = outcome(&json!({ "deny": ["GPL-3.0*"] }), &facts);
+    assert_eq!(outcome.verdict, Verdict::Reject);
+    let reasons: Vec<(&str, &str)> =
+        outcome.reasons.iter().map(|r| (r.code.as_str(), r.text.as_str())).collect();
+    assert_eq!(
+        reasons,
+        [
+            ("denied-licence", "`GPL-3.0-or-later` is denied: bash 1.0, libc6 1.0, readline 1.0 and others"),
+            ("unknown-licence", "`Some words of its own` is no licence that SPDX knows: odd 1.0"),
+            ("missing-licence", "no licence is known of bare 1.0"),
+        ]
+    );
+}
+
+#[test]
+fn each_case_has_its_consequence() {
+    let facts = image(&[("a", &["GPL-3.0-only"]), ("b", &["Zlib"]), ("c", &["whatever"]), ("d", &[])]);
+    let all = json!({ "allow": ["MIT"], "deny": ["GPL-3.0-only"] });
+    for (case, codes) in [
+        ("denied", ["unlisted-licence", "unknown-licence", "missing-licence"]),
+        ("unlisted", ["denied-licence", "unknown-licence", "missing-licence"]),
+        ("unknown", ["denied-licence", "unlisted-licence", "missing-licence"]),
+        ("missing", ["denied-licence", "unlisted-licence", "unknown-licence"]),
+    ] {
+        let mut config = all.clone();
+        config[case] = json!("ignore");
+        let mut found: Vec<String> = outcome(&config, &facts).reasons.into_iter().map(|r| r.code).collect();
+        found.sort();
+        let mut codes = codes.map(str::to_owned);
+        codes.sort();
+        assert_eq!(found, codes, "`{case}` ignored");
+
+        let mut config = json!({ "allow": ["MIT"], "deny": ["GPL-3.0-only"], "denied": "ignore", "unlisted": "ignore",
+            "unknown": "ignore", "missing": "ignore" });
+        assert_eq!(outcome(&config, &facts).verdict, Verdict::Approve);
+        for (word, verdict) in [("hold", Verdict::Hold), ("reject", Verdict::Reject)] {
+            config[case] = json!(word);
+            assert_eq!(outcome(&config, &facts).verdict, verdict, "`{case}` {word}");
+        }
+    }
+}
+
+#[test]
+fn exempt_components_are_not_looked_at() {
+    let facts = image(&[("bash", &["GPL-3.0-only"]), ("linux-libc-dev", &[]), ("sed", &["GPL-3.0-only"])]);
+    let mut config = json!({ "deny": ["GPL-3.0*"], "exempt": ["bash", "linux-*"] });
+    let judged = outcome(&config, &facts);
+    assert_eq!(judged.reasons.len(), 1);
+    assert_eq!(judged.reasons[0].text, "`GPL-3.0-only` is denied: sed 1.0");
+    config["exempt"] = json!(["*"]);
+    assert_eq!(outcome(&config, &facts).verdict, Verdict::Approve);
+}
+
+#[test]
+fn what_was_not_scanned_is_held() {
+    let mut facts = image(&[("a", &["MIT"])]);
+    for scan in
+        [Knowledge::None, Knowledge::Pending, Knowledge::Partial, Knowledge::Failed, Knowledge::Unsupported]
+    {
+        facts.scan = scan;
+        assert_eq!(outcome(&json!({ "allow": ["MIT"] }), &facts).verdict, Verdict::Hold, "{scan:?}");
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_pointers() {
+    let told = |config: Value| testing::judge::<Plugin>(&config, &image(&[])).unwrap_err();
+    assert!(told(json!({})).contains("both lists are empty"));
+    let why = told(json!({ "allow": ["MIT", "GLP-2.0"], "deny": ["MIT OR ISC", ""] }));
+    for pointer in ["`/allow/1`", "`/deny/0`", "`/deny/1`"] {
+        assert!(why.contains(pointer), "{pointer} in: {why}");
+    }
+    assert!(told(json!({ "allow": ["MIT"], "denied": "never" })).contains("`/denied`"));
+}
