@@ -18,6 +18,7 @@ mod purl;
 mod report;
 pub mod target;
 pub mod vuln;
+pub mod worker;
 
 pub use directory::scan_directory;
 pub use image::{Image, Layer, Open};
