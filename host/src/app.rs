@@ -4,8 +4,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use wharf_store::Store;
+use wharf_store::{BlobError, Blobs, OpenError, Options, Store};
 
+use crate::access::Grants;
+use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 
 /// A running host's parts. Cheap to clone; every surface and job holds one.
@@ -17,6 +19,25 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     pub config: Config,
     pub store: Store,
+    pub blobs: Blobs,
+    pub auth: Auth,
+    pub grants: Grants,
+}
+
+/// Free bytes below which uploads are refused, so that deleting still works.
+const WATERMARK_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error("opening the data folder was interrupted")]
+    Interrupted,
 }
 
 impl Deref for App {
@@ -30,6 +51,20 @@ impl Deref for App {
 impl App {
     pub fn new(parts: Parts) -> Self {
         App(Arc::new(parts))
+    }
+
+    /// Opens all that is in the data folder, or makes it.
+    ///
+    /// # Errors
+    /// Where another process holds it, or it cannot be read or written.
+    pub async fn open(config: Config) -> Result<Self, AppError> {
+        let open = move || {
+            let store = Store::open(&config.data, &Options::default())?;
+            let blobs = Blobs::open_dir(&config.data, WATERMARK_BYTES)?;
+            let auth = Auth::open(&config.data)?;
+            Ok(App::new(Parts { config, store, blobs, auth, grants: Grants::default() }))
+        };
+        tokio::task::spawn_blocking(open).await.map_err(|_| AppError::Interrupted)?
     }
 
     /// Milliseconds since 1970 by this machine's clock. What a lease is judged by is the store's clock instead.

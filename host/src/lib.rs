@@ -9,14 +9,17 @@
 pub mod access;
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod event;
 pub mod flow;
 pub mod jobs;
 pub mod promote;
+pub mod serve;
 
 pub use app::App;
+pub use serve::{ServeOptions, serve};
 
 /// The host's version, recorded in every decision.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,13 +1,31 @@
 //! May you: subjects, roles and the repositories that a grant covers.
 //!
-//! Entry: [`may`].
+//! An operator sees `wharf grant add user:alice write 'dev/*'`. A grant is subject × role × resource; what somebody may
+//! do is the union of the grants to them, to `authenticated` and (for those who do not log in) to `anonymous`. A token
+//! narrows its owner's rights and never adds to them.
+//!
+//! Entry: [`may`]; [`judge`] where the difference between "not you" and "not with this token" matters.
 //!
 //! Invariant: nothing is allowed that no grant names; anonymous has no grant by default.
+//! Invariant: a change of grants that was acknowledged is in force for the next request on this host.
+//! Invariant: a suspended user may do nothing, whatever the grants say.
+
+mod grant;
+mod scope;
+mod view;
 
 use serde::{Deserialize, Serialize};
 use wharf_oci::RepoName;
+use wharf_store::StoreError;
 
 use crate::App;
+
+pub use grant::{
+    ANONYMOUS, AUTHENTICATED, Grant, GrantError, GrantRow, Role, Subject, add, grants, is_suspended,
+    last_admins, remove, remove_all, suspend, unsuspend,
+};
+pub use scope::{Scope, ScopeError};
+pub use view::{Grants, View};
 
 /// Who acts: a person, a machine's token, the server itself or nobody that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +37,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    pub const ANONYMOUS: &str = "anonymous";
+    pub const ANONYMOUS: &str = ANONYMOUS;
     pub const SYSTEM: &str = "system";
 
     pub fn user(name: impl Into<String>) -> Self {
@@ -40,18 +58,14 @@ impl Principal {
     }
 }
 
-/// One `pattern:action,action` of a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scope {
-    /// Repository pattern, see [`matches`].
-    pub pattern: String,
-    pub actions: Vec<Action>,
-}
-
 /// What can be done to a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
+    /// See that it exists.
+    List,
     /// Read manifests, blobs, tags, scans, decisions.
     Pull,
     /// Write manifests, blobs and tags.
@@ -64,15 +78,65 @@ pub enum Action {
     Administer,
 }
 
+impl Action {
+    pub const ALL: [Action; 6] =
+        [Action::List, Action::Pull, Action::Push, Action::Delete, Action::Maintain, Action::Administer];
+
+    /// As scopes and the token protocol write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::List => "list",
+            Action::Pull => "pull",
+            Action::Push => "push",
+            Action::Delete => "delete",
+            Action::Maintain => "maintain",
+            Action::Administer => "administer",
+        }
+    }
+}
+
+/// What the grants and the token's scopes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Allowed,
+    /// The user may, but not with this token: a token with more scope would do.
+    OutOfScope,
+    Refused,
+}
+
 /// Whether `who` may do `action` to `repository`.
 ///
 /// # Errors
 /// Only where the store cannot be read; a refusal is `Ok(false)`.
 pub async fn may(
-    _app: &App,
+    app: &App,
     who: &Principal,
-    _action: Action,
-    _repository: &RepoName,
-) -> Result<bool, wharf_store::StoreError> {
-    Ok(!who.is_anonymous())
+    action: Action,
+    repository: &RepoName,
+) -> Result<bool, StoreError> {
+    Ok(judge(app, who, action, repository).await? == Answer::Allowed)
 }
+
+/// The same, and why not.
+///
+/// # Errors
+/// Only where the store cannot be read.
+pub async fn judge(
+    app: &App,
+    who: &Principal,
+    action: Action,
+    repository: &RepoName,
+) -> Result<Answer, StoreError> {
+    Ok(view(app, who).await?.judge(action, repository))
+}
+
+/// What `who` may do now, for many questions at once, such as which repositories of a page to show.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn view<'a>(app: &App, who: &'a Principal) -> Result<View<'a>, StoreError> {
+    Ok(View::new(app.grants.current(&app.store).await?, who))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,52 @@
 //! The HTTP surfaces: the OCI distribution API under `/v2/` and the REST API under `/api/v1`.
 //!
+//! An operator sees one port that speaks HTTP/1.1 and HTTP/2, with TLS or without: `/v2/` for clients, `/token` where
+//! they get their tokens, `/api/v1` for `wharf` and scripts, `/metrics`, `/healthz` and `/readyz` for whoever watches.
+//!
+//! Entry: [`router`]; [`Server`] listens and serves it.
+//!
 //! Invariant: this is the only place that knows status codes.
+//! Invariant: every connection, header, body and wait has a bound; a client that stalls loses its connection.
+
+mod caller;
+mod error;
+mod health;
+mod observe;
+mod patience;
+mod server;
+mod tls;
+mod token;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::App;
 
+pub use caller::{Caller, Refusal};
+pub use error::{ApiError, ErrorBody, ErrorText};
+pub use observe::install_metrics;
+pub use server::{Limits, Peer, Server, ServerError};
+pub use tls::{Source as TlsSource, Tls, TlsError, default_names};
+
+/// Largest body of a REST request, in bytes, where an endpoint says nothing else.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
 /// Every route of the server.
-pub fn router(app: App) -> Router {
-    Router::new().with_state(app)
+pub fn router(app: App, metrics: PrometheusHandle) -> Router {
+    let metrics_route = get(move |state, request| health::metrics(state, request, metrics.clone()));
+    Router::new()
+        .route("/token", get(token::get).post(token::post))
+        .route("/metrics", metrics_route)
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .fallback(error::not_found)
+        // A panic is a defect: the request gets a 500, the connection and everybody else go on.
+        .layer(CatchPanicLayer::custom(error::panicked))
+        // Outermost, so that refused requests and panics are logged and counted too.
+        .layer(axum::middleware::from_fn(observe::observe))
+        .with_state(app)
 }

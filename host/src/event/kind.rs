@@ -141,6 +141,12 @@ pub enum Kind {
     PasswordChanged {
         user: String,
     },
+    UserSuspended {
+        user: String,
+    },
+    UserResumed {
+        user: String,
+    },
     GrantAdded {
         subject: String,
         role: String,

@@ -1,0 +1,218 @@
+//! Who sent this request, and may they.
+//!
+//! Handlers say `let caller = Caller::of(&app, &parts).await?;` and then
+//! `caller.require(&app, Action::Push, &repository).await?;`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::request::Parts;
+use wharf_oci::RepoName;
+use wharf_store::StoreError;
+
+use super::Peer;
+use crate::App;
+use crate::access::{self, Action, Answer, Principal};
+use crate::auth::{self, AuthError, Credentials, Identity, Proof};
+
+/// Longest `Authorization` header looked at, in bytes.
+const AUTHORIZATION_BYTES_MAX: usize = 20 * 1024;
+
+/// Whoever sent a request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub principal: Principal,
+    pub proof: Proof,
+    /// `https://registry.example.com`: how this client reaches the server.
+    base: String,
+}
+
+/// Why a request is not served, as every surface says it in its own form.
+#[derive(Debug)]
+pub enum Refusal {
+    /// 401. The challenge is the `WWW-Authenticate` header's value.
+    Unauthenticated { challenge: HeaderValue, message: String },
+    /// 403.
+    Denied { message: String },
+    /// 429.
+    Throttled { retry_s: u64 },
+    /// 503.
+    Busy,
+    /// The store does not answer.
+    Store(StoreError),
+    /// The server is at fault; what happened is in its log.
+    Internal,
+}
+
+impl Caller {
+    /// Who sent this request: anonymous where it says nothing.
+    ///
+    /// # Errors
+    /// Where it brings credentials that prove nothing.
+    pub async fn of(app: &App, parts: &Parts) -> Result<Self, Refusal> {
+        let base = base_url(app, parts);
+        let Some(credentials) = credentials(parts) else {
+            return Err(challenge(
+                &base,
+                "",
+                Some("invalid_request"),
+                "the Authorization header is malformed",
+            ));
+        };
+        match auth::identify(app, &credentials, address(parts)).await {
+            Ok(Identity { principal, proof }) => Ok(Caller { principal, proof, base }),
+            Err(error) => Err(refusal(error, &base)),
+        }
+    }
+
+    /// `https://registry.example.com`: how this client reaches the server.
+    pub fn base_url(&self) -> &str {
+        &self.base
+    }
+
+    /// Passes whoever proved something; also the bearer of an anonymous token, which is how clients pull what is public.
+    ///
+    /// # Errors
+    /// The challenge that sends the client to `/token`.
+    pub fn require_proof(&self) -> Result<(), Refusal> {
+        if self.proof == Proof::None {
+            return Err(challenge(&self.base, "", None, "authentication required"));
+        }
+        Ok(())
+    }
+
+    /// Passes whoever has a name.
+    ///
+    /// # Errors
+    /// The challenge that sends the client to `/token`.
+    pub fn require_user(&self) -> Result<(), Refusal> {
+        if self.principal.is_anonymous() {
+            return Err(challenge(&self.base, "", None, "authentication required"));
+        }
+        Ok(())
+    }
+
+    /// Passes whoever may do this.
+    ///
+    /// # Errors
+    /// A challenge that names the scope needed where logging in or another token would help, a denial where not.
+    pub async fn require(&self, app: &App, action: Action, repository: &RepoName) -> Result<(), Refusal> {
+        let answer = access::judge(app, &self.principal, action, repository).await.map_err(Refusal::Store)?;
+        let message = || format!("`{}` may not {} in `{repository}`", self.principal.name, action.name());
+        self.answer(answer, &scope(action, repository), message)
+    }
+
+    /// Passes whoever administers the server.
+    ///
+    /// # Errors
+    /// As [`Caller::require`].
+    pub async fn require_admin(&self, app: &App) -> Result<(), Refusal> {
+        let view = access::view(app, &self.principal).await.map_err(Refusal::Store)?;
+        let message = || format!("`{}` does not administer this server", self.principal.name);
+        self.answer(view.judge_server(), "", message)
+    }
+
+    fn answer(&self, answer: Answer, scope: &str, message: impl Fn() -> String) -> Result<(), Refusal> {
+        match answer {
+            Answer::Allowed => Ok(()),
+            Answer::OutOfScope if self.proof == Proof::Bearer => {
+                Err(challenge(&self.base, scope, Some("insufficient_scope"), &message()))
+            }
+            Answer::Refused if self.principal.is_anonymous() => {
+                Err(challenge(&self.base, scope, None, "authentication required"))
+            }
+            Answer::OutOfScope => Err(Refusal::Denied { message: format!("{} with this token", message()) }),
+            Answer::Refused => Err(Refusal::Denied { message: message() }),
+        }
+    }
+}
+
+/// The scope as the token protocol writes it; to push, clients ask for both.
+fn scope(action: Action, repository: &RepoName) -> String {
+    let actions = match action {
+        Action::Push => "pull,push",
+        other => other.name(),
+    };
+    format!("repository:{repository}:{actions}")
+}
+
+fn refusal(error: AuthError, base: &str) -> Refusal {
+    match error {
+        AuthError::Wrong => challenge(base, "", None, &error.to_string()),
+        AuthError::Bearer(_) | AuthError::Token => {
+            challenge(base, "", Some("invalid_token"), &error.to_string())
+        }
+        AuthError::Throttled { retry_s } => Refusal::Throttled { retry_s },
+        AuthError::Busy => Refusal::Busy,
+        AuthError::Store(error) => Refusal::Store(error),
+        AuthError::Hash(_) | AuthError::KeyFile(_) => {
+            tracing::error!(%error, "credentials could not be checked");
+            Refusal::Internal
+        }
+    }
+}
+
+/// `WWW-Authenticate: Bearer …` (RFC 6750, section 3; distribution's token specification).
+fn challenge(base: &str, scope: &str, error: Option<&str>, message: &str) -> Refusal {
+    let service = base.split_once("://").map_or(base, |(_, host)| host);
+    let mut value = format!("Bearer realm=\"{base}/token\",service=\"{service}\"");
+    if !scope.is_empty() {
+        value.push_str(&format!(",scope=\"{scope}\""));
+    }
+    if let Some(error) = error {
+        value.push_str(&format!(",error=\"{error}\""));
+    }
+    match HeaderValue::from_str(&value) {
+        Ok(challenge) => Refusal::Unauthenticated { challenge, message: message.to_owned() },
+        Err(_) => Refusal::Internal,
+    }
+}
+
+/// How the client reaches this server: as configured, else as it says itself.
+pub(super) fn base_url(app: &App, parts: &Parts) -> String {
+    if let Some(url) = &app.config.public_url {
+        return url.trim_end_matches('/').to_owned();
+    }
+    let tls = parts.extensions.get::<Peer>().is_some_and(|peer| peer.tls);
+    let scheme = if tls { "https" } else { "http" };
+    let host = parts.uri.authority().map(|authority| authority.as_str());
+    let host = host.or_else(|| parts.headers.get(HOST)?.to_str().ok());
+    // What is sent back inside a quoted header must be able to do nothing there.
+    let plain = |host: &&str| {
+        host.len() <= 255 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b))
+    };
+    match host.filter(plain) {
+        Some(host) if !host.is_empty() => format!("{scheme}://{host}"),
+        _ => format!("{scheme}://{}", app.config.listen),
+    }
+}
+
+/// The other end's address.
+pub(super) fn address(parts: &Parts) -> IpAddr {
+    parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip())
+}
+
+/// What the request brings along; none where the header cannot be read.
+pub(super) fn credentials(parts: &Parts) -> Option<Credentials> {
+    let Some(header) = parts.headers.get(AUTHORIZATION) else { return Some(Credentials::None) };
+    if header.len() > AUTHORIZATION_BYTES_MAX {
+        return None;
+    }
+    let (scheme, value) = header.to_str().ok()?.split_once(' ')?;
+    let value = value.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Credentials::Bearer(value.to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(value).ok()?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    // Some clients send an empty Basic header for "no login".
+    if user.is_empty() && password.is_empty() {
+        return Some(Credentials::None);
+    }
+    Some(Credentials::Basic { user: user.to_owned(), password: password.to_owned() })
+}

@@ -1,0 +1,222 @@
+//! Who are you: accounts, passwords, access tokens for machines, and the short-lived tokens that clients work with.
+//!
+//! An operator sees `wharf user add`, `wharf token create`, and what `docker login` does. Clients prove themselves in
+//! one of three ways: a user's password, an access token (`wharf_pat_…`) in the password's place or as a bearer, or a
+//! bearer token that `/token` signed for one of the first two.
+//!
+//! Entry: [`identify`].
+//!
+//! Invariant: no password and no token is stored, logged or kept in memory; rows hold argon2id and SHA-256 hashes.
+//! Invariant: a wrong password and an unknown user take the same work and give the same answer.
+//! Invariant: what a bearer token was signed for is checked again at each use: a changed password, a revoked access
+//! token or a suspended user ends it at once.
+
+mod access_token;
+mod bearer;
+mod file;
+mod password;
+mod throttle;
+mod user;
+
+use std::net::IpAddr;
+
+use wharf_store::{Rev, StoreError};
+
+use crate::App;
+use crate::access::{self, Principal, Scope};
+
+pub use access_token::{
+    AccessToken, NewToken, NewTokenError, TokenName, create_token, find_token, is_access_token, revoke_all,
+    revoke_token, tokens,
+};
+pub use bearer::{ACCESS_TTL_S, Bearer, BearerError, Kind, REFRESH_TTL_S, Signer};
+pub use password::{PasswordError, Passwords, hash_password, random_password};
+pub use throttle::Throttle;
+pub use user::{
+    User, UserError, UserName, add_user, expect_user, find_user, remove_user, set_password, users,
+};
+
+pub use file::write_private;
+
+/// What a host keeps for answering who somebody is.
+#[derive(Debug)]
+pub struct Auth {
+    pub signer: Signer,
+    pub passwords: Passwords,
+    pub throttle: Throttle,
+}
+
+impl Auth {
+    /// Reads the signing key from `folder`, or makes one.
+    ///
+    /// # Errors
+    /// Where the key file can be neither read nor written.
+    pub fn open(folder: &std::path::Path) -> Result<Self, AuthError> {
+        let key = file::key_file(&folder.join("token.key")).map_err(AuthError::KeyFile)?;
+        Ok(Auth { signer: Signer::new(&key), passwords: Passwords::new(), throttle: Throttle::default() })
+    }
+}
+
+/// What a request brought along to prove who it is.
+#[derive(Clone)]
+pub enum Credentials {
+    None,
+    Basic { user: String, password: String },
+    Bearer(String),
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Credentials::None => f.write_str("None"),
+            Credentials::Basic { user, .. } => write!(f, "Basic({user:?}, …)"),
+            Credentials::Bearer(_) => f.write_str("Bearer(…)"),
+        }
+    }
+}
+
+/// Who it is, and by what.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub principal: Principal,
+    pub proof: Proof,
+}
+
+/// What proved it; what is signed on its strength ends with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    None,
+    /// A password, set by this commit.
+    Password(Rev),
+    /// An access token, by its id.
+    AccessToken(String),
+    /// A token that `/token` signed.
+    Bearer,
+}
+
+/// Why somebody is not who they say.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// Wrong password, unknown user, suspended user, unknown token: one answer for all.
+    #[error("the user name or password is wrong")]
+    Wrong,
+    #[error("the token is not valid here: {0}")]
+    Bearer(#[from] BearerError),
+    #[error("the token is revoked, expired or unknown")]
+    Token,
+    #[error("too many failed logins; hint: try again in {retry_s} s")]
+    Throttled { retry_s: u64 },
+    #[error("too many logins are being checked; hint: try again")]
+    Busy,
+    #[error("the stored password hash is damaged: {0}")]
+    Hash(String),
+    #[error("cannot read or make the token signing key: {0}")]
+    KeyFile(std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Says who somebody is.
+///
+/// No credentials are an answer too: anonymous. Wrong ones never are.
+///
+/// # Errors
+/// [`AuthError::Wrong`], [`AuthError::Bearer`] and [`AuthError::Token`] for credentials that prove nothing, the others
+/// where it cannot be said now.
+pub async fn identify(app: &App, credentials: &Credentials, peer: IpAddr) -> Result<Identity, AuthError> {
+    let identity = match credentials {
+        Credentials::None => {
+            return Ok(Identity { principal: Principal::anonymous(), proof: Proof::None });
+        }
+        Credentials::Basic { password, .. } if is_access_token(password) => {
+            by_access_token(app, password).await?
+        }
+        Credentials::Basic { user, password } => by_password(app, user, password, peer).await?,
+        Credentials::Bearer(token) if is_access_token(token) => by_access_token(app, token).await?,
+        Credentials::Bearer(token) => by_bearer(app, token, Kind::Access).await?,
+    };
+    if access::view(app, &identity.principal).await?.is_suspended() {
+        return Err(AuthError::Wrong);
+    }
+    Ok(identity)
+}
+
+/// Says whose refresh token this is: the same rules as for a bearer, with the other kind.
+///
+/// # Errors
+/// As [`identify`].
+pub async fn by_refresh_token(app: &App, token: &str) -> Result<(Identity, Bearer), AuthError> {
+    let bearer = app.auth.signer.verify(token, Kind::Refresh, app.now_ms() / 1000)?;
+    let identity = stands(app, &bearer).await?;
+    if access::view(app, &identity.principal).await?.is_suspended() {
+        return Err(AuthError::Wrong);
+    }
+    Ok((identity, bearer))
+}
+
+async fn by_password(app: &App, name: &str, password: &str, peer: IpAddr) -> Result<Identity, AuthError> {
+    let row = match name.parse::<UserName>() {
+        Ok(name) => find_user(&app.store, &name).await?,
+        Err(_) => None,
+    };
+    let hash = row.as_ref().and_then(|(user, _)| user.password_hash.as_deref());
+    let passwords = &app.auth.passwords;
+    if hash.is_some_and(|hash| passwords.is_known(name, password, hash)) {
+        let rev = row.map(|(_, rev)| rev).unwrap_or_default();
+        return Ok(Identity { principal: Principal::user(name), proof: Proof::Password(rev) });
+    }
+    app.auth.throttle.check(name, peer).map_err(|retry_s| AuthError::Throttled { retry_s })?;
+    let right = passwords.check(name, password, hash).await?;
+    match row {
+        Some((_, rev)) if right => {
+            app.auth.throttle.succeeded(name, peer);
+            Ok(Identity { principal: Principal::user(name), proof: Proof::Password(rev) })
+        }
+        _ => {
+            app.auth.throttle.failed(name, peer);
+            Err(AuthError::Wrong)
+        }
+    }
+}
+
+async fn by_access_token(app: &App, token: &str) -> Result<Identity, AuthError> {
+    let (id, token) = find_token(&app.store, token).await?.ok_or(AuthError::Token)?;
+    if token.expires_at_ms <= app.store.now_ms() {
+        return Err(AuthError::Token);
+    }
+    let principal = Principal { name: token.user.to_string(), scopes: token.scopes };
+    Ok(Identity { principal, proof: Proof::AccessToken(id) })
+}
+
+async fn by_bearer(app: &App, token: &str, kind: Kind) -> Result<Identity, AuthError> {
+    let bearer = app.auth.signer.verify(token, kind, app.now_ms() / 1000)?;
+    stands(app, &bearer).await
+}
+
+/// Whether what a signed token stands on still holds.
+async fn stands(app: &App, bearer: &Bearer) -> Result<Identity, AuthError> {
+    let scopes: Option<Vec<Scope>> = bearer.scopes.clone();
+    if bearer.subject == Principal::ANONYMOUS {
+        let principal = Principal { name: Principal::ANONYMOUS.to_owned(), scopes };
+        return Ok(Identity { principal, proof: Proof::Bearer });
+    }
+    let holds = match (&bearer.password_rev, &bearer.token_id) {
+        (Some(rev), None) => {
+            let name: UserName = bearer.subject.parse().map_err(|_| AuthError::Token)?;
+            find_user(&app.store, &name).await?.is_some_and(|(_, now)| now.0 == *rev)
+        }
+        (None, Some(id)) => {
+            let row = access_token::by_id(&app.store, id).await?;
+            row.is_some_and(|token| token.expires_at_ms > app.store.now_ms())
+        }
+        _ => false,
+    };
+    if !holds {
+        return Err(AuthError::Token);
+    }
+    let principal = Principal { name: bearer.subject.clone(), scopes };
+    Ok(Identity { principal, proof: Proof::Bearer })
+}
+
+#[cfg(test)]
+mod tests;
