@@ -21,4 +21,4 @@ fn judge(limits: &Limits, image: &Image) -> Judgement {
     Ok(approve())
 }
 
-wharf_sdk::policy! { name: "twenty-lines", description: "Few bad findings", config: Limits, evaluate: judge }
+wharf_sdk::policy! { name: "few-highs", description: "Few bad findings", config: Limits, evaluate: judge }

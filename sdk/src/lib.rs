@@ -61,6 +61,11 @@ pub use {serde, serde_json};
 /// Lets this crate's own macros name it as authors do.
 extern crate self as wharf_sdk;
 
+/// The guide's Rust is compiled with the docs' tests; it is no part of the crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/write-a-plugin.md")]
+struct Guide;
+
 /// What a policy usually names.
 pub mod prelude {
     pub use crate::config::problem;

@@ -51,7 +51,7 @@ fn the_example_of_the_docs_becomes_a_component_with_a_manifest() {
 
     let found = manifests(&wasm);
     assert_eq!(found.len(), 1, "one manifest: {found:?}");
-    assert_eq!(found[0]["name"], "twenty-lines");
+    assert_eq!(found[0]["name"], "few-highs");
     assert_eq!(found[0]["kind"], "promotion-policy");
     assert_eq!(found[0]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(found[0]["capabilities"], serde_json::json!([]));
@@ -88,4 +88,35 @@ fn the_crate_carries_the_interface_of_the_repository() {
     let theirs = read(root().join("wit/v0.1"));
     assert!(!theirs.is_empty());
     assert!(theirs == read(root().join("sdk/wit")), "hint: cp wit/v0.1/*.wit sdk/wit/");
+}
+
+/// The code blocks of a page in this language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(bool, String)> = None;
+    for line in page.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (Some(_), Some(_)) => {
+                blocks.extend(open.take().filter(|(wanted, _)| *wanted).map(|(_, block)| block))
+            }
+            (None, Some(info)) => open = Some((info == language, String::new())),
+            (Some((_, block)), None) => block.extend([line, "\n"]),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// Rust of the guide that cannot be compiled where it stands (`rs`) is that of sources that are.
+#[test]
+fn the_guide_shows_code_that_is_built() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sources =
+        ["sdk/examples/twenty_lines.rs", "examples/policy-rust/src/lib.rs"].map(|path| words(&read(path)));
+    let blocks = blocks(&read("docs/write-a-plugin.md"), "rs");
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        assert!(sources.iter().any(|source| source.contains(&words(&block))), "in no source:\n{block}");
+    }
 }

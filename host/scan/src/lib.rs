@@ -16,6 +16,7 @@ mod overlay;
 mod packages;
 mod purl;
 mod report;
+mod sbom;
 pub mod target;
 pub mod vuln;
 pub mod worker;
@@ -27,6 +28,7 @@ pub use report::{
     Distro, ImageFacts, Knowledge, LayerFacts, Package, PackageKind, Problem, ProblemCode, REPORT_VERSION,
     Report,
 };
+pub use sbom::cyclonedx;
 
 use assembly::Assembly;
 use image::Config;
@@ -134,6 +136,8 @@ fn conclude(image: ImageFacts, layers: Vec<LayerFacts>, mut assembly: Assembly<'
     }
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -353,9 +353,9 @@ impl Facts {
 fn least(all: impl Iterator<Item = Knowledge>) -> Option<Knowledge> {
     all.min_by_key(|knowledge| match knowledge {
         Knowledge::None => 0,
-        Knowledge::Failed => 1,
-        Knowledge::Unsupported => 2,
-        Knowledge::Pending => 3,
+        Knowledge::Pending => 1,
+        Knowledge::Failed => 2,
+        Knowledge::Unsupported => 3,
         Knowledge::Partial => 4,
         Knowledge::Complete => 5,
     })

@@ -191,14 +191,12 @@ impl<R: Read> Tar<R> {
             return Ok(None);
         }
         let declared = number(&block[148..156]).ok_or(TarError::Checksum(at))?;
-        let (mut unsigned, mut signed) = (0u64, 0i64);
-        for (i, byte) in block.iter().enumerate() {
-            let byte = if (148..156).contains(&i) { b' ' } else { *byte };
-            unsigned += u64::from(byte);
-            signed += i64::from(byte.cast_signed());
-        }
-        // Historic writers summed signed bytes.
-        if declared != unsigned && i64::try_from(declared) != Ok(signed) {
+        // The sum is taken with spaces in its own place. Historic writers summed signed bytes.
+        let mut summed = block;
+        summed[148..156].fill(b' ');
+        let unsigned: u64 = summed.iter().map(|b| u64::from(*b)).sum();
+        let signed = || summed.iter().map(|b| i64::from(b.cast_signed())).sum();
+        if declared != unsigned && i64::try_from(declared) != Ok(signed()) {
             return Err(TarError::Checksum(at));
         }
         Ok(Some(block))
