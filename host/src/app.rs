@@ -24,9 +24,6 @@ pub struct Parts {
     pub grants: Grants,
 }
 
-/// Free bytes below which uploads are refused, so that deleting still works.
-const WATERMARK_BYTES: u64 = 256 * 1024 * 1024;
-
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -59,8 +56,13 @@ impl App {
     /// Where another process holds it, or it cannot be read or written.
     pub async fn open(config: Config) -> Result<Self, AppError> {
         let open = move || {
-            let store = Store::open(&config.data, &Options::default())?;
-            let blobs = Blobs::open_dir(&config.data, WATERMARK_BYTES)?;
+            let options = Options {
+                cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
+                ballast_bytes: config.store.ballast_bytes,
+                ..Options::default()
+            };
+            let store = Store::open(&config.data, &options)?;
+            let blobs = Blobs::open_dir(&config.data, config.store.watermark_bytes)?;
             let auth = Auth::open(&config.data)?;
             Ok(App::new(Parts { config, store, blobs, auth, grants: Grants::default() }))
         };

@@ -19,7 +19,7 @@ pub mod promote;
 pub mod serve;
 
 pub use app::App;
-pub use serve::{ServeOptions, serve};
+pub use serve::{ServeOptions, reset_admin, serve};
 
 /// The host's version, recorded in every decision.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -2,8 +2,9 @@
 //!
 //! Entry: [`serve`].
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 
 use crate::App;
 use crate::api::{self, Limits, Server, TlsSource};
-use crate::config::{self, Config};
+use crate::config::{self, Config, LogFormat};
 use crate::flow;
+use crate::flow::account::FirstAdmin;
 
 /// How often metrics are tidied and the certificate's end is looked at.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -30,6 +33,8 @@ pub struct ServeOptions {
     pub config: Option<PathBuf>,
     /// Over what the settings file says.
     pub tls: Option<config::Tls>,
+    /// Level of the log, over what the settings file says; see [`config::Log`].
+    pub log: Option<String>,
 }
 
 /// Serves until SIGTERM or SIGINT, and ends what is running first. Blocks.
@@ -39,42 +44,122 @@ pub struct ServeOptions {
 /// # Errors
 /// Where something cannot be opened: the settings, the store, the certificate, the address.
 pub fn serve(options: ServeOptions) -> Result<()> {
-    let mut config = Config::new(&options.data, options.listen.unwrap_or(config::LISTEN));
-    if let Some(tls) = options.tls {
-        config.tls = tls;
-    }
+    let mut config = match &options.config {
+        Some(file) => config::load(file, &options.data)?,
+        None => Config::new(&options.data, config::LISTEN),
+    };
+    config.listen = options.listen.unwrap_or(config.listen);
+    config.tls = options.tls.unwrap_or(config.tls);
+    config.log.level = options.log.unwrap_or(config.log.level);
+    install_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(config))
+}
+
+/// Gives `admin` a new password, and its rights back. The server must not run: the store is open in one process only.
+/// Blocks.
+///
+/// # Errors
+/// Where the store is in use or cannot be opened.
+pub fn reset_admin(data: &Path) -> Result<FirstAdmin> {
+    anyhow::ensure!(
+        data.is_dir(),
+        "there is no folder `{}`; hint: `--data` names the server's",
+        data.display()
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let app = App::open(Config::new(data, config::LISTEN)).await?;
+        Ok(flow::account::reset_admin(&app).await?)
+    })
 }
 
 async fn run(config: Config) -> Result<()> {
     let metrics = api::install_metrics()?;
     let app = App::open(config).await?;
     let tls = open_tls(&app.config)?;
-    let server = Server::listen(app.config.listen, tls.clone(), Limits::default()).await?;
+    let server = Server::listen(app.config.listen, tls.clone(), limits(&app.config.limits)).await?;
+    let say = Say { format: app.config.log.format };
     if let Some(first) = flow::account::first_start(&app).await? {
-        say(&format!(
-            "first start: log in as `admin` with the password {}\n  (also in {}, until you change it)",
-            first.password,
-            first.file.display()
-        ));
+        say.first_admin(&first);
     }
     let stop = CancellationToken::new();
     tokio::spawn(until_told(stop.clone(), tls.clone()));
     tokio::spawn(upkeep(metrics.clone(), tls.clone(), stop.clone()));
     if let Some(tls) = &tls {
-        print_trust(tls, server.address());
+        say.trust(tls, server.address());
     }
-    say(&format!("listening on {}", server.url()));
+    say.line(&format!("listening on {}", server.url()));
     server.serve(api::router(app.clone(), metrics), stop.clone()).await;
     stop.cancel();
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Lines for whoever started the server; the log is for whoever watches it.
-fn say(text: &str) {
-    eprintln!("{text}");
+fn limits(limits: &config::Limits) -> Limits {
+    Limits {
+        connections: usize::try_from(limits.connections).unwrap_or(usize::MAX),
+        header: Duration::from_millis(limits.header_ms),
+        idle: Duration::from_millis(limits.idle_ms),
+        stop: Duration::from_millis(limits.stop_ms),
+    }
+}
+
+/// The log goes to standard error; standard output stays free.
+fn install_log(log: &config::Log) -> Result<()> {
+    let filter = EnvFilter::builder().parse(&log.level);
+    let filter =
+        filter.with_context(|| format!("`{}` is not a log level; hint: `info`, `debug` …", log.level))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match log.format {
+        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|e| anyhow::anyhow!("the log cannot be set up: {e}"))
+}
+
+/// Lines for whoever started the server, among those of the log; where the log is for a machine, they are part of it.
+#[derive(Debug, Clone, Copy)]
+struct Say {
+    format: LogFormat,
+}
+
+impl Say {
+    fn line(self, text: &str) {
+        match self.format {
+            LogFormat::Text => eprintln!("{text}"),
+            LogFormat::Json => tracing::info!("{text}"),
+        }
+    }
+
+    /// The password is shown to a person and never logged.
+    fn first_admin(self, first: &FirstAdmin) {
+        let file = std::path::absolute(&first.file).unwrap_or_else(|_| first.file.clone());
+        let file = file.display();
+        match self.format {
+            LogFormat::Text => self.line(&format!(
+                "first start: log in as `admin` with the password {}\n  (also in {file}, until you change it)",
+                first.password
+            )),
+            LogFormat::Json => self.line(&format!("first start: the password of `admin` is in {file}")),
+        }
+    }
+
+    /// What to paste on a client's machine so that it trusts the server's own authority.
+    fn trust(self, tls: &api::Tls, address: SocketAddr) {
+        let Some(authority) = tls.authority() else { return };
+        let authority = std::path::absolute(&authority).unwrap_or(authority);
+        let (file, port) = (authority.display(), address.port());
+        let host =
+            if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
+        self.line(&format!(
+            "this server's certificate is signed by its own authority; to trust it, on a client's machine:\n\
+             \x20 docker:         sudo install -D -m 644 {file} /etc/docker/certs.d/{host}:{port}/ca.crt\n\
+             \x20 podman, skopeo: sudo install -D -m 644 {file} /etc/containers/certs.d/{host}:{port}/ca.crt\n\
+             \x20 wharf:          wharf login --ca {file} https://{host}:{port}\n\
+             \x20 anything else:  curl --insecure https://{host}:{port}/ca.crt"
+        ));
+    }
 }
 
 fn open_tls(config: &Config) -> Result<Option<Arc<api::Tls>>> {
@@ -89,20 +174,6 @@ fn open_tls(config: &Config) -> Result<Option<Arc<api::Tls>>> {
         },
     };
     Ok(Some(Arc::new(api::Tls::open(source).context("TLS")?)))
-}
-
-/// What to paste on a client's machine so that it trusts the server's own authority.
-fn print_trust(tls: &api::Tls, address: SocketAddr) {
-    let Some(authority) = tls.authority() else { return };
-    let authority = std::path::absolute(&authority).unwrap_or(authority);
-    let (file, port) = (authority.display(), address.port());
-    let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
-    say(&format!(
-        "this server's certificate is signed by its own authority; to trust it, on a client's machine:\n\
-         \x20 docker:         sudo install -D -m 644 {file} /etc/docker/certs.d/{host}:{port}/ca.crt\n\
-         \x20 podman, skopeo: sudo install -D -m 644 {file} /etc/containers/certs.d/{host}:{port}/ca.crt\n\
-         \x20 wharf, curl:    wharf login --ca {file} https://{host}:{port}"
-    ));
 }
 
 /// Cancels `stop` at SIGTERM or SIGINT; reads again what can be read again at SIGHUP.

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! `/healthz`, `/readyz`, `/metrics` and `/ca.crt`.
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -9,6 +9,7 @@ use wharf_store::{Space, key};
 
 use super::{ApiError, Caller};
 use crate::App;
+use crate::config::Tls;
 
 /// The process answers.
 pub(super) async fn alive() -> &'static str {
@@ -23,13 +24,26 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
     }
 }
 
+/// The certificate of the server's own authority, which is public, for whoever sets up a client.
+pub(super) async fn authority(State(app): State<App>) -> Result<Response, ApiError> {
+    let none = || ApiError::not_found("this server has no authority of its own");
+    if !matches!(app.config.tls, Tls::Auto { .. }) {
+        return Err(none());
+    }
+    let pem = tokio::fs::read(app.config.data.join("tls/ca.crt")).await.map_err(|_| none())?;
+    let mut response = pem.into_response();
+    let kind = HeaderValue::from_static("application/x-pem-file");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(response)
+}
+
 /// Prometheus' text form; for administrators, unless `[metrics] public` opens it.
 pub(super) async fn metrics(
     State(app): State<App>,
     request: Request,
     metrics: PrometheusHandle,
 ) -> Result<Response, ApiError> {
-    if !app.config.metrics_public {
+    if !app.config.metrics.public {
         let (parts, _) = request.into_parts();
         Caller::of(&app, &parts).await?.require_admin(&app).await?;
     }

@@ -42,6 +42,7 @@ pub fn router(app: App, metrics: PrometheusHandle) -> Router {
         .route("/metrics", metrics_route)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/ca.crt", get(health::authority))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .fallback(error::not_found)
         // A panic is a defect: the request gets a 500, the connection and everybody else go on.

@@ -49,17 +49,6 @@ pub struct Limits {
     pub stop: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            connections: 4096,
-            header: Duration::from_secs(20),
-            idle: Duration::from_secs(300),
-            stop: Duration::from_secs(25),
-        }
-    }
-}
-
 /// The other end of a connection; an extension of each request.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {

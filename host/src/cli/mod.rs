@@ -39,7 +39,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let Command::Serve { data, listen, config, tls } = Cli::parse().command;
     let tls = tls.map(|_| config::Tls::Auto { names: Vec::new() });
-    match crate::serve(ServeOptions { data, listen, config, tls }) {
+    match crate::serve(ServeOptions { data, listen, config, tls, log: None }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -1,0 +1,185 @@
+//! The one settings file. Every setting has a default; `wharf serve` works without a file.
+//!
+//! An operator sees `wharf config check FILE`, which tells every problem at once, and `docs/config.md`, which is made
+//! from the same definitions.
+//!
+//! Entry: [`load`]; [`reference`] is the page.
+//!
+//! Invariant: a file with a problem is refused whole; nothing is half in force.
+//! Invariant: settings come from this file and from flags, never from the environment.
+
+mod reader;
+mod reference;
+mod sections;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use reader::Reader;
+
+pub use reference::reference;
+pub use sections::{Limits, Log, LogFormat, Metrics, Plugin, Scan, Store, TlsMode};
+
+/// Where the server listens unless told otherwise.
+pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5080);
+/// Largest settings file, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Problems told at once; a file with more is not a settings file.
+const PROBLEMS_MAX: usize = 50;
+
+/// Checked settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The one folder that holds everything.
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    /// Where plugins are dropped; `DATA/plugins` unless configured.
+    pub plugins: PathBuf,
+    /// How clients reach the server, where that is not what they say themselves: behind a proxy.
+    pub public_url: Option<String>,
+    pub tls: Tls,
+    pub limits: Limits,
+    pub log: Log,
+    pub metrics: Metrics,
+    pub store: Store,
+    pub plugin: Plugin,
+    pub scan: Scan,
+}
+
+/// Whether and how connections are encrypted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Tls {
+    #[default]
+    Off,
+    /// A certificate authority of the server's own, for the names the server finds and these.
+    Auto {
+        names: Vec<String>,
+    },
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+}
+
+impl Config {
+    /// Defaults over a data folder.
+    pub fn new(data: &Path, listen: SocketAddr) -> Self {
+        Config {
+            data: data.to_owned(),
+            listen,
+            plugins: data.join("plugins"),
+            public_url: None,
+            tls: Tls::Off,
+            limits: Limits::default(),
+            log: Log::default(),
+            metrics: Metrics::default(),
+            store: Store::default(),
+            plugin: Plugin::default(),
+            scan: Scan::default(),
+        }
+    }
+}
+
+/// One thing that is wrong with a settings file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Counted from 1; none for what the file lacks.
+    pub line: Option<usize>,
+    pub message: String,
+}
+
+/// Why a settings file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("`{}` is larger than 1 MiB, which no settings file is", path.display())]
+    TooLarge { path: PathBuf },
+    #[error("{}", Listed { path, problems })]
+    Wrong { path: PathBuf, problems: Vec<Problem> },
+}
+
+struct Listed<'a> {
+    path: &'a Path,
+    problems: &'a [Problem],
+}
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        for (i, problem) in self.problems.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            match problem.line {
+                Some(line) => write!(f, "{path}:{line}: {}", problem.message)?,
+                None => write!(f, "{path}: {}", problem.message)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a settings file for a server over `data`.
+///
+/// # Errors
+/// [`ConfigError::Wrong`] lists every problem, in the order of the file's lines.
+pub fn load(file: &Path, data: &Path) -> Result<Config, ConfigError> {
+    let failed = |source| ConfigError::Read { path: file.to_owned(), source };
+    if std::fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
+        return Err(ConfigError::TooLarge { path: file.to_owned() });
+    }
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    // What the file names is beside the file, wherever the server is started.
+    let folder = file.parent().unwrap_or(Path::new(""));
+    parse(&text, folder, data).map_err(|problems| ConfigError::Wrong { path: file.to_owned(), problems })
+}
+
+fn parse(text: &str, folder: &Path, data: &Path) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader::new(text);
+    let server = sections::Server::read(&mut reader);
+    let tls = sections::TlsSection::read(&mut reader);
+    let config = Config {
+        data: data.to_owned(),
+        listen: server.listen,
+        plugins: server.plugins.map_or_else(|| data.join("plugins"), |path| folder.join(path)),
+        tls: check_tls(tls, folder, &mut reader),
+        limits: Limits::read(&mut reader),
+        log: Log::read(&mut reader),
+        metrics: Metrics::read(&mut reader),
+        store: Store::read(&mut reader),
+        plugin: Plugin::read(&mut reader),
+        scan: Scan::read(&mut reader),
+        public_url: server.public_url,
+    };
+    if let Some(url) = &config.public_url {
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        if host.is_none_or(|host| host.is_empty() || host.contains(['"', ' ', '\\'])) {
+            reader.problem_at("", "public_url", "it is not a URL such as `https://registry.example.com`");
+        }
+    }
+    reader.finish(&sections::known())?;
+    Ok(config)
+}
+
+fn check_tls(tls: sections::TlsSection, folder: &Path, reader: &mut Reader<'_>) -> Tls {
+    match (tls.mode, tls.certificate, tls.key) {
+        (TlsMode::Auto, None, None) => Tls::Auto { names: tls.names },
+        (TlsMode::Off, None, None) => Tls::Off,
+        (TlsMode::Files, Some(certificate), Some(key)) => {
+            Tls::Files { certificate: folder.join(certificate), key: folder.join(key) }
+        }
+        (TlsMode::Files, ..) => {
+            reader.problem_at("tls", "mode", "`files` needs `certificate` and `key`");
+            Tls::Off
+        }
+        (TlsMode::Auto | TlsMode::Off, ..) => {
+            reader.problem_at("tls", "mode", "`certificate` and `key` go with the mode `files`");
+            Tls::Off
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! Every setting: its name, type, default, bounds and what it is for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::reader::{Reader, Setting};
+
+/// A setting as the reference shows it.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) name: &'static str,
+    pub(super) kind: String,
+    pub(super) default: String,
+    pub(super) about: String,
+}
+
+/// One table of the file as the reference shows it.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// Empty for what stands before all tables.
+    pub(super) table: &'static str,
+    pub(super) about: String,
+    pub(super) settings: Vec<Described>,
+}
+
+/// Defines one table: a struct with defaults, its reader and its description, from one list.
+macro_rules! settings {
+    (
+        $(#[doc = $about:literal])*
+        $vis:vis $section:ident, $table:literal {
+            $( $(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr $(, $bounds:expr)?; )*
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        $vis struct $section {
+            $( $(#[doc = $doc])* pub $name: $type, )*
+        }
+
+        impl Default for $section {
+            fn default() -> Self {
+                $section { $( $name: $default, )* }
+            }
+        }
+
+        impl $section {
+            pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+                $section {
+                    $( $name: {
+                        let read: $type = reader.take($table, stringify!($name), $default);
+                        $( reader.check_bounds($table, stringify!($name), read, $bounds); )?
+                        read
+                    }, )*
+                }
+            }
+
+            pub(super) fn describe() -> Section {
+                Section {
+                    table: $table,
+                    about: concat!($($about, "\n"),*).trim().to_owned(),
+                    settings: vec![ $( {
+                        let default: $type = $default;
+                        #[allow(unused_mut, reason = "only numbers have bounds")]
+                        let mut kind = <$type as Setting>::kind();
+                        $(
+                            let bounds: std::ops::RangeInclusive<u64> = $bounds;
+                            kind.push_str(&format!(", {} to {}", bounds.start(), bounds.end()));
+                        )?
+                        Described {
+                            name: stringify!($name),
+                            kind,
+                            default: default.show(),
+                            about: concat!($($doc, "\n"),*).trim().to_owned(),
+                        }
+                    }, )* ],
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    /// The server as a whole.
+    pub(super) Server, "" {
+        /// Address and port to listen on; `--listen` goes before it. Port 0 lets the system pick one.
+        listen: SocketAddr = super::LISTEN;
+        /// How clients reach the server where that is not what they say themselves, such as behind a proxy:
+        /// `https://registry.example.com`. It goes into the challenges that send clients to `/token`.
+        public_url: Option<String> = None;
+        /// The folder that plugins are dropped into; `plugins` in the data folder where it is not set. Relative to this
+        /// file.
+        plugins: Option<PathBuf> = None;
+    }
+}
+
+settings! {
+    /// Encryption. Docker refuses plain HTTP to anything but loopback.
+    pub(super) TlsSection, "tls" {
+        /// `off`, `auto` (an authority of the server's own, made at the first start) or `files`.
+        mode: TlsMode = TlsMode::Off;
+        /// More host names and addresses that clients use, for `auto`; `localhost`, the machine's name and the address
+        /// listened on are there already.
+        names: Vec<String> = Vec::new();
+        /// The certificate and those between it and its authority, PEM, for `files`. Read again at SIGHUP and twice a
+        /// day. Relative to this file.
+        certificate: Option<PathBuf> = None;
+        /// Its private key, PEM, for `files`.
+        key: Option<PathBuf> = None;
+    }
+}
+
+settings! {
+    /// What the server bears with.
+    pub Limits, "limits" {
+        /// Connections at the same time; more wait in the system's queue.
+        connections: u64 = 4096, 1..=65_536;
+        /// How long the TLS handshake, the first bytes and each request's header may take.
+        header_ms: u64 = 20_000, 100..=600_000;
+        /// How long nothing may move on a connection, either way.
+        idle_ms: u64 = 300_000, 1_000..=3_600_000;
+        /// How long requests and jobs that run may go on once the server is told to stop.
+        stop_ms: u64 = 25_000, 0..=600_000;
+    }
+}
+
+settings! {
+    /// The server's own log, on standard error.
+    pub Log, "log" {
+        /// `text` for people, `json` for collectors: one object a line.
+        format: LogFormat = LogFormat::Text;
+        /// `error`, `warn`, `info`, `debug` or `trace`, or more finely as in `info,wharf::api=debug`; `--log` goes
+        /// before it.
+        level: String = "info".to_owned();
+    }
+}
+
+settings! {
+    /// Prometheus' metrics at `/metrics`.
+    pub Metrics, "metrics" {
+        /// Answer without a login. Otherwise only administrators may read them.
+        public: bool = false;
+    }
+}
+
+settings! {
+    /// The metadata store and the blobs.
+    pub Store, "store" {
+        /// Memory for pages of the metadata.
+        cache_bytes: u64 = 16 * 1024 * 1024, 1_048_576..=17_179_869_184;
+        /// A file that is freed when the disk is full, so that deleting still works; 0 for none.
+        ballast_bytes: u64 = 64 * 1024 * 1024, 0..=17_179_869_184;
+        /// Uploads are refused while less than this is free.
+        watermark_bytes: u64 = 256 * 1024 * 1024, 0..=1_099_511_627_776;
+    }
+}
+
+settings! {
+    /// What one call of a plugin may use.
+    pub Plugin, "plugin" {
+        /// How long it may run.
+        time_ms: u64 = 100, 1..=60_000;
+        /// Memory of all its instances together.
+        memory_bytes: u64 = 64 * 1024 * 1024, 1_048_576..=4_294_967_296;
+        /// Host functions it may call.
+        host_calls: u64 = 100_000, 1..=100_000_000;
+        /// Bytes of its reasons and errors together.
+        output_bytes: u64 = 64 * 1024, 1_024..=16_777_216;
+        /// Bytes of log lines kept; more are dropped.
+        log_bytes: u64 = 16 * 1024, 0..=16_777_216;
+        /// Bytes of the record of what it asked.
+        trace_bytes: u64 = 1024 * 1024, 1_024..=16_777_216;
+    }
+}
+
+settings! {
+    /// Scans. Each runs in a process of its own, so that a hostile image can end nothing but its own scan.
+    pub Scan, "scan" {
+        /// Scans at the same time.
+        at_once: u64 = 2, 1..=256;
+        /// Memory of one scan.
+        memory_bytes: u64 = 512 * 1024 * 1024, 67_108_864..=68_719_476_736;
+        /// How long one scan may take.
+        time_ms: u64 = 600_000, 1_000..=86_400_000;
+    }
+}
+
+/// Every table, in the order of the reference.
+pub(super) fn known() -> Vec<Section> {
+    vec![
+        Server::describe(),
+        TlsSection::describe(),
+        Limits::describe(),
+        Log::describe(),
+        Metrics::describe(),
+        Store::describe(),
+        Plugin::describe(),
+        Scan::describe(),
+    ]
+}
+
+/// A closed set of words.
+macro_rules! words {
+    ($(#[$meta:meta])* $type:ident { $($variant:ident = $word:literal),+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $type { $($variant),+ }
+
+        impl Setting for $type {
+            fn kind() -> String {
+                [$(concat!("`", $word, "`")),+].join(" or ")
+            }
+
+            fn read(value: &toml::de::DeValue<'_>) -> Result<Self, String> {
+                match value.as_str() {
+                    $(Some($word) => Ok($type::$variant),)+
+                    _ => Err(format!("it is not {}", Self::kind())),
+                }
+            }
+
+            fn show(&self) -> String {
+                match self {
+                    $($type::$variant => concat!("\"", $word, "\"").to_owned(),)+
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// How connections are encrypted.
+    TlsMode { Off = "off", Auto = "auto", Files = "files" }
+}
+
+words! {
+    /// How log lines are written.
+    LogFormat { Text = "text", Json = "json" }
+}
