@@ -13,6 +13,7 @@ use crate::interface::{self, Kind};
 
 mod manifest;
 
+pub(crate) use manifest::schema_validator;
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest};
 
 /// The largest plugin, in bytes: room for a Python component, which carries its interpreter.
@@ -40,11 +41,8 @@ pub struct Inspected {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InspectError {
     /// Larger than [`MAX_PLUGIN_BYTES`].
-    #[error("the file has {bytes} bytes, a plugin may have {MAX_PLUGIN_BYTES}")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
+    #[error("the file is larger than a plugin may be, which is {MAX_PLUGIN_BYTES} bytes")]
+    TooLarge,
     /// It does not start as WebAssembly does.
     #[error(
         "the file is no WebAssembly; hint: drop the compiled component (`.wasm`), not its source or text form"
@@ -117,8 +115,9 @@ fn list(names: &[String]) -> String {
 }
 
 /// The WebAssembly proposals that a plugin may use: those of the engine, so that what passes here also compiles.
-fn features() -> WasmFeatures {
-    WasmFeatures::WASM2
+pub(crate) fn features() -> WasmFeatures {
+    // Without references into a garbage-collected heap, which the engine is built without.
+    WasmFeatures::WASM2.difference(WasmFeatures::GC_TYPES)
         | WasmFeatures::TAIL_CALL
         | WasmFeatures::EXTENDED_CONST
         | WasmFeatures::COMPONENT_MODEL
@@ -130,7 +129,7 @@ fn features() -> WasmFeatures {
 /// Every [`InspectError`]; the first that applies, in the order in which they are listed.
 pub fn inspect(bytes: &[u8]) -> Result<Inspected, InspectError> {
     if bytes.len() > MAX_PLUGIN_BYTES {
-        return Err(InspectError::TooLarge { bytes: bytes.len() });
+        return Err(InspectError::TooLarge);
     }
     check_header(bytes)?;
     Validator::new_with_features(features()).validate_all(bytes).map_err(|e| invalid(&e, bytes.len()))?;

@@ -8,14 +8,17 @@ use wasmtime::component::ResourceTable;
 
 use crate::facts::SealedFacts;
 use crate::pattern::VersionOrder;
-use crate::query::{ComponentQuery, FindingQuery};
 use crate::trace::{Answer, Ask, Node, Question, Recorder, Subject};
 
+mod deadline;
+pub(crate) mod handles;
 mod memory;
 mod notes;
 pub(crate) mod wasi;
 
-pub(crate) use memory::Memory;
+pub(crate) use deadline::{Deadline, FIRST_LOOK_TICKS};
+pub(crate) use handles::{ComponentQueryHandle, FindingQueryHandle, ImageHandle, ReportHandle};
+pub(crate) use memory::{MAX_TABLE_ELEMENTS, Memory};
 pub(crate) use notes::{Log, Notes};
 pub use notes::{LogLevel, LogLine, Reason};
 
@@ -29,7 +32,7 @@ const MAX_STORED_BYTES: usize = 1 << 20;
 /// The limits of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallLimits {
-    /// How long it may run, in ms; checked each ms.
+    /// How long it may run, in ms of processor time; checked each ms.
     pub time_ms: u64,
     /// How much memory its instances may have together, in bytes.
     pub memory_bytes: usize,
@@ -69,38 +72,13 @@ pub(crate) enum LimitHit {
     Trace,
 }
 
-/// What an `image` handle of a plugin points at.
-#[derive(Debug)]
-pub struct ImageHandle {
-    pub(crate) node: Node,
-    /// Set where it is not the subject itself but one of its platforms.
-    pub(crate) platform: Option<u32>,
-}
-
-/// A `component-query` of a plugin, with the bytes of its texts.
-#[derive(Debug, Default)]
-pub struct ComponentQueryHandle {
-    pub(crate) query: ComponentQuery,
-    pub(crate) bytes: usize,
-}
-
-/// A `finding-query` of a plugin, with the bytes of its texts.
-#[derive(Debug, Default)]
-pub struct FindingQueryHandle {
-    pub(crate) query: FindingQuery,
-    pub(crate) bytes: usize,
-}
-
-/// The `report` of a call.
-#[derive(Debug)]
-pub struct ReportHandle;
-
 /// The data of one call's store.
 pub(crate) struct CallState {
     pub(crate) table: ResourceTable,
     pub(crate) limits: CallLimits,
     pub(crate) host_calls: u32,
     pub(crate) memory: Memory,
+    pub(crate) deadline: Deadline,
     pub(crate) recorder: Recorder,
     pub(crate) notes: Notes,
     pub(crate) log: Log,
@@ -118,6 +96,7 @@ impl CallState {
             limits,
             host_calls: 0,
             memory: Memory::new(limits.memory_bytes),
+            deadline: Deadline::new(limits.time_ms),
             recorder: Recorder { max_bytes: limits.trace_bytes, ..Recorder::default() },
             notes: Notes::new(limits.output_bytes),
             log: Log::new(limits.log_bytes),

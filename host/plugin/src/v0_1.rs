@@ -22,10 +22,10 @@ mod bindings {
         world: "promotion-policy",
         imports: { default: trappable },
         with: {
-            "wharf:plugin/facts.image": crate::sandbox::ImageHandle,
-            "wharf:plugin/facts.component-query": crate::sandbox::ComponentQueryHandle,
-            "wharf:plugin/facts.finding-query": crate::sandbox::FindingQueryHandle,
-            "wharf:plugin/outcome.report": crate::sandbox::ReportHandle,
+            "wharf:plugin/facts.image": crate::sandbox::handles::ImageHandle,
+            "wharf:plugin/facts.component-query": crate::sandbox::handles::ComponentQueryHandle,
+            "wharf:plugin/facts.finding-query": crate::sandbox::handles::FindingQueryHandle,
+            "wharf:plugin/outcome.report": crate::sandbox::handles::ReportHandle,
         },
     });
 }

@@ -28,7 +28,14 @@ struct Pollable;
 /// Of resources that nobody ever gets.
 struct Absent;
 
-type Answer = fn(&mut StoreContextMut<'_, CallState>, &[Val]) -> Result<Option<Val>>;
+type Answer = fn(&mut StoreContextMut<'_, CallState>, Arguments<'_>) -> Result<Option<Val>>;
+
+/// The arguments of a call. Handles among them were let go already, as the component model wants of the callee.
+struct Arguments<'a> {
+    /// Which output stream the call is about.
+    stream: Option<u32>,
+    values: &'a [Val],
+}
 
 /// Defines every WASI import of `component`.
 pub(crate) fn link(linker: &mut Linker<CallState>, component: &Component) -> Result<()> {
@@ -76,12 +83,32 @@ fn define(instance: &mut LinkerInstance<'_, CallState>, path: &str, function: &s
             let Some(answer) = answer else {
                 return Err(Error::msg(format!("`{name}` is not there for a policy")));
             };
+            let mut stream = None;
+            for argument in arguments {
+                stream = let_go(&mut store, argument)?.or(stream);
+            }
+            let arguments = Arguments { stream, values: arguments };
             if let (Some(value), Some(slot)) = (answer(&mut store, arguments)?, results.first_mut()) {
                 *slot = value;
             }
             Ok(())
         },
     )
+}
+
+/// Lets go of the handles in an argument; of an output stream its number is returned.
+fn let_go(store: &mut StoreContextMut<'_, CallState>, argument: &Val) -> Result<Option<u32>> {
+    match argument {
+        Val::Resource(handle) if handle.ty() == ResourceType::host::<Output>() => {
+            let stream: Resource<Output> = handle.try_into_resource(&mut *store)?;
+            Ok(Some(stream.rep()))
+        }
+        Val::Resource(handle) => handle.resource_drop(&mut *store).map(|()| None),
+        Val::List(list) if matches!(list.first(), Some(Val::Resource(_))) => {
+            list.iter().try_fold(None, |stream, one| Ok(let_go(&mut *store, one)?.or(stream)))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn answer(path: &str, function: &str) -> Option<Answer> {
@@ -109,7 +136,7 @@ fn answer(path: &str, function: &str) -> Option<Answer> {
         ("poll", "[method]pollable.ready") => |_, _| Ok(Some(Val::Bool(true))),
         ("poll", "[method]pollable.block") => |_, _| Ok(None),
         ("poll", "poll") => |_, arguments| {
-            let Some(Val::List(list)) = arguments.first() else { return Err(unexpected()) };
+            let Some(Val::List(list)) = arguments.values.first() else { return Err(unexpected()) };
             Ok(Some(Val::List((0u32..).zip(list).map(|(index, _)| Val::U32(index)).collect())))
         },
         ("random" | "insecure", "get-random-bytes" | "get-insecure-random-bytes") => random_bytes,
@@ -146,18 +173,17 @@ fn stream(function: &str) -> Option<Answer> {
     })
 }
 
-fn write(store: &mut StoreContextMut<'_, CallState>, arguments: &[Val]) -> Result<Option<Val>> {
-    let [Val::Resource(stream), Val::List(bytes)] = arguments else { return Err(unexpected()) };
-    let stream: Resource<Output> = stream.try_into_resource(&mut *store)?;
-    let level = if stream.rep() == STDOUT { LogLevel::Info } else { LogLevel::Warn };
+fn write(store: &mut StoreContextMut<'_, CallState>, arguments: Arguments<'_>) -> Result<Option<Val>> {
+    let Some(Val::List(bytes)) = arguments.values.last() else { return Err(unexpected()) };
+    let level = if arguments.stream == Some(STDOUT) { LogLevel::Info } else { LogLevel::Warn };
     let bytes: Vec<u8> =
         bytes.iter().filter_map(|byte| if let Val::U8(byte) = byte { Some(*byte) } else { None }).collect();
     store.data_mut().log.write_stream(level, &bytes);
     Ok(Some(Val::Result(Ok(None))))
 }
 
-fn random_bytes(store: &mut StoreContextMut<'_, CallState>, arguments: &[Val]) -> Result<Option<Val>> {
-    let Some(Val::U64(len)) = arguments.first() else { return Err(unexpected()) };
+fn random_bytes(store: &mut StoreContextMut<'_, CallState>, arguments: Arguments<'_>) -> Result<Option<Val>> {
+    let Some(Val::U64(len)) = arguments.values.first() else { return Err(unexpected()) };
     if *len > MAX_RANDOM_BYTES {
         return Err(Error::msg(format!("{len} random bytes at once, at most {MAX_RANDOM_BYTES}")));
     }

@@ -1,0 +1,151 @@
+//! Plugins by digest, kept for as long as a decision refers to them: the last good one of each name, and what a replay runs.
+//!
+//! Invariant: what [`Archive::put`] returned from is on the disk; what [`Archive::get`] returns has the digest that was asked
+//! for.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::facts::sha256;
+use crate::inspect::MAX_PLUGIN_BYTES;
+
+/// A folder of plugins, each in a file that is named by the hex digest of its bytes.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    dir: PathBuf,
+}
+
+/// Why bytes cannot be kept or had.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// A file or folder cannot be read or written.
+    #[error("plugin archive `{}`: {error}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Not `sha256:` and 64 hex digits.
+    #[error("`{0}` is no sha256 digest")]
+    NotADigest(String),
+    /// The file has changed since it was written.
+    #[error("plugin archive: the bytes kept as `{0}` no longer have that digest")]
+    Damaged(String),
+}
+
+impl Archive {
+    /// Opens the folder, and makes it if there is none.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Io`].
+    pub fn open(dir: &Path) -> Result<Self, ArchiveError> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|error| ArchiveError::Io { path: dir.to_owned(), error })?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Keeps `bytes`, and returns their digest. Costs nothing if they are there.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Io`].
+    pub fn put(&self, bytes: &[u8]) -> Result<String, ArchiveError> {
+        let digest = sha256(bytes);
+        let path = self.path(&digest)?;
+        if let Ok(Some(_)) = self.get(&digest) {
+            return Ok(digest);
+        }
+        self.write(&path, bytes).map_err(|error| ArchiveError::Io { path, error })?;
+        Ok(digest)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let partial = path.with_extension("partial");
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        drop(file);
+        std::fs::rename(partial, path)?;
+        std::fs::File::open(&self.dir)?.sync_all()
+    }
+
+    /// The bytes with this digest; none if they were never kept.
+    ///
+    /// # Errors
+    /// Every [`ArchiveError`].
+    pub fn get(&self, digest: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let path = self.path(digest)?;
+        let file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ArchiveError::Io { path, error }),
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_PLUGIN_BYTES as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| ArchiveError::Io { path, error })?;
+        match sha256(&bytes) == digest {
+            true => Ok(Some(bytes)),
+            false => Err(ArchiveError::Damaged(digest.to_owned())),
+        }
+    }
+
+    /// Forgets the bytes with this digest, once no decision refers to them.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Io`] and [`ArchiveError::NotADigest`].
+    pub fn remove(&self, digest: &str) -> Result<(), ArchiveError> {
+        let path = self.path(digest)?;
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ArchiveError::Io { path, error }),
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, digest: &str) -> Result<PathBuf, ArchiveError> {
+        let hex = digest.strip_prefix("sha256:").unwrap_or("");
+        let plain = hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !plain {
+            return Err(ArchiveError::NotADigest(digest.to_owned()));
+        }
+        Ok(self.dir.join(format!("{hex}.wasm")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(&dir.path().join("plugins")).unwrap();
+        let digest = archive.put(b"bytes").unwrap();
+        assert_eq!(archive.put(b"bytes").unwrap(), digest);
+        assert_eq!(archive.get(&digest).unwrap().unwrap(), b"bytes");
+        archive.remove(&digest).unwrap();
+        archive.remove(&digest).unwrap();
+        assert!(archive.get(&digest).unwrap().is_none());
+    }
+
+    #[test]
+    fn damage_is_seen_and_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path()).unwrap();
+        let digest = archive.put(b"bytes").unwrap();
+        std::fs::write(archive.path(&digest).unwrap(), b"others").unwrap();
+        assert!(matches!(archive.get(&digest), Err(ArchiveError::Damaged(_))));
+        archive.put(b"bytes").unwrap();
+        assert!(archive.get(&digest).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_digest_is_never_a_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path()).unwrap();
+        for bad in ["", "sha256:", "sha256:../../etc/passwd", &format!("sha256:{}", "G".repeat(64))] {
+            assert!(matches!(archive.get(bad), Err(ArchiveError::NotADigest(_))), "{bad}");
+        }
+    }
+}

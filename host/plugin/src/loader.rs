@@ -1,0 +1,410 @@
+//! From one look at the folder to the next set of plugins: inspect, grant, compile, self-test, then everything at once.
+//!
+//! What an operator sees: an [`Outcome`] for each file, with the reason and the stage of each refusal. The entry is
+//! [`Loader::apply`]; the host stores the outcomes and makes events of them.
+//!
+//! Invariant: a bad file changes nothing: what it was to replace stays in force, also after a restart.
+//! Invariant: what stays in force for that reason is still what the operator allows: a plugin whose capability was taken back is
+//! gone, and its bindings hold.
+//! Invariant: a plugin is in the archive before it is in force.
+//! Invariant: a missing file is a missing plugin. Nothing older ever takes its place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{Archive, ArchiveError};
+use crate::catalog::{Catalog, Failed, PluginSet};
+use crate::engine::{CompileError, Engine};
+use crate::facts::sha256;
+use crate::grant::{GrantError, Granted, Grants, grant};
+use crate::inspect::{InspectError, Inspected, inspect};
+use crate::plugin::{Plugin, SelfTestError};
+use crate::sandbox::CallLimits;
+use crate::watch::{Seen, Snapshot};
+
+/// How far a file came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// It could not be read.
+    Read,
+    /// It is no plugin for this host.
+    Inspect,
+    /// It asks for more than it may have.
+    Grant,
+    /// Another file has a plugin of this name.
+    Name,
+    /// It does not compile, or does not fit.
+    Compile,
+    /// It does not start, or refuses a config that is in use.
+    SelfTest,
+    /// Its bytes could not be kept.
+    Archive,
+}
+
+impl Stage {
+    /// Its name in records and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Inspect => "inspect",
+            Self::Grant => "grant",
+            Self::Name => "name",
+            Self::Compile => "compile",
+            Self::SelfTest => "self-test",
+            Self::Archive => "archive",
+        }
+    }
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in force.
+    Loaded {
+        /// The file.
+        file: String,
+        /// The plugin's name.
+        name: String,
+        /// The plugin's version.
+        version: String,
+        /// The digest of its bytes.
+        digest: String,
+        /// The digest of what it took the place of.
+        replaced: Option<String>,
+    },
+    /// It is as it was, in force or refused.
+    Unchanged {
+        /// The file.
+        file: String,
+    },
+    /// The plugin has no file any more; its bindings hold.
+    Removed {
+        /// The plugin's name.
+        name: String,
+        /// The digest of what was in force.
+        digest: String,
+    },
+    /// It was refused.
+    Quarantined {
+        /// What it is and why.
+        failed: Failed,
+        /// The digest of what stays in force in its place.
+        kept: Option<String>,
+    },
+}
+
+/// A plugin that was in force when the host stopped: what the host stored from [`Outcome::Loaded`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Active {
+    /// The file that it came from.
+    pub file: String,
+    /// The plugin's name.
+    pub name: String,
+    /// The digest of its bytes.
+    pub digest: String,
+}
+
+/// Why a file was refused.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    #[error(
+        "file `{other}` has a plugin of the name `{name}` too; hint: rename one of the plugins, or remove a file"
+    )]
+    Name { name: String, other: String },
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    SelfTest(Box<SelfTestError>),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+}
+
+impl Refusal {
+    fn stage(&self) -> Stage {
+        match self {
+            Self::Inspect(_) => Stage::Inspect,
+            Self::Grant(_) => Stage::Grant,
+            Self::Name { .. } => Stage::Name,
+            Self::Compile(_) => Stage::Compile,
+            Self::SelfTest(_) => Stage::SelfTest,
+            Self::Archive(_) => Stage::Archive,
+        }
+    }
+}
+
+/// What is known of a file since the last look.
+#[derive(Debug)]
+struct Known {
+    digest: String,
+    grants: Option<String>,
+}
+
+/// Loads what the folder holds. One for a host; its methods take their time.
+#[derive(Debug)]
+pub struct Loader {
+    engine: Arc<Engine>,
+    catalog: Arc<Catalog>,
+    archive: Archive,
+    limits: CallLimits,
+    /// The last look, by file.
+    known: BTreeMap<String, Known>,
+    /// The plugin that each file stands for, by file.
+    good: BTreeMap<String, Arc<Plugin>>,
+    /// What was in force at the last stop, until its file has been seen.
+    before: Vec<Active>,
+}
+
+/// The set that is being put together.
+#[derive(Default)]
+struct Next {
+    plugins: BTreeMap<String, Arc<Plugin>>,
+    files: BTreeMap<String, String>,
+    good: BTreeMap<String, Arc<Plugin>>,
+    failed: BTreeMap<String, Failed>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Next {
+    /// Takes the name for the file. False: another file has it.
+    fn insert(&mut self, file: &str, plugin: &Arc<Plugin>) -> bool {
+        if self.plugins.contains_key(plugin.name()) {
+            return false;
+        }
+        self.plugins.insert(plugin.name().to_owned(), Arc::clone(plugin));
+        self.files.insert(plugin.name().to_owned(), file.to_owned());
+        self.good.insert(file.to_owned(), Arc::clone(plugin));
+        true
+    }
+}
+
+impl Loader {
+    /// A loader into `catalog`. `before` is what was in force when the host stopped.
+    pub fn new(
+        engine: Arc<Engine>,
+        catalog: Arc<Catalog>,
+        archive: Archive,
+        limits: CallLimits,
+        before: Vec<Active>,
+    ) -> Self {
+        Self { engine, catalog, archive, limits, known: BTreeMap::new(), good: BTreeMap::new(), before }
+    }
+
+    /// Takes the folder's state over. `configs` gives the configs in use of the plugin of a name, which a new version must
+    /// take. Compiles; not for a thread that serves.
+    pub fn apply(&mut self, snapshot: &Snapshot, configs: &dyn Fn(&str) -> Vec<String>) -> Vec<Outcome> {
+        let mut next = Next::default();
+        for seen in &snapshot.files {
+            self.take(seen, configs, &mut next);
+        }
+        for one in &snapshot.unreadable {
+            let failed = Failed {
+                file: one.file.clone(),
+                name: None,
+                digest: String::new(),
+                stage: Stage::Read,
+                reason: one.reason.clone(),
+            };
+            let known = self.catalog.current().failed().get(&one.file) == Some(&failed);
+            let kept = self.good.get(&one.file).cloned();
+            self.refuse(failed, kept, known, &mut next);
+        }
+        self.finish(snapshot, next)
+    }
+
+    /// The bytes of a plugin that is or was in force; none if they were never kept.
+    ///
+    /// # Errors
+    /// Every [`ArchiveError`].
+    pub fn bytes_of(&self, digest: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
+        self.archive.get(digest)
+    }
+
+    fn take(&self, seen: &Seen, configs: &dyn Fn(&str) -> Vec<String>, next: &mut Next) {
+        let unchanged = self.known.get(&seen.file).is_some_and(|known| {
+            known.digest == seen.digest && known.grants == seen.grants.as_deref().map(sha256)
+        });
+        let current = self.catalog.current();
+        if unchanged && let Some(failed) = current.failed().get(&seen.file).filter(|f| f.stage != Stage::Name)
+        {
+            let kept = self.good.get(&seen.file).cloned();
+            return self.refuse(failed.clone(), kept, true, next);
+        }
+        if unchanged
+            && let Some(plugin) = self.good.get(&seen.file).filter(|p| p.digest() == seen.digest)
+            && next.insert(&seen.file, plugin)
+        {
+            next.outcomes.push(Outcome::Unchanged { file: seen.file.clone() });
+            return;
+        }
+        let mut name = None;
+        match self.load(seen, configs, next, &mut name) {
+            Ok(plugin) => {
+                let plugin = Arc::new(plugin);
+                next.insert(&seen.file, &plugin);
+                next.outcomes.push(self.loaded(seen, &plugin, &current));
+            }
+            Err(refusal) => {
+                let failed = Failed {
+                    file: seen.file.clone(),
+                    name,
+                    digest: seen.digest.clone(),
+                    stage: refusal.stage(),
+                    reason: refusal.to_string(),
+                };
+                let known = unchanged && current.failed().get(&seen.file) == Some(&failed);
+                let kept = self.last_good(seen, &refusal);
+                self.refuse(failed, kept, known, next);
+            }
+        }
+    }
+
+    /// What was in force before a restart and is again is no news.
+    fn loaded(&self, seen: &Seen, plugin: &Plugin, current: &PluginSet) -> Outcome {
+        let file = seen.file.clone();
+        let before = self.before.iter().find(|active| active.name == plugin.name());
+        if before.is_some_and(|active| active.file == file && active.digest == seen.digest) {
+            return Outcome::Unchanged { file };
+        }
+        let replaced = current.get(plugin.name()).map(|old| old.digest().to_owned());
+        Outcome::Loaded {
+            file,
+            name: plugin.name().to_owned(),
+            version: plugin.version().to_string(),
+            digest: seen.digest.clone(),
+            replaced: replaced.or_else(|| before.map(|active| active.digest.clone())),
+        }
+    }
+
+    fn load(
+        &self,
+        seen: &Seen,
+        configs: &dyn Fn(&str) -> Vec<String>,
+        next: &Next,
+        name: &mut Option<String>,
+    ) -> Result<Plugin, Refusal> {
+        let inspected = inspect(&seen.bytes)?;
+        let plugin_name = inspected.manifest.name.clone();
+        *name = Some(plugin_name.clone());
+        let granted = granted(&inspected, seen.grants.as_deref())?;
+        if let Some(other) = next.files.get(&plugin_name) {
+            return Err(Refusal::Name { name: plugin_name, other: other.clone() });
+        }
+        let plugin = self.engine.load(inspected, granted, &seen.bytes)?;
+        let configs = configs(&plugin_name);
+        let tested = plugin.self_test(configs.iter().map(String::as_str), &self.limits);
+        tested.map_err(|error| Refusal::SelfTest(Box::new(error)))?;
+        self.archive.put(&seen.bytes)?;
+        Ok(plugin)
+    }
+
+    /// What the file stood for before it went bad: in this process, or when the host stopped.
+    fn last_good(&self, seen: &Seen, refusal: &Refusal) -> Option<Arc<Plugin>> {
+        let good = self.good.get(&seen.file).cloned().or_else(|| self.revive(seen));
+        match refusal {
+            // The operator took a capability back from the very plugin that is in force.
+            Refusal::Grant(GrantError::NotAllowed { .. } | GrantError::Unknown { .. }) => {
+                good.filter(|plugin| plugin.digest() != seen.digest)
+            }
+            // The name is another file's now.
+            Refusal::Name { .. } => None,
+            _ => good,
+        }
+    }
+
+    /// Loads what was in force when the host stopped, with what the operator allows now.
+    fn revive(&self, seen: &Seen) -> Option<Arc<Plugin>> {
+        let active =
+            self.before.iter().find(|active| active.file == seen.file && active.digest != seen.digest)?;
+        let bytes = match self.archive.get(&active.digest) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                tracing::warn!(name = %active.name, digest = %active.digest, "the last good plugin was not kept");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(name = %active.name, %error, "the last good plugin cannot be read");
+                return None;
+            }
+        };
+        let revived = || -> Result<Plugin, Refusal> {
+            let inspected = inspect(&bytes)?;
+            let granted = granted(&inspected, seen.grants.as_deref())?;
+            let plugin = self.engine.load(inspected, granted, &bytes)?;
+            plugin.self_test([], &self.limits).map_err(|error| Refusal::SelfTest(Box::new(error)))?;
+            Ok(plugin)
+        };
+        match revived() {
+            Ok(plugin) => Some(Arc::new(plugin)),
+            Err(error) => {
+                tracing::warn!(name = %active.name, %error, "the last good plugin cannot be loaded");
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, failed: Failed, kept: Option<Arc<Plugin>>, known: bool, next: &mut Next) {
+        let kept = kept.filter(|plugin| next.insert(&failed.file, plugin));
+        next.outcomes.push(match known {
+            true => Outcome::Unchanged { file: failed.file.clone() },
+            false => {
+                tracing::warn!(
+                    file = %failed.file, digest = %failed.digest, stage = failed.stage.as_str(), reason = %failed.reason,
+                    kept = kept.as_ref().map_or("nothing", |plugin| plugin.digest()), "plugin refused"
+                );
+                Outcome::Quarantined { failed: failed.clone(), kept: kept.map(|plugin| plugin.digest().to_owned()) }
+            }
+        });
+        next.failed.insert(failed.file.clone(), failed);
+    }
+
+    fn finish(&mut self, snapshot: &Snapshot, mut next: Next) -> Vec<Outcome> {
+        let current = self.catalog.current();
+        let gone = |name: &str, digest: &str, next: &Next| {
+            let removed = Outcome::Removed { name: name.to_owned(), digest: digest.to_owned() };
+            (!next.plugins.contains_key(name) && !next.outcomes.contains(&removed)).then_some(removed)
+        };
+        for (name, plugin) in current.plugins() {
+            let removed = gone(name, plugin.digest(), &next);
+            next.outcomes.extend(removed);
+        }
+        for active in std::mem::take(&mut self.before) {
+            let removed = gone(&active.name, &active.digest, &next);
+            next.outcomes.extend(removed);
+        }
+        let known = |seen: &Seen| {
+            let known = Known { digest: seen.digest.clone(), grants: seen.grants.as_deref().map(sha256) };
+            (seen.file.clone(), known)
+        };
+        self.known = snapshot.files.iter().map(known).collect();
+        self.good = next.good;
+        if changed(&current, &next.plugins, &next.failed) {
+            let set = self.catalog.replace(next.plugins, next.failed);
+            let (plugins, failed) = (set.plugins().len(), set.failed().len());
+            tracing::info!(generation = set.generation(), plugins, failed, "plugins in force");
+        }
+        next.outcomes
+    }
+}
+
+fn granted(inspected: &Inspected, file: Option<&[u8]>) -> Result<Granted, GrantError> {
+    let allowed = file.map(Grants::parse).transpose()?.unwrap_or_default();
+    grant(inspected, &allowed)
+}
+
+fn changed(
+    current: &PluginSet,
+    plugins: &BTreeMap<String, Arc<Plugin>>,
+    failed: &BTreeMap<String, Failed>,
+) -> bool {
+    let same = |(one, other): (&Arc<Plugin>, &Arc<Plugin>)| Arc::ptr_eq(one, other);
+    current.failed() != failed
+        || current.plugins().len() != plugins.len()
+        || !current.plugins().values().zip(plugins.values()).all(same)
+}

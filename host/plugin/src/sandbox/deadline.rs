@@ -1,0 +1,76 @@
+//! How long a call may run: counted in time on a processor, so that a busy machine does not turn good calls into timeouts,
+//! with a bound on the time that passes as well.
+
+use std::time::{Duration, Instant};
+
+/// Ticks before the first look. Most calls have ended by then, and never pay for one.
+pub(crate) const FIRST_LOOK_TICKS: u64 = 2;
+
+/// A call may wait for a processor for so many times its limit.
+const MAX_STALL: u32 = 50;
+
+/// Watches one call.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    limit_ms: u64,
+    started: Instant,
+    /// What the thread had used of a processor at the first look, in ns.
+    first_ns: Option<u64>,
+}
+
+impl Deadline {
+    pub(crate) fn new(limit_ms: u64) -> Self {
+        Self { limit_ms, started: Instant::now(), first_ns: None }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The ticks until the next look; none: the time is up.
+    pub(crate) fn look(&mut self) -> Option<u64> {
+        let limit = Duration::from_millis(self.limit_ms);
+        let passed = self.started.elapsed();
+        if passed >= limit.saturating_mul(MAX_STALL) {
+            return None;
+        }
+        let used = match (self.first_ns, thread_ns()) {
+            // A machine that does not tell: the time that passes.
+            (_, None) => passed,
+            (None, Some(now)) => {
+                self.first_ns = Some(now);
+                Duration::from_millis(FIRST_LOOK_TICKS).min(passed)
+            }
+            (Some(first), Some(now)) => {
+                Duration::from_nanos(now.saturating_sub(first)) + Duration::from_millis(FIRST_LOOK_TICKS)
+            }
+        };
+        let left = limit.checked_sub(used).filter(|left| !left.is_zero())?;
+        Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1))
+    }
+}
+
+/// How long this thread has been on a processor, in ns, by the kernel's own account
+/// (`Documentation/scheduler/sched-stats.rst`); none where there is no such account.
+fn thread_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_not_running() {
+        let mut deadline = Deadline::new(5);
+        assert!(deadline.look().is_some());
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(thread_ns().is_none() || deadline.look().is_some(), "it slept");
+        let started = Instant::now();
+        while deadline.look().is_some() {
+            assert!(started.elapsed() < Duration::from_secs(30), "it runs, and is never stopped");
+            std::hint::black_box((0..10_000).sum::<u64>());
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The plugin folder: what is in it, once it has stopped changing.
+//!
+//! What an operator sees: a file that is copied, moved or linked into the folder is noticed at once, whatever tool did it; a file
+//! that is still being written is not read.
+//!
+//! Invariant: the *folder* is watched. A rename, or Kubernetes swapping `..data`, tells nothing on the file that was there.
+//! Every event means the same: look again. A slow poll and [`Watch::rescan`] mean it too.
+//! Invariant: a file counts only if two looks, some time apart, found the same size, time and bytes.
+//! Invariant: names that start with a dot are none of ours: editors and copy tools put their unfinished work there.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use crate::facts::sha256;
+use crate::grant::MAX_GRANTS_BYTES;
+use crate::inspect::MAX_PLUGIN_BYTES;
+
+/// The most plugins of one folder; more are not read.
+pub const MAX_FILES: usize = 256;
+
+/// How the folder is watched.
+#[derive(Debug, Clone, Copy)]
+pub struct WatchConfig {
+    /// How long nothing must have happened before the folder is read, in ms.
+    pub debounce_ms: u64,
+    /// The longest that events can put this off, in ms.
+    pub max_debounce_ms: u64,
+    /// How far apart the two looks at a file are, in ms.
+    pub settle_ms: u64,
+    /// How often the folder is looked at without an event, in ms.
+    pub poll_ms: u64,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { debounce_ms: 200, max_debounce_ms: 2_000, settle_ms: 50, poll_ms: 5_000 }
+    }
+}
+
+/// One plugin file, and the operator's file beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The name of the `.wasm` file.
+    pub file: String,
+    /// `sha256:` and the hex digest of its bytes.
+    pub digest: String,
+    /// Its bytes, at most [`MAX_PLUGIN_BYTES`] and one more, by which a larger file is known.
+    pub bytes: Arc<[u8]>,
+    /// The bytes of `<stem>.toml`.
+    pub grants: Option<Vec<u8>>,
+}
+
+/// A `.wasm` file that is there and cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its name.
+    pub file: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The folder at one time, by file name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What can be loaded.
+    pub files: Vec<Seen>,
+    /// What cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Why a folder cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin folder `{}`: {error}; hint: it must be a folder that the server may read", dir.display())]
+pub struct WatchError {
+    /// Which.
+    pub dir: PathBuf,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// Reads the folder now. Files that are changing are looked at again, for up to 20 times the settling time; one that does not
+/// settle is reported as unreadable.
+///
+/// # Errors
+/// [`WatchError`].
+pub fn scan(dir: &Path, settle: Duration) -> Result<Snapshot, WatchError> {
+    let failed = |error| WatchError { dir: dir.to_owned(), error };
+    let mut before = look(dir).map_err(failed)?;
+    for _ in 0..MAX_LOOKS {
+        std::thread::sleep(settle);
+        let now = look(dir).map_err(failed)?;
+        if now == before {
+            return Ok(snapshot(now));
+        }
+        before = now;
+    }
+    // Something never settles. What was equal in the last two looks is good.
+    std::thread::sleep(settle);
+    let mut now = look(dir).map_err(failed)?;
+    for (file, found) in &mut now {
+        if before.get(file) != Some(found) {
+            *found = Err("it keeps changing".to_owned());
+        }
+    }
+    Ok(snapshot(now))
+}
+
+const MAX_LOOKS: u32 = 20;
+
+/// What one look finds of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    stamp: Stamp,
+    bytes: Arc<[u8]>,
+    grants: Option<Vec<u8>>,
+}
+
+/// What tells a changed file without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+impl Stamp {
+    /// Follows links: a link whose target was swapped has another stamp.
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = std::fs::metadata(path)?;
+        if !meta.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        Ok(Self { len: meta.len(), modified: meta.modified().ok(), inode: meta.ino() })
+    }
+}
+
+fn look(dir: &Path) -> io::Result<BTreeMap<String, Result<Found, String>>> {
+    let names = plugin_names(dir)?;
+    let find = |file: String| {
+        let found = find(&dir.join(&file)).map_err(|error| error.to_string());
+        (file, found)
+    };
+    Ok(names.into_iter().map(find).collect())
+}
+
+fn plugin_names(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        if name.ends_with(".wasm") && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    if names.len() > MAX_FILES {
+        tracing::warn!(
+            found = names.len(),
+            "plugin folder has more than {MAX_FILES} plugins; the rest is not read"
+        );
+        names.truncate(MAX_FILES);
+    }
+    Ok(names)
+}
+
+fn find(path: &Path) -> io::Result<Found> {
+    let stamp = Stamp::of(path)?;
+    let bytes = read(path, MAX_PLUGIN_BYTES)?.into();
+    let grants = match read(&path.with_extension("toml"), MAX_GRANTS_BYTES) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Found { stamp, bytes, grants })
+}
+
+/// At most `max` bytes and one more.
+fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn snapshot(looked: BTreeMap<String, Result<Found, String>>) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (file, found) in looked {
+        match found {
+            Ok(Found { bytes, grants, .. }) => {
+                snapshot.files.push(Seen { file, digest: sha256(&bytes), bytes, grants });
+            }
+            Err(reason) => snapshot.unreadable.push(Unreadable { file, reason }),
+        }
+    }
+    snapshot
+}
+
+/// Watches a folder on a thread of its own; dropping it ends the thread.
+#[derive(Debug)]
+pub struct Watch {
+    wake: SyncSender<Wake>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    Event,
+    Rescan,
+}
+
+impl Watch {
+    /// Calls `on_snapshot` with the folder as it is, and again after each change of it. The calls come one after the other on
+    /// the watching thread: `on_snapshot` may take its time, and misses nothing by it.
+    ///
+    /// # Errors
+    /// The thread cannot be started. A folder that cannot be read is logged and looked for again with each poll.
+    pub fn start(
+        dir: PathBuf,
+        config: WatchConfig,
+        on_snapshot: impl FnMut(&Snapshot) + Send + 'static,
+    ) -> io::Result<Self> {
+        // One event is as good as many: what does not fit is not missed.
+        let (wake, woken) = sync_channel(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let worker = Worker { dir, config, wake: wake.clone(), woken, stop: Arc::clone(&stop), seen: None };
+        let thread =
+            std::thread::Builder::new().name("plugin-watch".into()).spawn(move || worker.run(on_snapshot))?;
+        Ok(Self { wake, stop, thread: Some(thread) })
+    }
+
+    /// Reads the folder now and reports it even if nothing has changed: for SIGHUP and the API.
+    pub fn rescan(&self) {
+        // Blocks only while one event is waiting to be taken.
+        let _ = self.wake.send(Wake::Rescan);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = self.wake.try_send(Wake::Event);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn folder_inode(dir: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(dir).ok().map(|meta| meta.ino())
+}
+
+struct Worker {
+    dir: PathBuf,
+    config: WatchConfig,
+    wake: SyncSender<Wake>,
+    woken: Receiver<Wake>,
+    stop: Arc<AtomicBool>,
+    /// What was reported last.
+    seen: Option<Snapshot>,
+}
+
+impl Worker {
+    fn run(mut self, mut on_snapshot: impl FnMut(&Snapshot)) {
+        let mut events: Option<(RecommendedWatcher, u64)> = None;
+        let mut stamps = Vec::new();
+        let mut forced = true;
+        while !self.stop.load(Ordering::SeqCst) {
+            // A folder that was removed and made again is another one, and its watch tells nothing.
+            let inode = folder_inode(&self.dir);
+            if events.as_ref().map(|(_, inode)| *inode) != inode {
+                events = self.watch_events().zip(inode);
+            }
+            let found = self.stamps();
+            if forced || found != stamps {
+                self.report(forced, &mut on_snapshot);
+                // Taken before the report: what changes meanwhile is seen the next time.
+                stamps = found;
+            }
+            forced = self.wait();
+        }
+    }
+
+    fn report(&mut self, forced: bool, on_snapshot: &mut impl FnMut(&Snapshot)) {
+        match scan(&self.dir, Duration::from_millis(self.config.settle_ms)) {
+            Ok(snapshot) if forced || self.seen.as_ref() != Some(&snapshot) => {
+                on_snapshot(&snapshot);
+                self.seen = Some(snapshot);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "plugins stay as they are"),
+        }
+    }
+
+    fn watch_events(&self) -> Option<RecommendedWatcher> {
+        let wake = self.wake.clone();
+        let watcher = notify::recommended_watcher(move |_| {
+            let _ = wake.try_send(Wake::Event);
+        });
+        let watched = watcher.and_then(|mut watcher| {
+            watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        match watched {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(dir = %self.dir.display(), %error, "plugin folder is polled, not watched");
+                None
+            }
+        }
+    }
+
+    /// Cheap enough for a poll: nothing is read.
+    fn stamps(&self) -> Vec<(String, Option<Stamp>, Option<Stamp>)> {
+        let names = plugin_names(&self.dir).unwrap_or_default();
+        let stamp = |file: String| {
+            let path = self.dir.join(&file);
+            let (plugin, grants) = (Stamp::of(&path).ok(), Stamp::of(&path.with_extension("toml")).ok());
+            (file, plugin, grants)
+        };
+        names.into_iter().map(stamp).collect()
+    }
+
+    /// Until the next poll, or until events have come and gone quiet. True: somebody asked for a rescan.
+    fn wait(&self) -> bool {
+        match self.woken.recv_timeout(Duration::from_millis(self.config.poll_ms)) {
+            Ok(Wake::Rescan) => return true,
+            Ok(Wake::Event) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
+        }
+        let deadline = Instant::now() + Duration::from_millis(self.config.max_debounce_ms);
+        let quiet = Duration::from_millis(self.config.debounce_ms);
+        while Instant::now() < deadline && !self.stop.load(Ordering::SeqCst) {
+            match self.woken.recv_timeout(quiet) {
+                Ok(Wake::Rescan) => return true,
+                Ok(Wake::Event) => {}
+                Err(_) => break,
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,386 @@
+//! Files that come, change and go: what is in force then, and what a call in between sees.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use wharf_plugin::archive::Archive;
+use wharf_plugin::catalog::Catalog;
+use wharf_plugin::loader::{Active, Loader, Outcome, Stage};
+use wharf_plugin::trace::Subject;
+use wharf_plugin::watch::{Snapshot, Watch, WatchConfig, scan};
+use wharf_plugin::{CallLimits, Verdict};
+
+use crate::guests::{engine, guest, marked, replaced, sealed};
+
+const MARK: &str = r#"{"do":"mark"}"#;
+
+struct Host {
+    root: tempfile::TempDir,
+    catalog: Arc<Catalog>,
+    loader: Loader,
+}
+
+impl Host {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("plugins")).unwrap();
+        Self::start(root, Vec::new())
+    }
+
+    fn start(root: tempfile::TempDir, before: Vec<Active>) -> Self {
+        let catalog = Arc::new(Catalog::default());
+        let archive = Archive::open(&root.path().join("state")).unwrap();
+        let loader =
+            Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive, CallLimits::default(), before);
+        Self { root, catalog, loader }
+    }
+
+    /// The same folders, another process.
+    fn restart(self, before: Vec<Active>) -> Self {
+        Self::start(self.root, before)
+    }
+
+    fn plugins(&self) -> std::path::PathBuf {
+        self.root.path().join("plugins")
+    }
+
+    fn write(&self, file: &str, bytes: &[u8]) {
+        std::fs::write(self.plugins().join(file), bytes).unwrap();
+    }
+
+    fn look(&mut self) -> Vec<Outcome> {
+        self.look_with(&[MARK])
+    }
+
+    fn look_with(&mut self, configs: &[&str]) -> Vec<Outcome> {
+        let snapshot = scan(&self.plugins(), Duration::from_millis(1)).unwrap();
+        let configs: Vec<String> = configs.iter().map(|one| (*one).to_owned()).collect();
+        self.loader.apply(&snapshot, &|_| configs.clone())
+    }
+
+    /// The mark of the plugin that is in force.
+    fn mark(&self) -> Option<u32> {
+        let set = self.catalog.current();
+        let done =
+            set.get("guest")?.evaluate(MARK, &sealed(), Subject::Image, &[], &CallLimits::default()).unwrap();
+        Some(done.reasons[0].text.parse().unwrap())
+    }
+}
+
+fn quarantined(outcomes: &[Outcome]) -> Vec<(Stage, Option<String>)> {
+    let one = |outcome: &Outcome| match outcome {
+        Outcome::Quarantined { failed, kept } => {
+            assert!(!failed.reason.is_empty());
+            Some((failed.stage, kept.clone()))
+        }
+        _ => None,
+    };
+    outcomes.iter().filter_map(one).collect()
+}
+
+fn active(host: &Host) -> Vec<Active> {
+    let digest = host.catalog.current().get("guest").unwrap().digest().to_owned();
+    vec![Active { file: "p.wasm".into(), name: "guest".into(), digest }]
+}
+
+#[test]
+fn a_file_comes_changes_and_goes() {
+    let mut host = Host::new();
+    assert_eq!(host.look(), []);
+    host.write("p.wasm", &marked(1));
+    assert!(
+        matches!(&host.look()[..], [Outcome::Loaded { file, name, replaced: None, .. }] if file == "p.wasm" && name == "guest")
+    );
+    assert_eq!(host.mark(), Some(1));
+    assert_eq!(host.look(), [Outcome::Unchanged { file: "p.wasm".into() }]);
+    assert_eq!(host.catalog.current().generation(), 1, "nothing new, no new set");
+    let old = host.catalog.current().get("guest").unwrap().digest().to_owned();
+    host.write("p.wasm", &marked(2));
+    assert!(matches!(&host.look()[..], [Outcome::Loaded { replaced: Some(digest), .. }] if *digest == old));
+    assert_eq!(host.mark(), Some(2));
+    assert!(host.loader.bytes_of(&old).unwrap().is_some(), "a replay needs the old one");
+    std::fs::remove_file(host.plugins().join("p.wasm")).unwrap();
+    assert!(matches!(&host.look()[..], [Outcome::Removed { name, .. }] if name == "guest"));
+    assert_eq!(host.mark(), None, "nothing older takes its place");
+}
+
+#[test]
+fn a_bad_file_leaves_the_good_one_in_force() {
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    let good = Some(active(&host)[0].digest.clone());
+    let bad: [(&[u8], Stage); 4] = [
+        (&marked(2)[..100_000], Stage::Inspect),
+        (b"not wasm", Stage::Inspect),
+        (&replaced(guest(), b"policy@0.1.0", b"policy@0.2.0"), Stage::Inspect),
+        (&replaced(guest(), br#"["log"]"#, br#"["lag"]"#), Stage::Grant),
+    ];
+    for (bytes, stage) in bad {
+        host.write("p.wasm", bytes);
+        let outcomes = host.look();
+        assert_eq!(quarantined(&outcomes), [(stage, good.clone())]);
+        assert_eq!(host.mark(), Some(1));
+        assert_eq!(host.look(), [Outcome::Unchanged { file: "p.wasm".into() }], "said once");
+        assert_eq!(host.catalog.current().failed()["p.wasm"].stage, stage);
+    }
+    host.write("p.wasm", &marked(3));
+    assert_eq!(
+        quarantined(&host.look_with(&[MARK, r#"{"do":"refuse-config"}"#])),
+        [(Stage::SelfTest, good.clone())]
+    );
+    assert_eq!(host.mark(), Some(1));
+    // A trap during the self-test.
+    host.write("p.wasm", &marked(4));
+    assert_eq!(quarantined(&host.look_with(&[r#"{"do":"trap-in-validate"}"#])), [(Stage::SelfTest, good)]);
+    host.write("p.wasm", &marked(5));
+    host.look();
+    assert_eq!(host.mark(), Some(5));
+    assert!(host.catalog.current().failed().is_empty());
+}
+
+#[test]
+fn the_last_good_one_survives_a_restart() {
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    let before = active(&host);
+    host.write("p.wasm", b"broken while nobody looked");
+    let mut host = host.restart(before.clone());
+    assert_eq!(quarantined(&host.look()), [(Stage::Inspect, Some(before[0].digest.clone()))]);
+    assert_eq!(host.mark(), Some(1));
+    // Once more, with the plugin as it was: no news.
+    host.write("p.wasm", &marked(1));
+    let mut host = host.restart(before.clone());
+    assert_eq!(host.look(), [Outcome::Unchanged { file: "p.wasm".into() }]);
+    // And gone.
+    std::fs::remove_file(host.plugins().join("p.wasm")).unwrap();
+    let mut host = host.restart(before.clone());
+    assert_eq!(host.look(), [Outcome::Removed { name: "guest".into(), digest: before[0].digest.clone() }]);
+    assert_eq!(host.mark(), None);
+}
+
+#[test]
+fn what_the_operator_takes_back_is_gone() {
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    host.write("p.toml", b"capabilities = [");
+    assert!(matches!(&quarantined(&host.look())[..], [(Stage::Grant, Some(_))]), "a typo changes nothing");
+    assert_eq!(host.mark(), Some(1));
+    host.write("p.toml", b"capabilities = [\"image-facts\"]");
+    let outcomes = host.look();
+    assert_eq!(quarantined(&outcomes), [(Stage::Grant, None)]);
+    assert_eq!(host.mark(), None, "its bindings hold");
+    host.write("p.toml", b"capabilities = [\"image-facts\", \"log\"]");
+    host.look();
+    assert_eq!(host.mark(), Some(1));
+}
+
+#[test]
+fn two_files_with_one_name() {
+    let mut host = Host::new();
+    host.write("a.wasm", &marked(1));
+    host.write("b.wasm", &marked(2));
+    let outcomes = host.look();
+    let [(Stage::Name, None)] = quarantined(&outcomes)[..] else { panic!("{outcomes:?}") };
+    let reason = host.catalog.current().failed()["b.wasm"].reason.clone();
+    assert_eq!(
+        reason,
+        "file `a.wasm` has a plugin of the name `guest` too; hint: rename one of the plugins, or remove a file"
+    );
+    assert_eq!(host.mark(), Some(1));
+    assert!(quarantined(&host.look()).is_empty(), "said once");
+    std::fs::remove_file(host.plugins().join("a.wasm")).unwrap();
+    host.look();
+    assert_eq!(host.mark(), Some(2));
+}
+
+fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(60), "waited for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn quick() -> WatchConfig {
+    WatchConfig { debounce_ms: 50, settle_ms: 10, poll_ms: 60_000, ..WatchConfig::default() }
+}
+
+#[test]
+fn the_folder_is_watched_however_files_come() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("plugins");
+    std::fs::create_dir(&dir).unwrap();
+    let last = Arc::new(Mutex::new((0, Snapshot::default())));
+    let watch = Watch::start(dir.clone(), quick(), {
+        let last = Arc::clone(&last);
+        move |snapshot| {
+            let mut last = last.lock().unwrap();
+            *last = (last.0 + 1, snapshot.clone());
+        }
+    })
+    .unwrap();
+    let contents = || -> Vec<(String, Vec<u8>)> {
+        last.lock().unwrap().1.files.iter().map(|seen| (seen.file.clone(), seen.bytes.to_vec())).collect()
+    };
+    let shows = |what: &str, expected: &[(&str, &[u8])]| {
+        let expected: Vec<_> =
+            expected.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+        wait(what, || contents() == expected);
+    };
+    wait("the first look", || last.lock().unwrap().0 == 1);
+    std::fs::write(dir.join("a.wasm"), b"one").unwrap();
+    shows("a copy", &[("a.wasm", b"one")]);
+    std::fs::write(root.path().join("next"), b"two").unwrap();
+    std::fs::rename(root.path().join("next"), dir.join("a.wasm")).unwrap();
+    shows("a rename over it", &[("a.wasm", b"two")]);
+    std::fs::write(dir.join(".hidden.wasm"), b"x").unwrap();
+    std::fs::write(dir.join("a.txt"), b"x").unwrap();
+    // As Kubernetes mounts a ConfigMap: a link to a link to a folder, and the middle one is swapped.
+    for (folder, text) in [("..1", "three"), ("..2", "four")] {
+        std::fs::create_dir(dir.join(folder)).unwrap();
+        std::fs::write(dir.join(folder).join("k.wasm"), text).unwrap();
+    }
+    std::os::unix::fs::symlink("..1", dir.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/k.wasm", dir.join("k.wasm")).unwrap();
+    shows("links", &[("a.wasm", b"two"), ("k.wasm", b"three")]);
+    std::os::unix::fs::symlink("..2", dir.join("..data_tmp")).unwrap();
+    std::fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+    shows("a swapped link", &[("a.wasm", b"two"), ("k.wasm", b"four")]);
+    std::fs::remove_file(dir.join("a.wasm")).unwrap();
+    shows("a removal", &[("k.wasm", b"four")]);
+    std::fs::write(dir.join("k.toml"), b"x").unwrap();
+    wait("a grants file", || last.lock().unwrap().1.files[0].grants.as_deref() == Some(b"x"));
+    std::os::unix::fs::symlink("nowhere", dir.join("l.wasm")).unwrap();
+    wait("a dangling link", || last.lock().unwrap().1.unreadable.len() == 1);
+    let count = last.lock().unwrap().0;
+    watch.rescan();
+    wait("a rescan", || last.lock().unwrap().0 > count);
+}
+
+#[test]
+fn a_file_that_is_still_written_is_not_read() {
+    use std::io::Write as _;
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("p.wasm");
+    let bytes = marked(7);
+    let mut file = std::fs::File::create(&path).unwrap();
+    let writer = std::thread::spawn({
+        let bytes = bytes.clone();
+        move || {
+            for chunk in bytes.chunks(bytes.len() / 40 + 1) {
+                file.write_all(chunk).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+    // Far longer between two looks than between two writes.
+    let snapshot = scan(root.path(), Duration::from_millis(500)).unwrap();
+    writer.join().unwrap();
+    assert_eq!(snapshot.files[0].bytes[..], bytes[..]);
+}
+
+/// The issue's soak: over 1,000 evaluations a second (asserted on the count of calls, not on time) while the file is replaced
+/// 20 times, 5 of these broken.
+#[test]
+fn replaced_twenty_times_under_load() {
+    let host = Host::new();
+    let dir = host.plugins();
+    host.write("p.wasm", &marked(0));
+    let Host { root, catalog, mut loader } = host;
+    let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let watch = Watch::start(dir.clone(), quick(), {
+        let outcomes = Arc::clone(&outcomes);
+        move |snapshot| {
+            let found = loader.apply(snapshot, &|_| vec![MARK.to_owned()]);
+            outcomes.lock().unwrap().extend(found);
+        }
+    })
+    .unwrap();
+    wait("the first plugin", || catalog.current().get("guest").is_some());
+    // The marks that a call may see: what is in force, and what is about to be.
+    let (settled, coming) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let started = Instant::now();
+    let callers: Vec<_> = (0..2)
+        .map(|_| {
+            let (settled, coming, stop) = (Arc::clone(&settled), Arc::clone(&coming), Arc::clone(&stop));
+            let (catalog, facts) = (Arc::clone(&catalog), sealed());
+            std::thread::spawn(move || call_until(&stop, &catalog, &facts, &settled, &coming))
+        })
+        .collect();
+    let mut broken = 0;
+    for round in 1..=20u8 {
+        let path = dir.join("p.wasm");
+        if round % 4 == 0 {
+            broken += 1;
+            put(&root, &path, &breakage(round / 4));
+            wait("the quarantine", || quarantined(&outcomes.lock().unwrap()).len() == broken);
+        } else {
+            coming.store(u64::from(round), Ordering::SeqCst);
+            put(&root, &path, &marked(round));
+            let digest = wharf_plugin::facts::sha256(&marked(round));
+            wait("the next plugin", || catalog.current().get("guest").unwrap().digest() == digest);
+            settled.store(u64::from(round), Ordering::SeqCst);
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    let calls: u64 = callers.into_iter().map(|caller| caller.join().expect("no call failed")).sum();
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{calls} calls in {seconds:.1} s, {:.0} a second", calls as f64 / seconds);
+    assert!(calls > 20 * 1_000, "{calls} calls");
+    drop(watch);
+    let outcomes = outcomes.lock().unwrap();
+    let refused = quarantined(&outcomes);
+    assert_eq!(refused.len(), 5, "{refused:?}");
+    assert!(refused.iter().all(|(_, kept)| kept.is_some()), "the last good one stayed");
+    let loaded = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Loaded { .. })).count();
+    assert_eq!(loaded, 16, "the first and fifteen more");
+    assert_eq!(catalog.live_generations(), 1, "old sets are freed");
+}
+
+/// Another way to be broken each time.
+fn breakage(way: u8) -> Vec<u8> {
+    match way {
+        1 => marked(90)[..50_000].to_vec(),
+        2 => replaced(&marked(91), b"policy@0.1.0", b"policy@0.9.0"),
+        3 => replaced(&marked(92), br#""name":"guest""#, br#""name":"GUEST""#),
+        4 => b"\0asm\x01\0\0\0".to_vec(),
+        _ => replaced(&marked(93), br#"["log"]"#, br#"["net"]"#),
+    }
+}
+
+/// As a careful tool does: write beside, then rename.
+fn put(root: &tempfile::TempDir, path: &Path, bytes: &[u8]) {
+    let beside = root.path().join("beside");
+    std::fs::write(&beside, bytes).unwrap();
+    std::fs::rename(beside, path).unwrap();
+}
+
+fn call_until(
+    stop: &AtomicBool,
+    catalog: &Catalog,
+    facts: &Arc<wharf_plugin::facts::SealedFacts>,
+    settled: &AtomicU64,
+    coming: &AtomicU64,
+) -> u64 {
+    let mut calls = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let oldest = settled.load(Ordering::SeqCst);
+        let set = catalog.current();
+        let plugin = set.get("guest").expect("it is always there");
+        let done =
+            plugin.evaluate(MARK, facts, Subject::Image, &[], &CallLimits::default()).expect("no call fails");
+        let newest = coming.load(Ordering::SeqCst);
+        let mark: u64 = done.reasons[0].text.parse().unwrap();
+        assert!((oldest..=newest).contains(&mark), "{mark} is neither old nor new: {oldest} to {newest}");
+        let verdict = if mark.is_multiple_of(2) { Verdict::Approve } else { Verdict::Reject };
+        assert_eq!(done.verdict, verdict, "verdict and reasons are of one plugin");
+        calls += 1;
+    }
+    calls
+}
