@@ -45,6 +45,12 @@ impl Model {
         Model { state: Mutex::default(), head: watch::Sender::new(0), clock }
     }
 
+    /// An engine that begins with these rows, the newest commit being `head`.
+    pub fn with(clock: Arc<dyn Clock>, rows: Vec<Row>, head: u64) -> Model {
+        let rows = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
+        Model { state: Mutex::new(State { rows, head }), head: watch::Sender::new(head), clock }
+    }
+
     /// Everything there is, in order.
     pub fn rows(&self) -> Vec<Row> {
         self.lock().rows.values().cloned().collect()

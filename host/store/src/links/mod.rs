@@ -15,6 +15,8 @@
 
 mod collect;
 #[cfg(test)]
+mod interleave_tests;
+#[cfg(test)]
 mod tests;
 
 use bytes::Bytes;

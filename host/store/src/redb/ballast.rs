@@ -1,20 +1,37 @@
 //! A file that is only there to be deleted when the disk is full, so that deleting and collecting can still commit.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
 
+/// Bytes left on the disk of a directory.
+type Left = Box<dyn Fn(&Path) -> io::Result<u64> + Send>;
+
 /// The ballast file.
-#[derive(Debug)]
 pub(crate) struct Ballast {
     path: PathBuf,
     bytes: u64,
+    left: Left,
+}
+
+impl std::fmt::Debug for Ballast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ballast")
+            .field("path", &self.path)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Ballast {
     pub(crate) fn new(path: PathBuf, bytes: u64) -> Ballast {
-        Ballast { path, bytes }
+        Ballast::on(path, bytes, Box::new(left))
+    }
+
+    /// On a disk that says itself how much is left.
+    pub(super) fn on(path: PathBuf, bytes: u64, left: Left) -> Ballast {
+        Ballast { path, bytes, left }
     }
 
     /// Whether it is there in full; one of size 0 always is.
@@ -34,8 +51,7 @@ impl Ballast {
             return Ok(());
         }
         let dir = self.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        let stat = rustix::fs::statvfs(dir)?;
-        if stat.f_bavail.saturating_mul(stat.f_frsize) < self.bytes.saturating_mul(2) {
+        if (self.left)(dir)? < self.bytes.saturating_mul(2) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let made = self.fill();
@@ -60,4 +76,9 @@ impl Ballast {
         }
         file.sync_all()
     }
+}
+
+fn left(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
@@ -203,6 +203,7 @@ impl Committer {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         self.make_ballast();
+        let mut looked = Instant::now();
         loop {
             let unwell = self.down || self.full;
             match self.queue.next(unwell.then_some(RETRY)) {
@@ -210,12 +211,17 @@ impl Committer {
                 Next::Reopen(opened) if *self.file.opened().borrow() == opened => {
                     self.reopen();
                 }
-                Next::Reopen(_) => {}
-                Next::Idle if self.down => {
-                    self.reopen();
-                }
-                Next::Idle => self.make_ballast(),
+                Next::Reopen(_) | Next::Idle => {}
                 Next::Close => return,
+            }
+            // By the clock, since the queue may never be idle.
+            if (self.down || self.full) && looked.elapsed() >= RETRY {
+                looked = Instant::now();
+                if self.down {
+                    self.reopen();
+                } else {
+                    self.make_ballast();
+                }
             }
         }
     }
@@ -263,6 +269,7 @@ impl Committer {
             return answer(batch, |_| Err(CommitError::Down));
         }
         let mut batch = self.refuse_if_full(batch);
+        let mut again = false;
         loop {
             let Failed { error, late } = match self.attempt(&batch) {
                 Ok(outcomes) => return answer_each(batch, outcomes),
@@ -271,8 +278,15 @@ impl Committer {
             let out_of_space = is_out_of_space(&error);
             tracing::warn!(%error, commits = batch.len(), "a batch failed, the store is opened again");
             match (self.reopen(), late) {
-                (Some(on_disk), Some((batch_id, outcomes))) if on_disk.id == batch_id.id => {
-                    return answer_each(batch, outcomes);
+                (Some(on_disk), Some((id, outcomes))) if on_disk == id => {
+                    // It can be read; synced once more it is also durable.
+                    return match self.file.confirm(id) {
+                        Ok(()) => answer_each(batch, outcomes),
+                        Err(_) => {
+                            self.reopen();
+                            answer(batch, |_| Err(CommitError::Unknown))
+                        }
+                    };
                 }
                 (None, Some(_)) => return answer(batch, |_| Err(CommitError::Unknown)),
                 (None, None) => return answer(batch, |_| Err(CommitError::Down)),
@@ -284,6 +298,8 @@ impl Committer {
                     batch = self.refuse_if_full(batch);
                 }
                 (Some(_), _) if out_of_space => return answer(batch, |_| Err(CommitError::Full)),
+                // Often it was a reader who met the error, or it does not come twice.
+                (Some(_), None) if !std::mem::replace(&mut again, true) => {}
                 (Some(_), _) => return answer(batch, |_| Err(CommitError::Down)),
             }
         }

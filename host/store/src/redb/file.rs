@@ -29,7 +29,8 @@ pub(super) fn table(space: Space) -> TableDefinition<'static, &'static [u8], &'s
     TableDefinition::new(space.name())
 }
 
-type OpenFn = Box<dyn Fn(&Builder) -> Result<Database, redb::DatabaseError> + Send + Sync>;
+/// The flag asks to read from the disk itself, since what the system has cached of the file may never reach it.
+type OpenFn = Box<dyn Fn(&Builder, bool) -> Result<Database, redb::DatabaseError> + Send + Sync>;
 
 /// Knows how to open the file; tests open something else.
 pub(crate) struct Opener {
@@ -51,18 +52,18 @@ impl Opener {
 
     pub(super) fn file(path: PathBuf, cache_bytes: usize) -> Opener {
         let at = path.clone();
-        Opener::new(path, cache_bytes, Box::new(move |builder| open_private(builder, &at)))
+        Opener::new(path, cache_bytes, Box::new(move |builder, again| open_private(builder, &at, again)))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    fn open(&self) -> Result<Database, OpenError> {
+    fn open(&self, again: bool) -> Result<Database, OpenError> {
         let mut builder = Builder::new();
         builder.set_cache_size(self.cache_bytes);
         let path = self.path.clone();
-        (self.open)(&builder).map_err(|error| match error {
+        (self.open)(&builder, again).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
             redb::DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Io { path, source },
             error => OpenError::Redb { path, source: Box::new(error.into()) },
@@ -75,11 +76,15 @@ impl Opener {
 }
 
 /// Rows hold password hashes: nobody else may read the file.
-fn open_private(builder: &Builder, path: &Path) -> Result<Database, redb::DatabaseError> {
+fn open_private(builder: &Builder, path: &Path, again: bool) -> Result<Database, redb::DatabaseError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let new = !path.exists();
     let mut options = std::fs::OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if again {
+        // After a failed sync Linux takes pages for clean that never reached the disk.
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(std::io::Error::from)?;
+    }
     let database = builder.create_with_backend(redb::backends::FileBackend::new(file)?)?;
     if let (true, Some(dir)) = (new, path.parent()) {
         std::fs::File::open(dir)?.sync_all()?;
@@ -106,7 +111,7 @@ pub(super) struct File {
 impl File {
     /// Opens the file and returns the head's number with it.
     pub(super) fn open(opener: Opener) -> Result<(File, u64), OpenError> {
-        let database = opener.open()?;
+        let database = opener.open(false)?;
         prepare(&opener, &database)?;
         let batch = read_batch(&database).map_err(|e| opener.failed(e))?;
         let database = RwLock::new(Some(Arc::new(database)));
@@ -132,10 +137,17 @@ impl File {
         begin(&*database.ok_or(redb::Error::DatabaseClosed)?)
     }
 
+    /// Writes and syncs the batch's own row once more, and with it all that came before.
+    pub(super) fn confirm(&self, batch: Batch) -> Result<(), redb::Error> {
+        let transaction = self.begin_write()?;
+        write_batch(&transaction, batch)?;
+        Ok(transaction.commit()?)
+    }
+
     /// Closes the file, opens it again and says which batch it holds. Only the committer calls this.
     pub(super) fn reopen(&self) -> Result<Batch, OpenError> {
         self.close();
-        let database = self.opener.open()?;
+        let database = self.opener.open(true)?;
         let batch = read_batch(&database).map_err(|e| self.opener.failed(e))?;
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(database));
         self.opened.send_modify(|times| *times += 1);
@@ -230,7 +242,7 @@ pub(super) fn compact(path: &Path, cache_bytes: usize) -> Result<Compacted, Open
     };
     let opener = Opener::file(path.into(), cache_bytes);
     let before = size()?;
-    let mut database = opener.open()?;
+    let mut database = opener.open(false)?;
     prepare(&opener, &database)?;
     while database.compact().map_err(|e| opener.failed(e))? {}
     drop(database);

@@ -11,6 +11,10 @@
 mod ballast;
 mod batch;
 mod committer;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod disk;
 mod file;
 mod read;
 #[cfg(test)]
