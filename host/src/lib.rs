@@ -16,6 +16,7 @@ pub mod event;
 pub mod flow;
 pub mod jobs;
 pub mod promote;
+pub mod registry;
 pub mod serve;
 
 pub use app::App;

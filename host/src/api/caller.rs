@@ -104,6 +104,28 @@ impl Caller {
         self.answer(answer, &scope(action, repository), message)
     }
 
+    /// Whether this caller, who may push to `repository`, may mount a blob of `from` into it.
+    ///
+    /// # Errors
+    /// A challenge that names both scopes where the caller may, and only its bearer token does not say so.
+    pub async fn may_mount(
+        &self,
+        app: &App,
+        repository: &RepoName,
+        from: &RepoName,
+    ) -> Result<bool, Refusal> {
+        let answer = access::judge(app, &self.principal, Action::Pull, from).await.map_err(Refusal::Store)?;
+        match answer {
+            Answer::Allowed => Ok(true),
+            Answer::OutOfScope if self.proof == Proof::Bearer => {
+                let scopes = format!("{} {}", scope(Action::Push, repository), scope(Action::Pull, from));
+                let message = format!("this token does not let `{}` pull from `{from}`", self.principal.name);
+                Err(challenge(&self.base, &scopes, Some("insufficient_scope"), &message))
+            }
+            Answer::OutOfScope | Answer::Refused => Ok(false),
+        }
+    }
+
     /// Passes whoever administers the server.
     ///
     /// # Errors

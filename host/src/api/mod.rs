@@ -12,6 +12,7 @@ mod caller;
 mod error;
 mod health;
 mod observe;
+mod oci;
 mod patience;
 mod server;
 mod tls;
@@ -44,6 +45,8 @@ pub fn router(app: App, metrics: PrometheusHandle) -> Router {
         .route("/readyz", get(health::ready))
         .route("/ca.crt", get(health::authority))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        // Behind the layer above: blobs and manifests have limits of their own.
+        .merge(oci::routes())
         .fallback(error::not_found)
         // A panic is a defect: the request gets a 500, the connection and everybody else go on.
         .layer(CatchPanicLayer::custom(error::panicked))

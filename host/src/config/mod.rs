@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use reader::Reader;
 
 pub use reference::reference;
-pub use sections::{Limits, Log, LogFormat, Metrics, Plugin, Scan, Store, TlsMode};
+pub use sections::{Limits, Log, LogFormat, Metrics, Plugin, Registry, Scan, Store, TlsMode};
 
 /// Where the server listens unless told otherwise.
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5080);
@@ -43,6 +43,7 @@ pub struct Config {
     pub log: Log,
     pub metrics: Metrics,
     pub store: Store,
+    pub registry: Registry,
     pub plugin: Plugin,
     pub scan: Scan,
 }
@@ -75,6 +76,7 @@ impl Config {
             log: Log::default(),
             metrics: Metrics::default(),
             store: Store::default(),
+            registry: Registry::default(),
             plugin: Plugin::default(),
             scan: Scan::default(),
         }
@@ -149,6 +151,7 @@ fn parse(text: &str, folder: &Path, data: &Path) -> Result<Config, Vec<Problem>>
         log: Log::read(&mut reader),
         metrics: Metrics::read(&mut reader),
         store: Store::read(&mut reader),
+        registry: Registry::read(&mut reader),
         plugin: Plugin::read(&mut reader),
         scan: Scan::read(&mut reader),
         public_url: server.public_url,

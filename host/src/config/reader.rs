@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use wharf_oci::RepoPattern;
 
 use super::sections::Section;
 use super::{PROBLEMS_MAX, Problem};
@@ -231,6 +232,21 @@ impl Setting for SocketAddr {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let parsed = value.as_str().and_then(|text| text.parse().ok());
         parsed.ok_or_else(|| "it is not an address and port such as `\"0.0.0.0:5443\"`".to_owned())
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl Setting for RepoPattern {
+    fn kind() -> String {
+        "repository pattern".to_owned()
+    }
+
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(|| "it is not a repository pattern in quotes".to_owned())?;
+        text.parse().map_err(|error: wharf_oci::ParseError| error.to_string())
     }
 
     fn show(&self) -> String {

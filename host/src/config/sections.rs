@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use wharf_oci::RepoPattern;
+
 use super::reader::{Reader, Setting};
 
 /// A setting as the reference shows it.
@@ -155,6 +157,15 @@ settings! {
 }
 
 settings! {
+    /// Repositories and what is pushed to them.
+    pub Registry, "registry" {
+        /// Repositories, as patterns, that take images of which blobs are missing, as a partial mirror has them. Elsewhere
+        /// such an image is refused, and only manifests that an index names may be missing.
+        sparse: Vec<RepoPattern> = Vec::new();
+    }
+}
+
+settings! {
     /// What one call of a plugin may use.
     pub Plugin, "plugin" {
         /// How long it may run.
@@ -193,6 +204,7 @@ pub(super) fn known() -> Vec<Section> {
         Log::describe(),
         Metrics::describe(),
         Store::describe(),
+        Registry::describe(),
         Plugin::describe(),
         Scan::describe(),
     ]

@@ -1,5 +1,9 @@
 //! One file a story, each read top to bottom.
 
 pub mod account;
+pub mod collect;
+pub mod delete;
 pub mod grant;
+pub mod push;
 pub mod token;
+pub mod upload;

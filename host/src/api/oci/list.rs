@@ -1,0 +1,126 @@
+//! end-8, end-12 and `_catalog`: lists, page by page.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
+use serde::Serialize;
+use wharf_oci::{Descriptor, Digest, MediaType, RepoName, Tag};
+
+use super::error::{Code, OciError};
+use super::query::encode;
+use super::{Call, header_value};
+use crate::access::{self, Action};
+use crate::registry::{RegistryError, list, referrer};
+
+/// Entries of a page of referrers.
+const REFERRERS_MAX: usize = 1000;
+/// Repositories looked at for one page of the catalog; with many that the caller may not see, a page is shorter than
+/// asked for and names where the next one starts.
+const CATALOG_LOOKS_MAX: usize = 10_000;
+/// Repositories read at once, so that a small page among many unseen ones takes few reads.
+const CATALOG_CHUNK: usize = 100;
+/// Which filters the server has applied.
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+#[derive(Serialize)]
+struct TagList<'a> {
+    name: &'a RepoName,
+    tags: &'a [Tag],
+}
+
+pub(super) async fn tags(call: &Call<'_>, name: &RepoName) -> Result<Response, OciError> {
+    call.require(Action::Pull, name).await?;
+    let n = call.query.n(list::PAGE_MAX)?;
+    let page = list::tags(&call.app.store, name, call.query.get("last"), n).await?;
+    let page = page.ok_or_else(|| RegistryError::RepoUnknown(name.clone()))?;
+    let next = page.names.last().filter(|_| page.more);
+    let next = next.map(|last| format!("/v2/{name}/tags/list?n={n}&last={}", encode(last.as_str())));
+    json("application/json", &TagList { name, tags: &page.names }, next.as_deref())
+}
+
+#[derive(Serialize)]
+struct Catalog {
+    repositories: Vec<RepoName>,
+}
+
+/// Repositories that the caller may pull from, and no word of others.
+pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, OciError> {
+    call.caller.require_proof()?;
+    let n = call.query.n(list::PAGE_MAX)?;
+    if n == 0 {
+        return catalog_page(Vec::new(), None, n);
+    }
+    let view = access::view(call.app, &call.caller.principal).await?;
+    let mut last = call.query.get("last").map(str::to_owned);
+    let (mut repositories, mut looked_at) = (Vec::new(), 0);
+    let more = loop {
+        let page = list::repositories(&call.app.store, last.as_deref(), n.max(CATALOG_CHUNK)).await?;
+        let count = page.names.len();
+        for (i, name) in page.names.into_iter().enumerate() {
+            last = Some(name.as_str().to_owned());
+            if view.may(Action::Pull, &name) {
+                repositories.push(name);
+            }
+            if repositories.len() == n && (i + 1 < count || page.more) {
+                return catalog_page(repositories, last, n);
+            }
+        }
+        looked_at += count;
+        if !page.more || looked_at >= CATALOG_LOOKS_MAX {
+            break page.more;
+        }
+    };
+    catalog_page(repositories, last.filter(|_| more), n)
+}
+
+fn catalog_page(repositories: Vec<RepoName>, next: Option<String>, n: usize) -> Result<Response, OciError> {
+    let next = next.map(|last| format!("/v2/_catalog?n={n}&last={}", encode(&last)));
+    json("application/json", &Catalog { repositories }, next.as_deref())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Index<'a> {
+    schema_version: u8,
+    media_type: &'static str,
+    manifests: &'a [Descriptor],
+}
+
+pub(super) async fn referrers(
+    call: &Call<'_>,
+    name: &RepoName,
+    subject: &Digest,
+) -> Result<Response, OciError> {
+    call.require(Action::Pull, name).await?;
+    let n = call.query.n(REFERRERS_MAX)?.max(1);
+    let invalid = |e: wharf_oci::ParseError| OciError::new(Code::QueryInvalid, e.to_string());
+    let wanted = call.query.get("artifactType").filter(|text| !text.is_empty());
+    let wanted: Option<MediaType> = wanted.map(str::parse).transpose().map_err(invalid)?;
+    let last: Option<Digest> = call.query.get("last").map(str::parse).transpose().map_err(invalid)?;
+    let page = referrer::list(&call.app.store, name, subject, wanted.as_ref(), last.as_ref(), n).await?;
+    let next = page.next.map(|last| {
+        let filter = wanted.as_ref().map(|wanted| format!("&artifactType={}", encode(wanted.as_str())));
+        format!("/v2/{name}/referrers/{subject}?n={n}&last={last}{}", filter.unwrap_or_default())
+    });
+    let index = Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests: &page.descriptors };
+    let mut response = json(MediaType::OCI_INDEX, &index, next.as_deref())?;
+    if wanted.is_some() {
+        response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    Ok(response)
+}
+
+/// A page, and where the next one is (RFC 8288).
+fn json<T: Serialize>(
+    content_type: &'static str,
+    value: &T,
+    next: Option<&str>,
+) -> Result<Response, OciError> {
+    let body = serde_json::to_vec(value).map_err(|e| OciError::new(Code::Internal, e.to_string()))?;
+    let mut response = (StatusCode::OK, body).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(next) = next {
+        response.headers_mut().insert(LINK, header_value(&format!("<{next}>; rel=\"next\""))?);
+    }
+    Ok(response)
+}

@@ -1,0 +1,168 @@
+//! end-4, end-5, end-6, end-11, end-13 and end-14: uploads and mounts. The state of an upload is found by its path alone.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE};
+use http::{HeaderMap, StatusCode};
+use wharf_oci::{Algorithm, Digest, RepoName};
+use wharf_store::{BlobId, BlobWriter};
+
+use super::error::{Code, OciError};
+use super::{CONTENT_DIGEST, Call, body, header_value};
+use crate::access::Action;
+use crate::flow;
+use crate::registry::quota;
+use crate::registry::upload::{self, ChunkRange, UploadError};
+
+/// Docker's name for the upload's id.
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// `POST`: mounts a blob, takes one whole, or opens an upload.
+pub(super) async fn start(call: &Call<'_>, name: &RepoName, body: Body) -> Result<Response, OciError> {
+    call.require(Action::Push, name).await?;
+    if let Some(digest) = call.query.get("mount") {
+        let digest: Digest = digest.parse()?;
+        // A name that is none cannot be a repository; the specification then has the client upload.
+        let from = call.query.get("from").filter(|from| !from.is_empty()).map(str::parse::<RepoName>);
+        let mounted = match from {
+            Some(Err(_)) => false,
+            Some(Ok(from)) => {
+                call.caller.may_mount(call.app, name, &from).await?
+                    && mount(call, name, &digest, Some(&from)).await?
+            }
+            None => mount(call, name, &digest, None).await?,
+        };
+        return if mounted { created(name, &digest) } else { open(call, name, digest.algorithm()).await };
+    }
+    if let Some(digest) = call.query.get("digest") {
+        let digest: Digest = digest.parse()?;
+        quota::precheck(&call.app.store, name, content_length(call).unwrap_or(0)).await?;
+        let mut writer = upload::begin(&call.app.blobs, name, digest.algorithm()).await?;
+        if let Err(error) = upload::receive(&mut writer, body.into_data_stream(), None).await {
+            writer.cancel().await.map_err(UploadError::from)?;
+            return Err(error.into());
+        }
+        flow::upload::finish(call.app, name, writer, &digest).await?;
+        return created(name, &digest);
+    }
+    let algorithm = call.query.get("digest-algorithm").map_or(Ok(Algorithm::Sha256), str::parse)?;
+    open(call, name, algorithm).await
+}
+
+async fn mount(
+    call: &Call<'_>,
+    name: &RepoName,
+    digest: &Digest,
+    from: Option<&RepoName>,
+) -> Result<bool, OciError> {
+    Ok(flow::upload::mount(call.app, &call.caller.principal, name, digest, from).await?)
+}
+
+async fn open(call: &Call<'_>, name: &RepoName, algorithm: Algorithm) -> Result<Response, OciError> {
+    let id = upload::start(&call.app.blobs, name, algorithm).await?;
+    Ok((StatusCode::ACCEPTED, session(name, &id, 0)?).into_response())
+}
+
+/// `PATCH`: the next chunk.
+pub(super) async fn append(
+    call: &Call<'_>,
+    name: &RepoName,
+    id: &BlobId,
+    body: Body,
+) -> Result<Response, OciError> {
+    call.require(Action::Push, name).await?;
+    let (mut writer, range, body) = resume(call, name, id, body).await?;
+    let received = upload::receive(&mut writer, body.into_data_stream(), range).await;
+    // What came is kept in any case, so that the client can go on from there.
+    let offset = writer.suspend().await.map_err(UploadError::from)?;
+    received?;
+    Ok((StatusCode::ACCEPTED, session(name, id, offset)?).into_response())
+}
+
+/// `PUT`: the last chunk, if there is one, and the digest of the whole.
+pub(super) async fn finish(
+    call: &Call<'_>,
+    name: &RepoName,
+    id: &BlobId,
+    body: Body,
+) -> Result<Response, OciError> {
+    call.require(Action::Push, name).await?;
+    let digest = call.query.get("digest");
+    let digest: Digest =
+        digest.ok_or_else(|| OciError::new(Code::DigestInvalid, "`?digest=` is missing"))?.parse()?;
+    let (mut writer, range, body) = resume(call, name, id, body).await?;
+    quota::precheck(&call.app.store, name, writer.offset().saturating_add(content_length(call).unwrap_or(0)))
+        .await?;
+    if let Err(error) = upload::receive(&mut writer, body.into_data_stream(), range).await {
+        writer.suspend().await.map_err(UploadError::from)?;
+        return Err(error.into());
+    }
+    flow::upload::finish(call.app, name, writer, &digest).await?;
+    created(name, &digest)
+}
+
+/// Opens the upload for the chunk that the request announces. Out of order is a 416 that says where to go on.
+async fn resume(
+    call: &Call<'_>,
+    name: &RepoName,
+    id: &BlobId,
+    body: Body,
+) -> Result<(BlobWriter, Option<ChunkRange>, Body), OciError> {
+    let range = match call.parts.headers.get(CONTENT_RANGE) {
+        None => None,
+        Some(value) => {
+            let range = value.to_str().ok().and_then(ChunkRange::parse);
+            let wrong = || OciError::new(Code::BlobUploadInvalid, "`Content-Range` is not `<start>-<end>`");
+            Some(range.ok_or_else(wrong)?)
+        }
+    };
+    let writer = upload::resume(&call.app.blobs, name, id).await?;
+    let offset = writer.offset();
+    let Err(error) = upload::check_chunk(offset, range, content_length(call)) else {
+        return Ok((writer, range, body));
+    };
+    drop(writer);
+    body::drain(body).await;
+    let headers = session(name, id, offset)?;
+    Err(headers.into_iter().fold(OciError::from(error), |error, (header, value)| match header {
+        Some(header) => error.with(header, value),
+        None => error,
+    }))
+}
+
+/// `GET`: how far the upload is.
+pub(super) async fn status(call: &Call<'_>, name: &RepoName, id: &BlobId) -> Result<Response, OciError> {
+    call.require(Action::Push, name).await?;
+    let offset = upload::offset(&call.app.blobs, name, id).await?;
+    Ok((StatusCode::NO_CONTENT, session(name, id, offset)?).into_response())
+}
+
+/// `DELETE`: gives the upload up.
+pub(super) async fn cancel(call: &Call<'_>, name: &RepoName, id: &BlobId) -> Result<Response, OciError> {
+    call.require(Action::Push, name).await?;
+    let writer = upload::resume(&call.app.blobs, name, id).await?;
+    writer.cancel().await.map_err(UploadError::from)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Where the upload goes on. An upload without a byte says `0-0`, as Docker's registry always has.
+fn session(name: &RepoName, id: &BlobId, offset: u64) -> Result<HeaderMap, OciError> {
+    let id = upload::show(id);
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(LOCATION, header_value(&format!("/v2/{name}/blobs/uploads/{id}"))?);
+    headers.insert(RANGE, header_value(&format!("0-{}", offset.saturating_sub(1)))?);
+    headers.insert(UPLOAD_UUID, header_value(&id)?);
+    Ok(headers)
+}
+
+fn created(name: &RepoName, digest: &Digest) -> Result<Response, OciError> {
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(LOCATION, header_value(&format!("/v2/{name}/blobs/{digest}"))?);
+    headers.insert(CONTENT_DIGEST, header_value(digest.as_str())?);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    Ok((StatusCode::CREATED, headers).into_response())
+}
+
+fn content_length(call: &Call<'_>) -> Option<u64> {
+    call.header(CONTENT_LENGTH)?.parse().ok()
+}

@@ -1,0 +1,82 @@
+//! Collection, online: links that nothing needs, files that nothing names, uploads that nobody continues.
+//!
+//! Each page is a commit of its own in the background class; pushes and pulls go on beside it. It may be stopped
+//! anywhere and started again.
+
+use wharf_oci::{Digest, RepoName};
+use wharf_store::links::{self, CollectError};
+
+use crate::App;
+use crate::registry::RegistryError;
+use crate::registry::collect::{self, Swept};
+
+/// Files unlinked in one run at most, in pages of the store; the rest waits for the next run.
+const REAP_PAGES_MAX: usize = 100_000;
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Collected {
+    /// Links of blobs that nothing needed.
+    pub links: u64,
+    /// Manifests that had come along with another one and had lost it.
+    pub manifests: u64,
+    /// Blob files removed.
+    pub files: u64,
+    /// Files of crashes and abandoned uploads removed.
+    pub orphans: u64,
+}
+
+/// Why a run stopped. The next one goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectionError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Files(#[from] CollectError),
+}
+
+/// Runs once over everything, as of `now_ms` (milliseconds since 1970): sweep, then reap, then orphans.
+///
+/// # Errors
+/// Where the store or the disk fails; what was done stays done.
+pub async fn run(app: &App, now_ms: u64) -> Result<Collected, CollectionError> {
+    let mut done = Collected::default();
+    sweep(app, now_ms, &mut done).await?;
+    for _ in 0..REAP_PAGES_MAX {
+        match links::reap(&app.store, &app.blobs).await? {
+            0 => break,
+            files => done.files += files as u64,
+        }
+    }
+    for digit in 0..16 {
+        done.orphans += links::orphans(&app.store, &app.blobs, digit, now_ms).await? as u64;
+    }
+    Ok(done)
+}
+
+async fn sweep(app: &App, now_ms: u64, done: &mut Collected) -> Result<(), RegistryError> {
+    let store = app.store.background();
+    let mut cursor = None;
+    loop {
+        let page = links::stale_page(&store, cursor.as_ref(), now_ms).await?;
+        for (digest, repository) in &page.links {
+            let (Ok(digest), Ok(repository)) = (digest.parse::<Digest>(), repository.parse::<RepoName>())
+            else {
+                // A link of a pseudo-repository such as `@trash`; whoever made it removes it.
+                continue;
+            };
+            let (digest, repository) = (&digest, &repository);
+            let act =
+                store.act(|mut tx| async move { collect::sweep(&mut tx, repository, digest, now_ms).await });
+            match act.await?.0 {
+                Swept::Kept => {}
+                Swept::Blob => done.links += 1,
+                Swept::Manifest => done.manifests += 1,
+            }
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! An image taken along to another repository by reference: rows, never bytes. Promotion stands on this.
+//!
+//! [`plan`] walks the image: the manifests of an index and all referrers, recursively. The flow then commits the plan's
+//! [`Plan::chunks`] one by one, each of which may be repeated, and at last [`root`] together with its own tag, decision
+//! and event. Until then nothing that a client sees has changed: what a broken-off copy leaves in the target is linked,
+//! but held by nothing, and collected after the grace period.
+//!
+//! ```text
+//! let plan = copy::plan(&app.store, from, digest).await?;
+//! for chunk in plan.chunks() {
+//!     app.store.act(|mut tx| async move { copy::steps(&mut tx, from, to, chunk, by, now_ms).await }).await?;
+//! }
+//! app.store.act(|mut tx| async move {
+//!     let descriptor = copy::root(&mut tx, from, to, &plan, by, now_ms).await?;
+//!     tag::point(&mut tx, to, tag, &descriptor, by, now_ms, &lineage).await?;
+//!     …
+//! })
+//! ```
+//!
+//! Invariant: the target's quota is charged for what the target's namespace did not hold yet, in the commit that links it.
+
+use std::collections::BTreeSet;
+
+use wharf_oci::{Descriptor, Digest, Manifest, RepoName, Target};
+use wharf_store::{MAX_PAGE, Store, Tx};
+
+use super::manifest::{self, Checked, Sparse};
+use super::row::{self, ManifestRow};
+use super::{RegistryError, blob};
+
+/// Most manifests that one image may consist of, referrers included.
+pub const MANIFESTS_MAX: usize = 2048;
+/// Blobs that one step links.
+const BLOBS_A_STEP: usize = 128;
+/// Operations of one chunk, by [`Step::ops`]; the store takes 1,024.
+const OPS_A_CHUNK: usize = 640;
+/// Operations that a blob may cost: its link, its charge and its reference.
+const OPS_A_BLOB: usize = 3;
+/// Operations of a manifest besides its blobs: bytes, link, charge, reference, row, referrer, repository.
+const OPS_A_MANIFEST: usize = 8;
+
+/// One thing to do in the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Link blobs.
+    Blobs(Vec<Digest>),
+    /// Link a manifest, with the references to what was linked before it.
+    Manifest { digest: Digest, needs: usize },
+}
+
+impl Step {
+    fn ops(&self) -> usize {
+        match self {
+            Step::Blobs(blobs) => blobs.len() * OPS_A_BLOB,
+            Step::Manifest { needs, .. } => OPS_A_MANIFEST + needs,
+        }
+    }
+}
+
+/// What copying one image takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    root: Digest,
+    /// In an order in which every manifest follows what it needs; without the root.
+    steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The steps, in portions that fit one commit each.
+    pub fn chunks(&self) -> Vec<&[Step]> {
+        let mut chunks = Vec::new();
+        let (mut start, mut ops) = (0, 0);
+        for (i, step) in self.steps.iter().enumerate() {
+            if ops + step.ops() > OPS_A_CHUNK && i > start {
+                chunks.push(&self.steps[start..i]);
+                (start, ops) = (i, 0);
+            }
+            ops += step.ops();
+        }
+        if start < self.steps.len() {
+            chunks.push(&self.steps[start..]);
+        }
+        chunks
+    }
+}
+
+/// Walks an image of `from`: itself, the manifests of an index, their referrers and so on.
+///
+/// # Errors
+/// [`RegistryError::ManifestUnknown`] where the image is not there, [`RegistryError::TooManyDescriptors`] where it is
+/// made of more than [`MANIFESTS_MAX`] manifests; else only where the store cannot be read.
+pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan, RegistryError> {
+    let mut plan = Plan { root: root.clone(), steps: Vec::new() };
+    // A manifest is entered twice: first to put what it needs before it, then to take it up itself.
+    let mut stack = vec![(root.clone(), None::<Manifest>)];
+    let mut seen = BTreeSet::from([root.clone()]);
+    while let Some((digest, entered)) = stack.pop() {
+        if let Some(manifest) = entered {
+            take_up(&mut plan, digest, &manifest);
+            continue;
+        }
+        let Some(manifest) = manifest::parsed(store, from, &digest).await? else {
+            if digest == *root {
+                let target = Target::Digest(digest);
+                return Err(RegistryError::ManifestUnknown { repository: from.clone(), target });
+            }
+            // A sparse index names it, or it is just being deleted.
+            continue;
+        };
+        let children = manifest.manifests.iter().map(|child| child.digest.clone());
+        let mut next: Vec<Digest> = children.chain(referrers(store, from, &digest).await?).collect();
+        next.retain(|digest| seen.insert(digest.clone()));
+        if seen.len() > MANIFESTS_MAX {
+            return Err(RegistryError::TooManyDescriptors { descriptors: seen.len(), max: MANIFESTS_MAX });
+        }
+        stack.push((digest, Some(manifest)));
+        stack.extend(next.into_iter().rev().map(|digest| (digest, None)));
+    }
+    Ok(plan)
+}
+
+fn take_up(plan: &mut Plan, digest: Digest, manifest: &Manifest) {
+    let blobs: BTreeSet<&Digest> = manifest.blobs().map(|blob| &blob.digest).collect();
+    let needs = blobs.len() + manifest.manifests.len();
+    let blobs: Vec<Digest> = blobs.into_iter().cloned().collect();
+    plan.steps.extend(blobs.chunks(BLOBS_A_STEP).map(|chunk| Step::Blobs(chunk.to_vec())));
+    if digest != plan.root {
+        plan.steps.push(Step::Manifest { digest, needs });
+    }
+}
+
+async fn referrers(
+    store: &Store,
+    repository: &RepoName,
+    subject: &Digest,
+) -> Result<Vec<Digest>, RegistryError> {
+    let mut found = Vec::new();
+    let mut range = row::referrers(repository, subject);
+    while found.len() <= MANIFESTS_MAX {
+        let page = store.scan(range.clone(), MAX_PAGE).await?;
+        found.extend(page.rows.iter().filter_map(|row| row.key.part(2)?.parse::<Digest>().ok()));
+        match page.rows.last() {
+            Some(last) if page.more => range = range.after(&last.key),
+            _ => break,
+        }
+    }
+    Ok(found)
+}
+
+/// Does one of [`Plan::chunks`]. What is in the target already costs reads only.
+///
+/// # Errors
+/// A quota that is exhausted, as the store's [`wharf_store::StoreError::Bound`] at the commit; see
+/// [`super::quota::explain`].
+pub async fn steps(
+    tx: &mut Tx,
+    from: &RepoName,
+    to: &RepoName,
+    steps: &[Step],
+    by: &str,
+    now_ms: u64,
+) -> Result<(), RegistryError> {
+    for step in steps {
+        match step {
+            Step::Blobs(blobs) => {
+                for digest in blobs {
+                    blob::mount_if_absent(tx, from, to, digest, now_ms).await?;
+                }
+            }
+            // Gone meanwhile: what needs it takes it as sparse, which the source is by now.
+            Step::Manifest { digest, .. } => {
+                one(tx, from, to, digest, by, now_ms, false).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies the image itself, after all of [`Plan::chunks`]. From this commit on it is kept for its own sake.
+///
+/// # Errors
+/// [`RegistryError::ManifestUnknown`] where the source was deleted meanwhile; else as [`steps`].
+pub async fn root(
+    tx: &mut Tx,
+    from: &RepoName,
+    to: &RepoName,
+    plan: &Plan,
+    by: &str,
+    now_ms: u64,
+) -> Result<Descriptor, RegistryError> {
+    one(tx, from, to, &plan.root, by, now_ms, true).await?.ok_or_else(|| {
+        let target = Target::Digest(plan.root.clone());
+        RegistryError::ManifestUnknown { repository: from.clone(), target }
+    })
+}
+
+/// Copies one manifest, whose blobs and children are linked already. `None` where the source does not have it.
+async fn one(
+    tx: &mut Tx,
+    from: &RepoName,
+    to: &RepoName,
+    digest: &Digest,
+    by: &str,
+    now_ms: u64,
+    keep: bool,
+) -> Result<Option<Descriptor>, RegistryError> {
+    let Some(source) = tx.get(&row::manifest(from, digest)).await? else { return Ok(None) };
+    let source: ManifestRow = source.value()?;
+    let Some(bytes) = blob::peek(tx, digest).await?.and_then(blob::inline) else { return Ok(None) };
+    let checked = Checked::new(bytes, Some(&source.media_type), &Target::Digest(digest.clone()))?;
+    if !manifest::refresh(tx, to, &checked, keep).await? {
+        blob::mount_if_absent(tx, from, to, digest, now_ms).await?;
+        manifest::write(tx, to, &checked, by, now_ms, Sparse::Images, keep).await?;
+    }
+    Ok(Some(checked.descriptor()))
+}

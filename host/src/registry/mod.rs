@@ -1,0 +1,31 @@
+//! Repositories: blobs, manifests, tags, referrers, uploads, quotas, collection.
+//!
+//! An operator sees `docker push` and `docker pull`, repositories with tags, a quota for each namespace, and disk space
+//! that comes back by itself within a day of a delete. Reads enter at [`manifest::find`] and [`blob::find`]; what changes
+//! something contributes to a flow's transaction: [`manifest::put`], [`tag::point`], [`copy::manifest`], ….
+//!
+//! Row layouts are in `row.rs` and, with their meaning, in `docs/store.md`.
+//!
+//! Invariant: nothing here commits; `flow/push.rs`, `flow/upload.rs`, `flow/delete.rs` and `flow/collect.rs` do.
+//! Invariant: a read never writes.
+//! Invariant: a manifest row exists only with its bytes and its link; a tag row is served only while the manifest row
+//! that it names exists.
+//! Invariant: every page, body, list and walk is bounded by a constant named here or in `setting.rs`.
+
+pub mod blob;
+pub mod collect;
+pub mod copy;
+mod error;
+pub mod list;
+pub mod manifest;
+pub mod quota;
+pub mod referrer;
+pub mod row;
+pub mod setting;
+pub mod tag;
+pub mod upload;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::RegistryError;
