@@ -8,6 +8,7 @@
 //! Invariant: this is the only place that knows status codes.
 //! Invariant: every connection, header, body and wait has a bound; a client that stalls loses its connection.
 
+pub mod admin;
 mod caller;
 mod error;
 mod health;
@@ -44,6 +45,7 @@ pub fn router(app: App, metrics: PrometheusHandle) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/ca.crt", get(health::authority))
+        .merge(admin::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // Behind the layer above: blobs and manifests have limits of their own.
         .merge(oci::routes())

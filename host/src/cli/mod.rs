@@ -1,16 +1,47 @@
-//! The command line.
+//! The command line: one file a noun.
+//!
+//! An operator sees `wharf --help`; `docs/cli.md` is made from the same definitions. All but a few commands are calls of
+//! a running server's REST API; those that are not (`serve`, `config check`, `admin reset`) say so.
+//!
+//! Entry: [`run`].
+//!
+//! Invariant: standard output carries the answer and nothing else; progress, remarks and errors go to standard error.
+//! Invariant: the exit status tells how a command ended, see [`exit::Exit`].
+//! Invariant: settings come from options, which clap also reads from the environment, and from the files they name.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod admin;
+mod client;
+mod completions;
+mod config;
+mod credentials;
+mod events;
+mod exit;
+mod jobs;
+mod login;
+mod openapi;
+mod output;
+mod prompt;
+mod reference;
+mod serve;
+mod status;
+
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{ServeOptions, config};
+use exit::Exit;
 
 /// Wharf: push, scan, judge, promote and deploy container images
 #[derive(Debug, Parser)]
-#[command(name = "wharf", version)]
+#[command(
+    name = "wharf",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    propagate_version = false,
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -18,32 +49,78 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server
-    Serve {
-        /// The one folder that holds everything; made where it is missing
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-        /// Address to listen on; port 0 lets the system pick one
-        #[arg(long, value_name = "ADDR")]
-        listen: Option<SocketAddr>,
-        /// Settings file (TOML); every setting has a default
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// `auto` makes a certificate authority of the server's own
-        #[arg(long, value_name = "auto")]
-        tls: Option<String>,
-    },
+    Serve(serve::Serve),
+    Login(login::Login),
+    Logout(login::Logout),
+    Status(status::StatusCommand),
+    Events(events::Events),
+    Jobs(jobs::Jobs),
+    Config(config::Config),
+    Admin(admin::Admin),
+    Completions(completions::Completions),
+    Openapi(openapi::Openapi),
+    Reference(reference::Reference),
 }
 
-/// Parses the command line and runs it.
+/// Parses the command line, runs the command and says how it ended.
 pub fn run() -> ExitCode {
-    let Command::Serve { data, listen, config, tls } = Cli::parse().command;
-    let tls = tls.map(|_| config::Tls::Auto { names: Vec::new() });
-    match crate::serve(ServeOptions { data, listen, config, tls, log: None }) {
-        Ok(()) => ExitCode::SUCCESS,
+    let matches = match definition().try_get_matches() {
+        Ok(matches) => matches,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            // Help and version are errors to clap, too; only these two go to standard output.
+            let code = if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() };
+            let _ = error.print();
+            return code;
+        }
+    };
+    let done = Cli::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(|cli| cli.command.run());
+    match done {
+        Ok(()) => Exit::Done.code(),
+        Err(error) => exit::report(&error),
+    }
+}
+
+/// The whole tree of commands.
+fn definition() -> clap::Command {
+    let statuses: Vec<String> =
+        Exit::ALL.iter().map(|(exit, means)| format!("  {}  {means}", *exit as u8)).collect();
+    let after = format!(
+        "Exit status:\n{}\n\nStart with:\n  wharf serve --data ./data\n  wharf login http://127.0.0.1:5080",
+        statuses.join("\n")
+    );
+    Cli::command().after_help(after)
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Command::Serve(command) => command.run(),
+            Command::Config(command) => command.run(),
+            Command::Admin(command) => command.run(),
+            Command::Completions(command) => command.run(),
+            Command::Openapi(command) => command.run(),
+            Command::Reference(command) => command.run(),
+            remote => block_on(remote.call()),
+        }
+    }
+
+    /// The commands that call a server.
+    async fn call(self) -> anyhow::Result<()> {
+        match self {
+            Command::Login(command) => command.run().await,
+            Command::Logout(command) => command.run().await,
+            Command::Status(command) => command.run().await,
+            Command::Events(command) => command.run().await,
+            Command::Jobs(command) => command.run().await,
+            _ => Ok(()),
         }
     }
 }
+
+/// Runs what a client does; one thread is enough for it.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests;

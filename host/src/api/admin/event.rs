@@ -1,0 +1,216 @@
+//! `/api/v1/events`: what happened.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use wharf_oci::RepoPattern;
+
+use super::extract::Asked;
+use super::{Failures, Paging};
+use crate::App;
+use crate::access::{self, Action, Answer, View};
+use crate::api::{ApiError, Caller};
+use crate::event::{self, EventId, Recorded};
+
+/// Longest that a request may wait for an event, in seconds.
+const WAIT_S_MAX: u64 = 30;
+/// Events that one request looks at: beyond it a filter that nothing passes hands back its place in the log.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// One event.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct EventEntry {
+    /// Orders events by commit.
+    #[schema(example = "1204.0")]
+    pub id: String,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// Who caused it.
+    pub by: String,
+    #[schema(example = "image-pushed")]
+    pub kind: String,
+    /// What it is about; the fields depend on the kind.
+    #[serde(flatten)]
+    pub about: Map<String, Value>,
+}
+
+/// Part of the log.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct EventPage {
+    pub items: Vec<EventEntry>,
+    /// Where to go on: the next request's `cursor`. With `order=oldest` it is there even at the log's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// The newest event there is, whoever may see it: follow from here. With `order=newest` and no cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<String>,
+}
+
+/// From which end the log is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Order {
+    #[default]
+    Oldest,
+    Newest,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Query {
+    /// From which end to read; the cursor belongs to one order.
+    #[serde(default)]
+    #[param(inline)]
+    order: Order,
+    /// Only of this kind.
+    #[param(example = "image-promoted")]
+    kind: Option<String>,
+    /// Only about repositories of this pattern.
+    #[param(example = "dev/*")]
+    repository: Option<String>,
+    /// With `order=oldest`: seconds to wait for an event where there is none yet, at most 30.
+    #[serde(default)]
+    wait_s: u64,
+    // Not flattened from `Paging`: a flattened query knows no numbers.
+    /// Items at most.
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/events", get(ls))
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(ls))]
+pub(super) struct Doc;
+
+/// Which events a request wants to see, and may.
+struct Filter<'a> {
+    view: View<'a>,
+    kind: Option<String>,
+    repositories: Option<RepoPattern>,
+}
+
+impl Filter<'_> {
+    /// Events about no repository concern the whole server, which is its administrators' business.
+    fn passes(&self, recorded: &Recorded) -> bool {
+        let repository = recorded.event.kind.repository();
+        let may = match repository {
+            Some(repository) => self.view.may(Action::Pull, repository),
+            None => self.view.judge_server() == Answer::Allowed,
+        };
+        let wanted = match (&self.repositories, repository) {
+            (None, _) => true,
+            (Some(pattern), Some(repository)) => pattern.matches(repository),
+            (Some(_), None) => false,
+        };
+        may && wanted
+    }
+
+    /// The event as it is shown; none where it is not.
+    fn show(&self, recorded: &Recorded) -> Result<Option<EventEntry>, ApiError> {
+        if !self.passes(recorded) {
+            return Ok(None);
+        }
+        let value = serde_json::to_value(recorded).map_err(ApiError::internal)?;
+        let entry: EventEntry = serde_json::from_value(value).map_err(ApiError::internal)?;
+        Ok(Some(entry).filter(|entry| self.kind.as_ref().is_none_or(|kind| *kind == entry.kind)))
+    }
+}
+
+/// What happened, in the order of commits, as far as the caller may see it.
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(Query),
+    responses((status = 200, body = EventPage), Failures))]
+async fn ls(
+    State(app): State<App>,
+    parts: Parts,
+    Asked(query): Asked<Query>,
+) -> Result<Json<EventPage>, ApiError> {
+    let caller = Caller::of(&app, &parts).await?;
+    caller.require_proof()?;
+    let paging = Paging::new(query.limit, query.cursor);
+    let limit = paging.limit()?;
+    let cursor: Option<EventId> = match paging.cursor() {
+        Some(cursor) => Some(cursor.parse().map_err(|_| paging.wrong_cursor())?),
+        None => None,
+    };
+    if query.wait_s > WAIT_S_MAX {
+        return Err(ApiError::invalid(format!("`wait_s` is at most {WAIT_S_MAX}, not {}", query.wait_s)));
+    }
+    let repositories =
+        query.repository.map(|pattern| pattern.parse().map_err(ApiError::invalid)).transpose()?;
+    let filter =
+        Filter { view: access::view(&app, &caller.principal).await?, kind: query.kind, repositories };
+    let page = match query.order {
+        Order::Oldest => oldest(&app, &filter, cursor, limit, Duration::from_secs(query.wait_s)).await?,
+        Order::Newest => newest(&app, &filter, cursor, limit).await?,
+    };
+    Ok(Json(page))
+}
+
+async fn oldest(
+    app: &App,
+    filter: &Filter<'_>,
+    mut cursor: Option<EventId>,
+    limit: usize,
+    patience: Duration,
+) -> Result<EventPage, ApiError> {
+    let deadline = Instant::now() + patience;
+    let (mut items, mut looked_at) = (Vec::new(), 0);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Once there is something to tell, nothing is waited for.
+        let patience = if items.is_empty() { left } else { Duration::ZERO };
+        let page = event::wait(&app.store, cursor, event::PAGE_MAX, patience).await?;
+        looked_at += page.events.len();
+        for recorded in &page.events {
+            cursor = Some(recorded.id);
+            items.extend(filter.show(recorded)?);
+            if items.len() == limit {
+                break;
+            }
+        }
+        let waits = items.is_empty() && Instant::now() < deadline;
+        if items.len() == limit || looked_at >= LOOKED_AT_MAX || !(page.more || waits) {
+            return Ok(EventPage { items, next: cursor.map(|id| id.to_string()), latest: None });
+        }
+    }
+}
+
+async fn newest(
+    app: &App,
+    filter: &Filter<'_>,
+    mut cursor: Option<EventId>,
+    limit: usize,
+) -> Result<EventPage, ApiError> {
+    let first = cursor.is_none();
+    let (mut items, mut looked_at, mut latest) = (Vec::new(), 0, None);
+    loop {
+        let page = event::before(&app.store, cursor, event::PAGE_MAX).await?;
+        looked_at += page.events.len();
+        let mut more = page.more;
+        for (at, recorded) in page.events.iter().enumerate() {
+            cursor = Some(recorded.id);
+            latest = latest.or(first.then_some(recorded.id));
+            items.extend(filter.show(recorded)?);
+            if items.len() == limit {
+                more |= at + 1 < page.events.len();
+                break;
+            }
+        }
+        if items.len() == limit || looked_at >= LOOKED_AT_MAX || !more {
+            let next = cursor.filter(|_| more).map(|id| id.to_string());
+            return Ok(EventPage { items, next, latest: latest.map(|id| id.to_string()) });
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The REST API under `/api/v1`, one file a noun: what `wharf` itself uses, and any script may.
+//!
+//! Entry: [`routes`]; [`openapi`] describes them.
+//!
+//! Invariant: each handler asks who calls and whether they may before it looks at anything.
+//! Invariant: every list is paged by key: a page costs what it holds, wherever in the list it is.
+//! Invariant: whatever a client sends is answered by a 4xx with a code, a message and, where it is known, a hint.
+//! Invariant: names that may hold a slash (repositories, images, jobs) are in the query or the body, never in the path,
+//! so that no proxy can misread them.
+
+mod event;
+mod extract;
+mod job;
+mod page;
+mod status;
+
+use axum::Router;
+use utoipa::OpenApi as _;
+
+use crate::App;
+
+pub use event::{EventEntry, EventPage};
+pub use job::{JobEntry, JobName};
+pub use page::{Page, Paging};
+pub use status::{QueueStatus, Status, StatusCaller};
+
+/// Every route of the REST API.
+pub(super) fn routes() -> Router<App> {
+    let nouns = Router::new().merge(status::routes()).merge(event::routes()).merge(job::routes());
+    Router::new().nest("/api/v1", nouns.method_not_allowed_fallback(not_allowed))
+}
+
+/// There is such a path, but not for this method; axum adds `Allow`.
+async fn not_allowed(method: http::Method) -> super::ApiError {
+    let message = format!("`{method}` does nothing here");
+    super::ApiError::new(http::StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message)
+}
+
+/// The errors of every endpoint.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "a description of answers; nothing makes one")]
+enum Failures {
+    /// What was sent is wrong.
+    #[response(status = 400)]
+    Invalid(#[to_schema] super::ErrorBody),
+    /// No credentials, or wrong ones.
+    #[response(status = 401)]
+    Unauthenticated(#[to_schema] super::ErrorBody),
+    /// Not allowed.
+    #[response(status = 403)]
+    Denied(#[to_schema] super::ErrorBody),
+    /// Busy, or the store does not answer: try again.
+    #[response(status = 503)]
+    Unavailable(#[to_schema] super::ErrorBody),
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Wharf",
+        description = "The REST API of a Wharf server. Log in with HTTP Basic (user and password, or an access token in \
+                       the password's place) or with an access token as a bearer. Lists are paged: `limit` items, and \
+                       `next` is the `cursor` of the page that follows."
+    ),
+    components(schemas(super::ErrorBody)),
+    modifiers(&Logins)
+)]
+struct Root;
+
+/// The ways to log in.
+struct Logins;
+
+impl utoipa::Modify for Logins {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+        let components = document.components.get_or_insert_default();
+        for (name, scheme) in [("basic", HttpAuthScheme::Basic), ("bearer", HttpAuthScheme::Bearer)] {
+            components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
+        }
+        let either = ["basic", "bearer"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
+        document.security = Some(either.to_vec());
+    }
+}
+
+/// The description of every endpoint, as `docs/openapi.json` holds it.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = Root::openapi();
+    for noun in [status::Doc::openapi(), event::Doc::openapi(), job::Doc::openapi()] {
+        document.merge(noun);
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! `/api/v1/status`: is the server well, and what keeps it busy.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Failures;
+use crate::App;
+use crate::access::{self, Answer};
+use crate::api::{ApiError, Caller};
+use crate::jobs::{self, Queue};
+
+/// Jobs of one queue that are counted; more are shown as "at least".
+const COUNTED_MAX: usize = 500;
+
+/// How the server is.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    #[schema(example = "0.1.0")]
+    pub version: String,
+    /// Who asks.
+    pub caller: StatusCaller,
+    /// The number of the newest commit.
+    pub commits: u64,
+    /// What must happen next, by queue.
+    pub queues: Vec<QueueStatus>,
+}
+
+/// Whoever asks, as the server knows them.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct StatusCaller {
+    pub user: String,
+    pub administers: bool,
+}
+
+/// One queue of jobs.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct QueueStatus {
+    pub queue: String,
+    /// Waiting and running, counted up to 500.
+    pub live: usize,
+    /// Failed for good, counted up to 500.
+    pub dead: usize,
+    /// When the next of those that wait was asked for, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_ms: Option<u64>,
+}
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/status", get(status))
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(status))]
+pub(super) struct Doc;
+
+/// How the server is. For everybody who is logged in.
+#[utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = Status), Failures))]
+async fn status(State(app): State<App>, parts: Parts) -> Result<Json<Status>, ApiError> {
+    let caller = Caller::of(&app, &parts).await?;
+    caller.require_user()?;
+    let administers = access::view(&app, &caller.principal).await?.judge_server() == Answer::Allowed;
+    let mut queues = Vec::with_capacity(Queue::ALL.len());
+    for queue in Queue::ALL {
+        queues.push(queue_status(&app, queue).await?);
+    }
+    Ok(Json(Status {
+        version: crate::VERSION.to_owned(),
+        caller: StatusCaller { user: caller.principal.name, administers },
+        commits: *app.store.head().borrow(),
+        queues,
+    }))
+}
+
+async fn queue_status(app: &App, queue: Queue) -> Result<QueueStatus, ApiError> {
+    let live = jobs::ls(&app.store, queue, false, None, COUNTED_MAX).await?.jobs;
+    let dead = jobs::ls(&app.store, queue, true, None, COUNTED_MAX).await?.jobs.len();
+    let oldest_ms = live.iter().map(|job| job.made_at_ms).min();
+    Ok(QueueStatus { queue: queue.to_string(), live: live.len(), dead, oldest_ms })
+}

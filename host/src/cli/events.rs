@@ -1,0 +1,230 @@
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::client::{Client, ClientError, Remote};
+use super::output::{note, plain, short, time};
+use crate::api::admin::{EventEntry, EventPage};
+
+/// How long one request waits for the next event, in seconds.
+const WAIT_S: u64 = 25;
+/// How long a follower rests after the server went away, in milliseconds: it may be restarting.
+const REST_MS: u64 = 2000;
+
+/// Show what happened: pushes, scans, decisions, promotions, changes of settings
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wharf events
+  wharf events --follow
+  wharf events --kind image-promoted --repository 'qa/**'
+  wharf events --after 1204.0 --output json")]
+pub(super) struct Events {
+    /// Go on with what happens from now on, until interrupted
+    #[arg(long, short)]
+    follow: bool,
+    /// Only behind this event, oldest first; without it, the newest ones
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+    /// Only of this kind, such as `image-pushed` or `plugin-quarantined`
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Only about repositories of this pattern, such as `dev/*`
+    #[arg(long, value_name = "PATTERN")]
+    repository: Option<String>,
+    /// Events at most; with --follow, of those that are there already
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Query<'a> {
+    order: &'a str,
+    kind: Option<&'a str>,
+    repository: Option<&'a str>,
+    limit: usize,
+    cursor: Option<&'a str>,
+    wait_s: u64,
+}
+
+impl Events {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = self.remote.client()?;
+        let cursor = match &self.after {
+            Some(after) => self.from(&client, after.clone()).await?,
+            None => self.newest(&client).await?,
+        };
+        if self.follow { self.follow(&client, cursor).await } else { Ok(()) }
+    }
+
+    async fn page(
+        &self,
+        client: &Client,
+        order: &str,
+        cursor: Option<&str>,
+        limit: usize,
+        wait_s: u64,
+    ) -> Result<EventPage, ClientError> {
+        let (kind, repository) = (self.kind.as_deref(), self.repository.as_deref());
+        let limit = limit.clamp(1, 1000);
+        client.query(&["events"], &Query { order, kind, repository, limit, cursor, wait_s }).await
+    }
+
+    /// Shows the newest ones, the last at the bottom; returns where to go on.
+    async fn newest(&self, client: &Client) -> anyhow::Result<Option<String>> {
+        let (mut found, mut cursor, mut latest) = (Vec::new(), None, None);
+        while found.len() < self.limit {
+            let page = self.page(client, "newest", cursor.as_deref(), self.limit - found.len(), 0).await?;
+            found.extend(page.items);
+            latest = latest.or(page.latest);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        for event in found.iter().rev() {
+            self.show(event)?;
+        }
+        Ok(latest)
+    }
+
+    /// Shows those behind an event; returns where to go on.
+    async fn from(&self, client: &Client, after: String) -> anyhow::Result<Option<String>> {
+        let (mut shown, mut cursor) = (0, after);
+        while shown < self.limit {
+            let page = self.page(client, "oldest", Some(&cursor), self.limit - shown, 0).await?;
+            for event in &page.items {
+                self.show(event)?;
+            }
+            shown += page.items.len();
+            match page.next {
+                Some(next) if next != cursor => cursor = next,
+                _ => break,
+            }
+        }
+        Ok(Some(cursor))
+    }
+
+    /// Shows what happens, also across a restart of the server: the cursor is in the log, not in the connection.
+    async fn follow(&self, client: &Client, mut cursor: Option<String>) -> anyhow::Result<()> {
+        let mut away = false;
+        loop {
+            let page = match self.page(client, "oldest", cursor.as_deref(), 1000, WAIT_S).await {
+                Ok(page) => page,
+                Err(error @ ClientError::Unreachable { .. }) => {
+                    if !away {
+                        note(format!("{error}\nwaiting for the server …"));
+                    }
+                    away = true;
+                    tokio::time::sleep(std::time::Duration::from_millis(REST_MS)).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            away = false;
+            for event in &page.items {
+                self.show(event)?;
+            }
+            cursor = page.next.or(cursor);
+        }
+    }
+
+    fn show(&self, event: &EventEntry) -> anyhow::Result<()> {
+        self.remote.output.line(event, line)
+    }
+}
+
+/// `2026-11-22T13:00:00Z  image-pushed  alice  dev/app:1.4 sha256:4f5312ab34cd`.
+fn line(event: &EventEntry) -> String {
+    plain(&format!(
+        "{}  {:<20}  {:<10}  {}",
+        time(event.at_ms),
+        event.kind,
+        event.by,
+        about(&event.kind, &event.about)
+    ))
+}
+
+/// What an event is about: the fields that people look for first, then the rest as `name=value`.
+fn about(kind: &str, fields: &Map<String, Value>) -> String {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let stage = |name: &str| {
+        let part = |part: &str| fields.get(name).and_then(|stage| stage.get(part)).and_then(Value::as_str);
+        format!("{}:{}", part("repository").unwrap_or("?"), part("tag").unwrap_or("?"))
+    };
+    let mut out = match kind {
+        "image-promoted" => format!("{} -> {}", stage("from"), stage("to")),
+        "verdict-changed" => format!("{} {} -> {}", subject(fields), text("was"), text("verdict")),
+        _ => [subject(fields), text("verdict")].join(" ").trim().to_owned(),
+    };
+    // Lineage repeats what the promotions before said.
+    let told = [
+        "repository",
+        "tag",
+        "plugin",
+        "user",
+        "from",
+        "to",
+        "verdict",
+        "was",
+        "lineage",
+        "reason",
+        "digest",
+    ];
+    if let Some(digest) = fields.get("digest").and_then(Value::as_str) {
+        let _ = write!(out, " {}", short(digest));
+    }
+    for (name, value) in fields.iter().filter(|(name, _)| !told.contains(&name.as_str())) {
+        let _ = match value {
+            Value::String(text) if text.contains(' ') => write!(out, " {name}={text:?}"),
+            Value::String(text) => write!(out, " {name}={}", short(text)),
+            Value::Null => continue,
+            other => write!(out, " {name}={other}"),
+        };
+    }
+    let out = out.trim().to_owned();
+    match text("reason") {
+        reason if reason.is_empty() => out,
+        reason => format!("{out}: {reason}"),
+    }
+}
+
+/// The image, plugin or user that an event is about.
+fn subject(fields: &Map<String, Value>) -> String {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    match (text("repository"), text("tag")) {
+        (Some(repository), Some(tag)) => format!("{repository}:{tag}"),
+        (Some(repository), None) => repository.to_owned(),
+        _ => text("plugin").or(text("user")).unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line() {
+        let digest = "sha256:4f5312ab34cd4f5312ab34cd4f5312ab34cd4f5312ab34cd4f5312ab34cd4f53";
+        let events = serde_json::json!([
+            {"id": "1.0", "at_ms": 1_795_352_400_000_u64, "by": "alice", "kind": "image-pushed",
+             "repository": "dev/app", "tag": "1.4", "digest": digest},
+            {"id": "2.0", "at_ms": 1_795_352_401_000_u64, "by": "system", "kind": "image-promoted",
+             "from": {"repository": "dev/app", "tag": "1.4"}, "to": {"repository": "qa/app", "tag": "1.4"},
+             "digest": digest, "binding": "to-qa", "decision": 7,
+             "lineage": [{"repository": "dev/app", "tag": "1.4"}]},
+            {"id": "3.0", "at_ms": 1_795_352_402_000_u64, "by": "system", "kind": "image-judged",
+             "repository": "dev/app", "tag": "1.5", "digest": digest, "binding": "to-qa", "verdict": "hold",
+             "decision": 8, "reason": "no vulnerability data"},
+            {"id": "4.0", "at_ms": 1_795_352_403_000_u64, "by": "system", "kind": "plugin-quarantined",
+             "plugin": "criteria", "digest": digest, "stage": "inspect", "reason": "not a component\u{1b}[2J"},
+            {"id": "4.1", "at_ms": 1_795_352_403_500_u64, "by": "admin", "kind": "grant-added",
+             "subject": "user:bob", "role": "write", "resource": "dev/*"},
+            {"id": "5.0", "at_ms": 1_795_352_404_000_u64, "by": "bob", "kind": "of-a-newer-server", "what": 3},
+        ]);
+        let events: Vec<EventEntry> = serde_json::from_value(events).unwrap();
+        let lines: Vec<String> = events.iter().map(line).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}

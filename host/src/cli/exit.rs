@@ -1,0 +1,119 @@
+//! How a command ends: its exit status, and what it says on standard error when it fails.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use http::StatusCode;
+
+use super::client::ClientError;
+
+/// Exit status of every command; part of the interface, as scripts test it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// It was done.
+    Done = 0,
+    /// It failed, for a reason that none of the others tells.
+    Failed = 1,
+    /// The command line, or a value on it, is wrong.
+    Usage = 2,
+    /// A policy holds or rejects it, or what is there already stands against it.
+    Refused = 3,
+    /// What it names does not exist.
+    NotFound = 4,
+    /// Not logged in, or not allowed.
+    Denied = 5,
+    /// The server cannot be reached or cannot serve now: the same command may succeed later.
+    Unavailable = 6,
+}
+
+impl Exit {
+    /// Each status with what it means, for `wharf --help` and the reference page.
+    pub(super) const ALL: [(Exit, &str); 7] = [
+        (Exit::Done, "done"),
+        (Exit::Failed, "failed"),
+        (Exit::Usage, "the command line or a value on it is wrong"),
+        (Exit::Refused, "held or rejected by a policy, or in conflict with what is there"),
+        (Exit::NotFound, "not found"),
+        (Exit::Denied, "not logged in, or not allowed"),
+        (Exit::Unavailable, "the server cannot be reached or is busy: try again"),
+    ];
+
+    pub(super) fn code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+
+    /// The status that a failure ends with.
+    pub(super) fn of(error: &anyhow::Error) -> Exit {
+        if let Some(stop) = error.downcast_ref::<Stop>() {
+            return stop.exit;
+        }
+        match error.downcast_ref::<ClientError>() {
+            Some(ClientError::Answer { status, .. }) => Exit::of_status(*status),
+            Some(ClientError::Unreachable { .. }) => Exit::Unavailable,
+            Some(_) => Exit::Usage,
+            None => Exit::Failed,
+        }
+    }
+
+    fn of_status(status: StatusCode) -> Exit {
+        match status {
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
+            StatusCode::NOT_FOUND => Exit::NotFound,
+            StatusCode::CONFLICT => Exit::Refused,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => {
+                Exit::Unavailable
+            }
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// An end other than "done" that a command decides on itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Stop {
+    exit: Exit,
+    message: String,
+}
+
+impl Stop {
+    pub(super) fn usage(message: impl std::fmt::Display) -> Self {
+        Stop { exit: Exit::Usage, message: message.to_string() }
+    }
+
+    pub(super) fn refused(message: impl std::fmt::Display) -> Self {
+        Stop { exit: Exit::Refused, message: message.to_string() }
+    }
+
+    pub(super) fn not_found(message: impl std::fmt::Display) -> Self {
+        Stop { exit: Exit::NotFound, message: message.to_string() }
+    }
+}
+
+/// `error: …`, the causes after a colon, and the hint on a line of its own.
+pub(super) fn text(error: &anyhow::Error) -> String {
+    let whole = format!("{error:#}");
+    match whole.split_once("hint: ") {
+        // A list of problems, each with a hint of its own.
+        Some(_) if whole.contains('\n') => format!("error: {whole}\n"),
+        Some((message, hint)) => {
+            let message = message.trim_end().trim_end_matches(';');
+            format!("error: {message}\nhint: {hint}\n")
+        }
+        None => format!("error: {whole}\n"),
+    }
+}
+
+/// Says why on standard error and returns the status. A reader that went away (`wharf events | head`) is no failure.
+pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+    let gone = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(gone) {
+        return Exit::Done.code();
+    }
+    // Nothing is left to do where standard error cannot be written either.
+    let _ = io::stderr().write_all(text(error).as_bytes());
+    Exit::of(error).code()
+}

@@ -1,0 +1,144 @@
+use std::path::PathBuf;
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+
+use super::client::{self, Client, Remote};
+use super::credentials::{Credentials, Entry, Secret};
+use super::exit::Stop;
+use super::output::{note, now_ms};
+use super::prompt;
+use crate::api::admin::Status;
+
+/// How long the access token of a login holds, in days.
+const TOKEN_DAYS: u64 = 90;
+
+/// Log in to a server: its later commands need no credentials
+///
+/// The password is used once, to make an access token that holds for 90 days; the token is kept in `credentials.toml`,
+/// which only you can read. `wharf logout` revokes it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wharf login https://registry.example.com
+  wharf login --user ci --password-stdin https://registry.example.com < password
+  wharf login --token-stdin https://registry.example.com < token")]
+pub(super) struct Login {
+    /// Server to log in to; without it, --server or the one of the last login
+    #[arg(value_name = "URL")]
+    address: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, conflicts_with = "token_stdin")]
+    password_stdin: bool,
+    /// Read an access token from standard input and keep it as it is
+    #[arg(long)]
+    token_stdin: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Log out: revoke the access token of the login and forget it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wharf logout
+  wharf logout https://registry.example.com")]
+pub(super) struct Logout {
+    /// Server to log out of; without it, --server or the one of the last login
+    #[arg(value_name = "URL")]
+    address: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Login {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let path = self.remote.place.file()?;
+        let mut known = Credentials::load(&path)?;
+        let address = address(self.address.as_deref(), &self.remote, &known)?;
+        let secret = self.secret(&address)?;
+        let client = self.remote.client_for(&address, secret.clone())?;
+        let status: Status = client.get(&["status"]).await?;
+        let user = status.caller.user;
+        let (token, token_name) = match secret {
+            Secret::Token(token) => (token, None),
+            Secret::Password { .. } => {
+                let name = format!("wharf-login-{}", now_ms());
+                (make_token(&client, &user, &name).await?, Some(name))
+            }
+        };
+        let base = client::base(&address)?;
+        // A file named from here must be found from elsewhere.
+        let ca = self.remote.ca().map(std::path::absolute).transpose()?;
+        let ca: Option<PathBuf> = ca.or_else(|| known.server(&base).and_then(|entry| entry.ca.clone()));
+        known.put(&base, Entry { user: user.clone(), token, token_name, ca });
+        known.save(&path)?;
+        note(format!("logged in to `{}` as `{user}`", client.address()));
+        Ok(())
+    }
+
+    fn secret(&self, address: &str) -> anyhow::Result<Secret> {
+        if self.token_stdin {
+            return Ok(Secret::Token(prompt::line()?));
+        }
+        if !self.password_stdin
+            && let Ok(Some(secret)) = self.remote.given_secret()
+        {
+            return Ok(secret);
+        }
+        let user = match self.remote.user() {
+            Some(user) => user.to_owned(),
+            None => prompt::ask(&format!("user for {address}"))?,
+        };
+        let password = match self.password_stdin {
+            true => prompt::line()?,
+            false => prompt::ask_secret(&format!("password of {user}"))?,
+        };
+        Ok(Secret::Password { user, password })
+    }
+}
+
+#[derive(Serialize)]
+struct NewToken<'a> {
+    name: &'a str,
+    expires_s: u64,
+}
+
+#[derive(Deserialize)]
+struct MadeToken {
+    token: String,
+}
+
+async fn make_token(client: &Client, user: &str, name: &str) -> anyhow::Result<String> {
+    let body = NewToken { name, expires_s: TOKEN_DAYS * 24 * 3600 };
+    let made: MadeToken = client.send(Method::POST, &["users", user, "tokens"], &body).await?;
+    Ok(made.token)
+}
+
+impl Logout {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let path = self.remote.place.file()?;
+        let mut known = Credentials::load(&path)?;
+        let address = address(self.address.as_deref(), &self.remote, &known)?;
+        let base = client::base(&address)?;
+        let Some(entry) = known.remove(&base) else {
+            return Err(Stop::not_found(format!("not logged in to `{address}`")).into());
+        };
+        // Forgotten first: a server that is gone must not keep anybody logged in here.
+        known.save(&path)?;
+        if let Some(name) = &entry.token_name {
+            let client = Client::new(base, Some(entry.secret()), self.remote.ca().or(entry.ca.as_deref()))?;
+            let request = client.request(Method::DELETE, &["users", &entry.user, "tokens", name]);
+            if let Err(error) = client.call(request).await {
+                note(format!("the access token `{name}` was not revoked: {error}"));
+            }
+        }
+        note(format!("logged out of `{address}`"));
+        Ok(())
+    }
+}
+
+fn address(given: Option<&str>, remote: &Remote, known: &Credentials) -> anyhow::Result<String> {
+    let found = given.or(remote.server()).or(known.default_server());
+    found
+        .map(ToOwned::to_owned)
+        .ok_or_else(|| Stop::usage("no server is named; hint: `wharf login http://127.0.0.1:5080`").into())
+}

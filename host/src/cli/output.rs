@@ -1,0 +1,316 @@
+//! What a command prints: a table for people or JSON for programs.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// Width of a table where standard output is no terminal.
+const WIDTH_PLAIN: usize = 100;
+/// Narrowest width that a table is fitted to; below it lines wrap.
+const WIDTH_MIN: usize = 60;
+/// A column that gives way keeps at least this many characters.
+const CELL_MIN: usize = 12;
+
+/// In which form a command answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    // Not doc comments: values with texts of their own make every help page four times as long.
+    // For people.
+    #[default]
+    Table,
+    // For programs: the REST API's own form.
+    Json,
+}
+
+/// How to answer.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Output {
+    /// In which form to answer
+    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORM")]
+    output: Format,
+}
+
+impl Output {
+    /// Prints `value` as JSON, or as what `table` makes of it.
+    ///
+    /// # Errors
+    /// Where standard output cannot be written.
+    pub(super) fn show<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        table: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        match self.output {
+            Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(value)?)),
+            Format::Table => print(&table(value)),
+        }
+    }
+
+    /// Prints one of a stream of values: one JSON document a line, or a line of text.
+    ///
+    /// # Errors
+    /// Where standard output cannot be written.
+    pub(super) fn line<T: Serialize>(self, value: &T, line: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        match self.output {
+            Format::Json => print(&format!("{}\n", serde_json::to_string(value)?)),
+            Format::Table => print(&format!("{}\n", line(value))),
+        }
+    }
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// Where it cannot be written.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// A remark or a step of long work, on standard error; lost where that cannot be written.
+pub(super) fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Columns of standard output's terminal.
+fn width() -> usize {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return WIDTH_PLAIN;
+    }
+    let size = rustix::termios::tcgetwinsize(&out);
+    size.map_or(WIDTH_PLAIN, |size| usize::from(size.ws_col)).max(WIDTH_MIN)
+}
+
+/// Where the text of a column stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Left,
+    /// For numbers.
+    Right,
+    /// Shortened where the table is wider than the terminal.
+    Gives,
+}
+
+/// Rows under a header, aligned by spaces.
+#[derive(Debug)]
+pub(super) struct Table {
+    head: Vec<String>,
+    columns: Vec<Column>,
+    rows: Vec<Vec<String>>,
+    /// Printed instead of a table without rows.
+    empty: &'static str,
+}
+
+impl Table {
+    /// A table of these columns: `>NAME` aligns to the right, `~NAME` gives way where the terminal is narrow.
+    pub(super) fn new(head: &[&str], empty: &'static str) -> Self {
+        let (columns, head) = head
+            .iter()
+            .map(|name| match name.split_at_checked(1) {
+                Some((">", name)) => (Column::Right, name.to_owned()),
+                Some(("~", name)) => (Column::Gives, name.to_owned()),
+                _ => (Column::Left, (*name).to_owned()),
+            })
+            .unzip();
+        Table { head, columns, rows: Vec::new(), empty }
+    }
+
+    /// Adds a row; empty cells are shown as `-`.
+    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        debug_assert_eq!(N, self.head.len());
+        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { plain(&cell) };
+        self.rows.push(cells.into_iter().map(shown).collect());
+    }
+
+    /// The text, fitted to the terminal.
+    pub(super) fn text(&self) -> String {
+        self.fitted(width())
+    }
+
+    pub(super) fn fitted(&self, width: usize) -> String {
+        if self.rows.is_empty() {
+            return format!("{}\n", self.empty);
+        }
+        let widths = self.widths(width);
+        let mut out = String::new();
+        for row in std::iter::once(&self.head).chain(&self.rows) {
+            let mut line = String::new();
+            for ((cell, column), width) in row.iter().zip(&self.columns).zip(&widths) {
+                let cell = shortened(cell, *width);
+                let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
+                match column {
+                    Column::Right => line.extend([&*gap, &*cell, "  "]),
+                    Column::Left | Column::Gives => line.extend([&*cell, &*gap, "  "]),
+                }
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+
+    /// Width of each column: its widest cell, less what the columns that give way must give, the widest first.
+    fn widths(&self, width: usize) -> Vec<usize> {
+        let rows = || std::iter::once(&self.head).chain(&self.rows);
+        let mut widths: Vec<usize> = (0..self.head.len())
+            .map(|at| rows().map(|row| row[at].chars().count()).max().unwrap_or(0))
+            .collect();
+        let gaps = 2 * self.head.len().saturating_sub(1);
+        let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
+        while over > 0 {
+            let gives =
+                |(at, width): &(usize, &usize)| self.columns[*at] == Column::Gives && **width > CELL_MIN;
+            let Some((at, _)) = widths.iter().enumerate().filter(gives).max_by_key(|(_, width)| **width)
+            else {
+                break;
+            };
+            widths[at] -= 1;
+            over -= 1;
+        }
+        widths
+    }
+}
+
+/// Names with their values, one a line, aligned.
+pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 2;
+    let mut out = String::new();
+    for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+        for (at, line) in value.lines().enumerate() {
+            let name = if at == 0 { name } else { &"" };
+            out.push_str(format!("{name:width$}{}", plain(line)).trim_end());
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// `text` without control characters: what a plugin or an image says must not drive the terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `text`, cut to `width` characters with `…` at its end.
+fn shortened(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(width.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// A size for people: `812 B`, `4.1 MiB`.
+pub(super) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut value = n as f64;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// How long ago it was, for people: `3 min ago`; `in 2 h` for what is to come.
+pub(super) fn ago(then_ms: u64, now_ms: u64) -> String {
+    match now_ms.checked_sub(then_ms) {
+        Some(ms) if ms < 1000 => "just now".to_owned(),
+        Some(ms) => format!("{} ago", span(ms)),
+        None => format!("in {}", span(then_ms - now_ms)),
+    }
+}
+
+/// A length of time in its largest unit.
+pub(super) fn span(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min", s / 60),
+        3600..172_800 => format!("{} h", s / 3600),
+        172_800..63_072_000 => format!("{} d", s / 86_400),
+        _ => format!("{} y", s / 31_536_000),
+    }
+}
+
+/// A time as RFC 3339 writes it, to the second, UTC.
+pub(super) fn time(ms: u64) -> String {
+    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| ms.to_string(), |time| time.to_string())
+}
+
+/// `sha256:` and the first twelve digits: enough to tell digests apart, short enough for a table.
+pub(super) fn short(digest: &str) -> String {
+    match digest.split_once(':') {
+        Some((algorithm, hex)) => format!("{algorithm}:{}", hex.get(..12).unwrap_or(hex)),
+        _ => digest.to_owned(),
+    }
+}
+
+/// This machine's clock, milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(&["NAME", ">SIZE", "~REASON"], "nothing here");
+        table.row(["dev/app".into(), bytes(812), "two critical findings can be fixed: CVE-2024-1".into()]);
+        table.row(["qa/app".into(), bytes(4_300_000), String::new()]);
+        table
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        insta::assert_snapshot!(table().fitted(100), @r"
+        NAME        SIZE  REASON
+        dev/app    812 B  two critical findings can be fixed: CVE-2024-1
+        qa/app   4.1 MiB  -
+        ");
+    }
+
+    #[test]
+    fn a_narrow_terminal_shortens_what_gives_way() {
+        insta::assert_snapshot!(table().fitted(44), @r"
+        NAME        SIZE  REASON
+        dev/app    812 B  two critical findings can…
+        qa/app   4.1 MiB  -
+        ");
+    }
+
+    #[test]
+    fn a_table_without_rows_says_so() {
+        assert_eq!(Table::new(&["A"], "nothing here").text(), "nothing here\n");
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_drive_the_terminal() {
+        let mut table = Table::new(&["A"], "");
+        table.row(["\u{1b}[2Jgone\nline".into()]);
+        assert_eq!(table.text(), "A\n [2Jgone line\n");
+    }
+
+    #[test]
+    fn times_are_relative_in_one_unit() {
+        let now = 1_000_000_000_000;
+        let cases = [
+            (now, "just now"),
+            (now - 59_000, "59 s ago"),
+            (now - 60_000, "1 min ago"),
+            (now - 47 * 3_600_000, "47 h ago"),
+            (now - 48 * 3_600_000, "2 d ago"),
+            (now + 7_200_000, "in 2 h"),
+        ];
+        for (then, expected) in cases {
+            assert_eq!(ago(then, now), expected);
+        }
+        assert_eq!(time(1_732_280_400_999), "2024-11-22T13:00:00Z");
+    }
+}

@@ -1,0 +1,54 @@
+//! The definition of the command line, and the pages made from it.
+
+use super::*;
+
+#[test]
+fn the_definition_holds() {
+    definition().debug_assert();
+}
+
+#[test]
+fn every_command_says_what_it_does_and_shows_an_example() {
+    fn check(command: &clap::Command, path: &str) {
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            let path = format!("{path} {}", inner.get_name());
+            assert!(inner.get_about().is_some(), "`{path}` does not say what it does");
+            if inner.has_subcommands() {
+                check(inner, &path);
+                continue;
+            }
+            let example = inner.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.contains(&path), "the help of `{path}` shows no example of it");
+            for argument in inner.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "`{path}` does not describe `{}`", argument.get_id());
+            }
+        }
+    }
+    check(&definition(), "wharf");
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let page = reference::text(definition());
+    let kept = include_str!("../../../docs/cli.md");
+    assert!(page == kept, "docs/cli.md is out of date; hint: `wharf reference > docs/cli.md`");
+}
+
+#[test]
+fn the_description_of_the_api_is_up_to_date() {
+    let text = openapi::text().unwrap();
+    let kept = include_str!("../../../docs/openapi.json");
+    assert!(text == kept, "docs/openapi.json is out of date; hint: `wharf openapi > docs/openapi.json`");
+}
+
+#[test]
+fn failures_end_with_their_hint() {
+    let stop =
+        exit::Stop::refused("`qa/app:1.4` is held: no vulnerability data; hint: `wharf db import FILE`");
+    let error = anyhow::Error::from(stop).context("cannot promote");
+    insta::assert_snapshot!(exit::text(&error), @r"
+    error: cannot promote: `qa/app:1.4` is held: no vulnerability data
+    hint: `wharf db import FILE`
+    ");
+    assert_eq!(exit::Exit::of(&error), Exit::Refused);
+}
