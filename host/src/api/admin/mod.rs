@@ -10,9 +10,12 @@
 
 mod event;
 mod extract;
+mod grant;
 mod job;
 mod page;
 mod status;
+mod token;
+mod user;
 
 use axum::Router;
 use utoipa::OpenApi as _;
@@ -20,13 +23,22 @@ use utoipa::OpenApi as _;
 use crate::App;
 
 pub use event::{EventEntry, EventPage};
+pub use grant::{GrantEntry, GrantText};
 pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
 pub use status::{QueueStatus, Status, StatusCaller};
+pub use token::{MadeToken, NewTokenRequest, TokenEntry};
+pub use user::{NewPassword, NewUser, Suspension, UserEntry};
 
 /// Every route of the REST API.
 pub(super) fn routes() -> Router<App> {
-    let nouns = Router::new().merge(status::routes()).merge(event::routes()).merge(job::routes());
+    let nouns = Router::new()
+        .merge(status::routes())
+        .merge(user::routes())
+        .merge(token::routes())
+        .merge(grant::routes())
+        .merge(event::routes())
+        .merge(job::routes());
     Router::new().nest("/api/v1", nouns.method_not_allowed_fallback(not_allowed))
 }
 
@@ -85,7 +97,14 @@ impl utoipa::Modify for Logins {
 /// The description of every endpoint, as `docs/openapi.json` holds it.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = Root::openapi();
-    for noun in [status::Doc::openapi(), event::Doc::openapi(), job::Doc::openapi()] {
+    for noun in [
+        status::Doc::openapi(),
+        user::Doc::openapi(),
+        token::Doc::openapi(),
+        grant::Doc::openapi(),
+        event::Doc::openapi(),
+        job::Doc::openapi(),
+    ] {
         document.merge(noun);
     }
     document
