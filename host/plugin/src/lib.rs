@@ -37,6 +37,7 @@ pub use inspect::{
 };
 pub use interface::{Kind, SUPPORTED_VERSIONS};
 pub use plugin::{
-    CallError, CallStats, Cause, Evaluation, MAX_CONFIG_BYTES, Plugin, Problem, SelfTestError, Verdict,
+    CallError, CallStats, Cause, Evaluation, MAX_CONFIG_BYTES, Partial, Plugin, Problem, SelfTestError,
+    Verdict,
 };
 pub use sandbox::{CallLimits, LogLevel, LogLine, MAX_TRANSFER_BYTES, Reason};

@@ -23,7 +23,7 @@ use crate::v0_1::{self, PromotionPolicy, PromotionPolicyPre};
 
 mod error;
 
-pub use error::{CallError, Cause, SelfTestError};
+pub use error::{CallError, Cause, Partial, SelfTestError};
 
 /// The most problems of a config that are reported.
 const MAX_PROBLEMS: usize = 64;
@@ -314,7 +314,8 @@ impl Plugin {
     }
 
     fn error(&self, cause: Cause, state: CallState, stats: CallStats) -> CallError {
-        CallError::new(self.name(), self.version(), cause, state.recorder.trace, state.log.lines, stats)
+        let partial = Partial { trace: state.recorder.trace, logs: state.log.lines, stats };
+        CallError::new(self.name(), self.version(), cause, partial)
     }
 }
 

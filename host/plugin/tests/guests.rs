@@ -107,7 +107,7 @@ pub(crate) fn platform(digest: &str, components: u32) -> PlatformFacts {
         name: format!("lib{n}"),
         version: Some(format!("{}.0", n % 5)),
         ecosystem: "deb".into(),
-        licences: vec![if n % 3 == 0 { "GPL-3.0-only".into() } else { "MIT OR Apache-2.0".into() }],
+        licences: vec![if n.is_multiple_of(3) { "GPL-3.0-only".into() } else { "MIT OR Apache-2.0".into() }],
         layer: Some(n % 4),
         ..Component::default()
     };
@@ -116,7 +116,7 @@ pub(crate) fn platform(digest: &str, components: u32) -> PlatformFacts {
         source: "debian".into(),
         severity: [Severity::Unknown, Severity::Low, Severity::Medium, Severity::High, Severity::Critical]
             [n as usize % 5],
-        cvss_tenths: (n % 5 != 0).then_some(u8::try_from(n % 5 * 20 + 10).unwrap_or(0)),
+        cvss_tenths: (!n.is_multiple_of(5)).then_some(u8::try_from(n % 5 * 20 + 10).unwrap_or(0)),
         component: n,
         fix: if n.is_multiple_of(4) { FixState::Fixed } else { FixState::NotFixed },
         facts: BTreeMap::from([("epss".into(), "0.5".into())]),
@@ -134,7 +134,7 @@ pub(crate) fn platform(digest: &str, components: u32) -> PlatformFacts {
         distribution: Some("debian:12".into()),
         end_of_life: Some(false),
         components: (0..components).map(component).collect(),
-        findings: (0..components).filter(|n| n % 2 == 0).map(finding).collect(),
+        findings: (0..components).filter(|n| n.is_multiple_of(2)).map(finding).collect(),
         ..PlatformFacts::default()
     }
 }

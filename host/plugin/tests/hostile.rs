@@ -80,7 +80,7 @@ fn host_calls_have_a_limit() {
         .evaluate(r#"{"do":"host-call-flood"}"#, &sealed(), Subject::Image, &[], &limits)
         .unwrap_err();
     assert_eq!(error.cause, Cause::TraceLimit);
-    assert!(!error.trace.questions().is_empty(), "what was asked until then is kept");
+    assert!(!error.partial.trace.questions().is_empty(), "what was asked until then is kept");
 }
 
 #[test]

@@ -20,25 +20,24 @@ pub struct CallError {
     pub version: Version,
     /// What went wrong.
     pub cause: Cause,
-    /// What it was asked and answered until then.
+    /// What it did until then.
+    pub partial: Box<Partial>,
+}
+
+/// What a call did before it failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Partial {
+    /// What it asked and was answered.
     pub trace: Trace,
     /// What it logged.
     pub logs: Vec<LogLine>,
     /// What it took.
-    pub stats: Box<CallStats>,
+    pub stats: CallStats,
 }
 
 impl CallError {
-    pub(super) fn new(
-        plugin: &str,
-        version: &Version,
-        cause: Cause,
-        trace: Trace,
-        logs: Vec<LogLine>,
-        stats: CallStats,
-    ) -> Self {
-        let (plugin, version, stats) = (plugin.to_owned(), version.clone(), Box::new(stats));
-        Self { plugin, version, cause, trace, logs, stats }
+    pub(super) fn new(plugin: &str, version: &Version, cause: Cause, partial: Partial) -> Self {
+        Self { plugin: plugin.to_owned(), version: version.clone(), cause, partial: Box::new(partial) }
     }
 }
 
