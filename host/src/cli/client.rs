@@ -112,6 +112,11 @@ impl Remote {
         self.user.as_deref()
     }
 
+    /// The password that the environment holds, if it is one that is in use now.
+    pub(super) fn given_password(&self) -> Option<&str> {
+        self.password.as_deref().filter(|_| self.token.is_none())
+    }
+
     pub(super) fn ca(&self) -> Option<&Path> {
         self.ca.as_deref()
     }

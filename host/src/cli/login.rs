@@ -1,14 +1,13 @@
 use std::path::PathBuf;
 
 use http::Method;
-use serde::{Deserialize, Serialize};
 
 use super::client::{self, Client, Remote};
 use super::credentials::{Credentials, Entry, Secret};
 use super::exit::Stop;
 use super::output::{note, now_ms};
-use super::prompt;
-use crate::api::admin::Status;
+use super::{prompt, token};
+use crate::api::admin::{NewTokenRequest, Status};
 
 /// How long the access token of a login holds, in days.
 const TOKEN_DAYS: u64 = 90;
@@ -62,7 +61,9 @@ impl Login {
             Secret::Token(token) => (token, None),
             Secret::Password { .. } => {
                 let name = format!("wharf-login-{}", now_ms());
-                (make_token(&client, &user, &name).await?, Some(name))
+                let expires_s = Some(TOKEN_DAYS * 24 * 3600);
+                let body = NewTokenRequest { name: name.clone(), scopes: None, expires_s };
+                (token::create(&client, &user, &body).await?.text, Some(name))
             }
         };
         let base = client::base(&address)?;
@@ -94,23 +95,6 @@ impl Login {
         };
         Ok(Secret::Password { user, password })
     }
-}
-
-#[derive(Serialize)]
-struct NewToken<'a> {
-    name: &'a str,
-    expires_s: u64,
-}
-
-#[derive(Deserialize)]
-struct MadeToken {
-    token: String,
-}
-
-async fn make_token(client: &Client, user: &str, name: &str) -> anyhow::Result<String> {
-    let body = NewToken { name, expires_s: TOKEN_DAYS * 24 * 3600 };
-    let made: MadeToken = client.send(Method::POST, &["users", user, "tokens"], &body).await?;
-    Ok(made.token)
 }
 
 impl Logout {

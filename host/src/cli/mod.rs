@@ -16,6 +16,7 @@ mod config;
 mod credentials;
 mod events;
 mod exit;
+mod grant;
 mod jobs;
 mod login;
 mod openapi;
@@ -24,6 +25,8 @@ mod prompt;
 mod reference;
 mod serve;
 mod status;
+mod token;
+mod user;
 
 use std::process::ExitCode;
 
@@ -53,6 +56,9 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Status(status::StatusCommand),
+    User(user::User),
+    Token(token::Token),
+    Grant(grant::Grant),
     Events(events::Events),
     Jobs(jobs::Jobs),
     Config(config::Config),
@@ -110,6 +116,9 @@ impl Command {
             Command::Login(command) => command.run().await,
             Command::Logout(command) => command.run().await,
             Command::Status(command) => command.run().await,
+            Command::User(command) => command.run().await,
+            Command::Token(command) => command.run().await,
+            Command::Grant(command) => command.run().await,
             Command::Events(command) => command.run().await,
             Command::Jobs(command) => command.run().await,
             _ => Ok(()),

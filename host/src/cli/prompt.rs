@@ -44,6 +44,18 @@ pub(super) fn ask_secret(question: &str) -> anyhow::Result<String> {
     answer
 }
 
+/// A secret that is to be: asked twice, as nobody sees what they type.
+///
+/// # Errors
+/// As [`ask`], and where the two differ.
+pub(super) fn new_secret(question: &str) -> anyhow::Result<String> {
+    let first = ask_secret(question)?;
+    if ask_secret(&format!("{question}, again"))? != first {
+        return Err(Stop::usage("the two are not the same").into());
+    }
+    Ok(first)
+}
+
 /// The first line of standard input, for `--password-stdin`.
 ///
 /// # Errors
