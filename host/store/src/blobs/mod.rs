@@ -9,6 +9,7 @@
 //! Invariant: no thread is held by a slow client; file I/O and hashing run in short pieces on blocking threads.
 
 mod hash;
+mod id;
 mod reader;
 mod sidecar;
 #[cfg(test)]
@@ -22,10 +23,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions};
 
 use sidecar::Sidecar;
 
+pub use id::BlobId;
 pub use reader::BlobReader;
 pub use writer::{BlobWriter, Finished, Stored};
 
@@ -33,57 +35,6 @@ pub use writer::{BlobWriter, Finished, Stored};
 pub const INLINE_MAX: usize = 4096;
 /// Uploads are refused when the disk has less left than this, unless configured; bytes.
 pub const WATERMARK_BYTES: u64 = 128 * 1024 * 1024;
-
-/// A blob file's name: 32 lowercase hexadecimal digits.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BlobId(String);
-
-impl BlobId {
-    fn random() -> BlobId {
-        BlobId(format!("{:032x}", rand::random::<u128>()))
-    }
-
-    /// Reads an id, as a client's upload path holds it; none if it is not one.
-    pub fn parse(text: &str) -> Option<BlobId> {
-        let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        (text.len() == 32 && text.bytes().all(hex)).then(|| BlobId(text.to_string()))
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn file(&self) -> String {
-        format!("{}/{}", &self.0[..2], self.0)
-    }
-}
-
-impl TryFrom<String> for BlobId {
-    type Error = String;
-    fn try_from(text: String) -> Result<BlobId, String> {
-        BlobId::parse(&text).ok_or_else(|| format!("`{text}` is not a blob id"))
-    }
-}
-
-impl From<BlobId> for String {
-    fn from(id: BlobId) -> String {
-        id.0
-    }
-}
-
-impl std::fmt::Display for BlobId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::fmt::Debug for BlobId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}`", self.0)
-    }
-}
 
 /// Why a blob could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -95,11 +46,11 @@ pub enum BlobError {
     #[error("upload `{0}` is in use by another request")]
     InUse(BlobId),
     /// Less space is left than the watermark.
-    #[error("the disk is full: {free} bytes are left, {watermark} are kept free")]
+    #[error("the disk is full{}", left(*free, *watermark))]
     Full {
         /// Bytes left.
         free: u64,
-        /// Bytes kept free.
+        /// Bytes kept free; 0 where a write failed for want of space.
         watermark: u64,
     },
     /// The file system failed.
@@ -112,6 +63,10 @@ pub enum BlobError {
         /// Why not.
         source: io::Error,
     },
+}
+
+fn left(free: u64, watermark: u64) -> String {
+    if watermark == 0 { String::new() } else { format!(": {free} bytes are left, {watermark} are kept free") }
 }
 
 fn failed(what: &'static str, name: impl Into<String>) -> impl FnOnce(io::Error) -> BlobError {
@@ -170,13 +125,17 @@ impl Drop for Claim {
 }
 
 impl Blobs {
-    /// Opens or makes `blobs/` and `uploads/` below `data`. Blocks; call it at start.
+    /// Opens or makes `blobs/` and `uploads/` below `data`. Blocks; call it at start, after [`Store::open`](crate::Store::open),
+    /// whose lock keeps other processes out.
     pub fn open_dir(data: &Path, watermark_bytes: u64) -> Result<Blobs, BlobError> {
         let name = data.display().to_string();
         std::fs::create_dir_all(data).map_err(failed("create", &name))?;
         let data = Dir::open_ambient_dir(data, ambient_authority()).map_err(failed("open", &name))?;
+        // Images are private: whoever else has an account on this machine sees none of it.
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
         for dir in ["blobs", "uploads"] {
-            data.create_dir_all(dir).map_err(failed("create", dir))?;
+            data.create_dir_with(dir, &private).map_err(failed("create", dir))?;
         }
         let blobs = data.open_dir("blobs").map_err(failed("open", "blobs"))?;
         let uploads = data.open_dir("uploads").map_err(failed("open", "uploads"))?;
@@ -191,6 +150,7 @@ impl Blobs {
             sync_dir(&blobs, ".").map_err(failed("sync", "blobs"))?;
             sync_dir(&data, ".").map_err(failed("sync", "."))?;
         }
+        remove_unfinished(&uploads).map_err(failed("clean", "uploads"))?;
         let inner =
             Inner { blobs, uploads, claimed: Mutex::default(), watermark_bytes, boot: sidecar::boot() };
         Ok(Blobs(Arc::new(inner)))
@@ -241,7 +201,7 @@ impl Blobs {
     }
 
     fn unlink(&self, id: &BlobId) -> Result<(), BlobError> {
-        for (dir, name) in [(&self.0.blobs, id.file()), (&self.0.uploads, id.0.clone())] {
+        for (dir, name) in [(&self.0.blobs, id.file()), (&self.0.uploads, id.as_str().to_string())] {
             match dir.remove_file(&name) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("remove", name)(e)),
                 _ => {}
@@ -271,7 +231,7 @@ impl Blobs {
         let Some(claim) = self.claim(id) else { return Ok(false) };
         blocking(move || {
             let (blobs, id) = (&claim.blobs, &claim.id);
-            for (dir, name) in [(&blobs.0.blobs, id.file()), (&blobs.0.uploads, id.0.clone())] {
+            for (dir, name) in [(&blobs.0.blobs, id.file()), (&blobs.0.uploads, id.as_str().to_string())] {
                 let modified_ms =
                     dir.metadata(&name).and_then(|m| m.modified()).map(|t| unix_ms(t.into_std()));
                 if modified_ms.is_ok_and(|ms| ms >= before_ms) {
@@ -318,13 +278,24 @@ fn list_dir(dir: &Dir, digit: Option<u8>, found: &mut Vec<BlobFile>) -> io::Resu
     for entry in dir.entries()? {
         let entry = entry?;
         let Some(id) = entry.file_name().to_str().and_then(BlobId::parse) else { continue };
-        if digit.is_some_and(|digit| !id.0.starts_with(&format!("{digit:x}"))) {
+        if digit.is_some_and(|digit| !id.as_str().starts_with(&format!("{digit:x}"))) {
             continue;
         }
         // A file that went away meanwhile is no orphan either.
         let Ok(metadata) = entry.metadata() else { continue };
         let modified_ms = unix_ms(metadata.modified()?.into_std());
         found.push(BlobFile { id, size: metadata.len(), modified_ms });
+    }
+    Ok(())
+}
+
+/// States that a crash left half-written.
+fn remove_unfinished(uploads: &Dir) -> io::Result<()> {
+    for entry in uploads.entries()? {
+        let name = entry?.file_name();
+        if name.to_str().is_some_and(|name| name.ends_with(sidecar::NEXT)) {
+            uploads.remove_file(name)?;
+        }
     }
     Ok(())
 }

@@ -16,6 +16,9 @@ use super::{BlobError, BlobId, Blobs, failed, missing};
 /// No sidecar is longer: owner, states and [`INLINE_MAX`](super::INLINE_MAX) bytes fit well below it.
 const MAX_SIDECAR_BYTES: u64 = 64 * 1024;
 
+/// The ending of a state's name while it is written.
+pub(super) const NEXT: &str = ".next";
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sidecar {
     pub(super) owner: String,
@@ -44,7 +47,7 @@ impl Sidecar {
         let mut out = serde_json::to_vec(&self).map_err(|e| failed("write", id.as_str())(e.into()))?;
         out.push(b'\n');
         out.extend_from_slice(&self.bytes);
-        let next = format!("{id}.next");
+        let next = format!("{id}{NEXT}");
         let write = || -> io::Result<()> {
             blobs.0.uploads.create(&next)?.write_all(&out)?;
             blobs.0.uploads.rename(&next, &blobs.0.uploads, id.as_str())

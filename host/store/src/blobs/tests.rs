@@ -176,9 +176,22 @@ async fn a_disk_below_the_watermark_takes_no_upload() {
     assert!(matches!(blobs.create("dev/app", false).await, Err(BlobError::Full { .. })));
 }
 
-#[test]
-fn ids_are_hexadecimal() {
-    assert!(BlobId::parse("../../../../../../../../etc/pass").is_none());
-    assert!(BlobId::parse("0123456789ABCDEF0123456789abcdef").is_none());
-    assert!(BlobId::parse("0123456789abcdef0123456789abcdef").is_some());
+#[tokio::test]
+async fn nobody_else_sees_the_bytes_and_half_written_states_go() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(&dir).create("dev/app", false).await.unwrap();
+    writer.write(bytes(5000)).await.unwrap();
+    let id = writer.id().clone();
+    writer.suspend().await.unwrap();
+    let half = dir.path().join("uploads").join(format!("{id}.next"));
+    std::fs::write(&half, "half").unwrap();
+    let mode = |path: &str| std::fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode("blobs"), mode("uploads"), mode(&format!("blobs/{}", id.file()))),
+        (0o700, 0o700, 0o600)
+    );
+    open(&dir).resume(&id).await.unwrap().finish(false).await.unwrap();
+    assert_eq!(mode(&format!("blobs/{}", id.file())), 0o400);
+    assert!(!half.exists());
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use cap_std::fs::OpenOptions;
+use cap_std::fs::{OpenOptions, OpenOptionsExt as _};
 use tokio::task::JoinHandle;
 
 use super::hash::Hashes;
@@ -299,7 +299,7 @@ impl Sink {
         // An upload that waited for a day must not look like an orphan between here and its commit, and one that
         // is finished must never be continued, even if its state comes back after a power loss.
         file.set_modified(SystemTime::now())?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o440))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o400))?;
         file.sync_all()?;
         Ok((Stored::File(claim.id.clone()), self.hashes))
     }
@@ -307,7 +307,7 @@ impl Sink {
 
 fn create(claim: &Claim) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
+    options.read(true).write(true).create_new(true).mode(0o600);
     Ok(claim.blobs.0.blobs.open_with(claim.id.file(), &options)?.into_std())
 }
 

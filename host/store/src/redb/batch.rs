@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use super::file::table;
-use super::{decode_row, encode_row};
+use super::{decode_header, decode_row, encode_row};
 use crate::key::{Key, KeyRange, Space};
 use crate::seam::{Commit, CommitError, Committed, Expect, Op, Rev, appended};
 use crate::value::{Counter, Refs};
@@ -88,6 +88,15 @@ impl<'t> Batch<'t> {
         }
     }
 
+    /// Revision and expiry alone: a manifest's bytes are not copied to compare its revision.
+    fn header(&mut self, key: &Key) -> Result<Option<(u64, u64)>, redb::Error> {
+        let damaged = || redb::Error::Corrupted(format!("{key:?} is shorter than a row's header"));
+        match self.table(key.space)?.get(key.bytes.as_ref())? {
+            Some(bytes) => Ok(Some(decode_header(bytes.value()).ok_or_else(damaged)?)),
+            None => Ok(None),
+        }
+    }
+
     fn plan(&mut self, commit: &Commit) -> Result<Writes, Stop> {
         for expect in &commit.expect {
             self.check(expect)?;
@@ -101,13 +110,13 @@ impl<'t> Batch<'t> {
 
     fn check(&mut self, expect: &Expect) -> Result<(), Stop> {
         let (holds, key) = match expect {
-            Expect::Absent(key) => (self.read(key)?.is_none(), key),
-            Expect::Present(key) => (self.read(key)?.is_some(), key),
-            Expect::At(key, at) => (self.read(key)?.is_some_and(|(rev, ..)| rev == at.0), key),
+            Expect::Absent(key) => (self.header(key)?.is_none(), key),
+            Expect::Present(key) => (self.header(key)?.is_some(), key),
+            Expect::At(key, at) => (self.header(key)?.is_some_and(|(rev, _)| rev == at.0), key),
             Expect::Expired(key) => {
                 let now_ms = self.now_ms;
-                let over = |(_, until_ms, _)| until_ms != 0 && until_ms <= now_ms;
-                (self.read(key)?.is_none_or(over), key)
+                let over = |(_, until_ms)| until_ms != 0 && until_ms <= now_ms;
+                (self.header(key)?.is_none_or(over), key)
             }
             Expect::Range { range, rows, max_rev } => {
                 let holds = self.unchanged(range, *rows, *max_rev)?;

@@ -1,167 +1,23 @@
 //! The committer: one thread that takes what waits, applies it as one batch, and answers.
 //!
 //! Invariant: it never waits for more to come; a batch is what queued up while the one before was synced.
-//! Invariant: work that nobody waits for gets at most a quarter of a batch.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::ballast::Ballast;
 use super::batch::Batch;
 use super::file::{self, File};
+use super::queue::{Next, Queue, Request};
 use crate::clock::Clock;
 use crate::seam::{Class, Commit, CommitError, Committed, Op};
 
-/// Commits in one batch, and how many of them may be background work.
-const MAX_BATCH: usize = 128;
-const MAX_BATCH_BACKGROUND: usize = MAX_BATCH / 4;
-/// Bytes in one batch, and how many of them may be background work; the first commit of each goes in whatever its size.
-const MAX_BATCH_BYTES: usize = 4 << 20;
-const MAX_BATCH_BACKGROUND_BYTES: usize = MAX_BATCH_BYTES / 4;
-/// Commits and bytes that may wait; beyond them the answer is `Busy`.
-const MAX_QUEUE: usize = 2048;
-const MAX_QUEUE_BYTES: usize = 64 << 20;
 /// How often the committer looks whether a file that would not open or a disk that was full is well again.
 const RETRY: Duration = Duration::from_millis(250);
 
-type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 type Outcome = Result<Committed, CommitError>;
-
-struct Request {
-    commit: Commit,
-    bytes: usize,
-    reply: Reply,
-}
-
-/// What waits for the committer.
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    foreground: VecDeque<Request>,
-    background: VecDeque<Request>,
-    bytes: usize,
-    /// A reader met an error in the file as it was opened this many times.
-    reopen: Option<u64>,
-    closed: bool,
-}
-
-impl std::fmt::Debug for Queue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let waiting = self.lock();
-        f.debug_struct("Queue")
-            .field("bytes", &waiting.bytes)
-            .field("closed", &waiting.closed)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn push(&self, commit: Commit, reply: Reply) -> Result<(), CommitError> {
-        let bytes = commit.bytes();
-        let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(CommitError::Down);
-        }
-        let of_class = match commit.class {
-            Class::Foreground => waiting.foreground.len(),
-            Class::Background => waiting.background.len(),
-        };
-        if of_class >= MAX_QUEUE || waiting.bytes + bytes > MAX_QUEUE_BYTES {
-            return Err(CommitError::Busy);
-        }
-        waiting.bytes += bytes;
-        let request = Request { commit, bytes, reply };
-        match request.commit.class {
-            Class::Foreground => waiting.foreground.push_back(request),
-            Class::Background => waiting.background.push_back(request),
-        }
-        drop(waiting);
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    /// Asks to open the file again, unless that was done since.
-    pub(super) fn ask_reopen(&self, opened: u64) {
-        self.lock().reopen = Some(opened);
-        self.wake.notify_one();
-    }
-
-    /// Takes no more; the committer ends when it is through with what waits.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.wake.notify_one();
-    }
-
-    /// Waits until there is something to do, or until `timeout`.
-    fn next(&self, timeout: Option<Duration>) -> Next {
-        let mut waiting = self.lock();
-        loop {
-            if let Some(opened) = waiting.reopen.take() {
-                return Next::Reopen(opened);
-            }
-            let batch = waiting.take_batch();
-            if !batch.is_empty() {
-                return Next::Batch(batch);
-            }
-            if waiting.closed {
-                return Next::Close;
-            }
-            waiting = match timeout {
-                None => self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner),
-                Some(timeout) => {
-                    let (waiting, result) =
-                        self.wake.wait_timeout(waiting, timeout).unwrap_or_else(PoisonError::into_inner);
-                    if result.timed_out() {
-                        return Next::Idle;
-                    }
-                    waiting
-                }
-            };
-        }
-    }
-}
-
-enum Next {
-    Batch(Vec<Request>),
-    Reopen(u64),
-    Idle,
-    Close,
-}
-
-impl Waiting {
-    fn take_batch(&mut self) -> Vec<Request> {
-        let mut batch = Vec::new();
-        take(&mut self.background, &mut batch, MAX_BATCH_BACKGROUND, MAX_BATCH_BACKGROUND_BYTES);
-        let background: usize = batch.iter().map(|request| request.bytes).sum();
-        take(&mut self.foreground, &mut batch, MAX_BATCH, MAX_BATCH_BYTES.saturating_sub(background));
-        self.bytes -= batch.iter().map(|request| request.bytes).sum::<usize>();
-        batch
-    }
-}
-
-/// Moves requests over until the batch has `most` or `bytes` more are reached; the first goes whatever its size.
-fn take(from: &mut VecDeque<Request>, batch: &mut Vec<Request>, most: usize, bytes: usize) {
-    let mut taken = 0;
-    while let Some(next) = from.front() {
-        if batch.len() >= most || (taken > 0 && taken + next.bytes > bytes) {
-            return;
-        }
-        taken += next.bytes.max(1);
-        batch.extend(from.pop_front());
-    }
-}
 
 /// The thread's state.
 pub(super) struct Committer {
@@ -351,10 +207,7 @@ impl Drop for Committer {
     /// Also when the thread dies of a defect: nobody waits for it in vain.
     fn drop(&mut self) {
         self.queue.close();
-        let mut waiting = self.queue.lock();
-        let left = waiting.foreground.drain(..).collect::<Vec<_>>();
-        let left = left.into_iter().chain(waiting.background.drain(..)).collect();
-        drop(waiting);
+        let left = self.queue.drain();
         answer(left, |_| Err(CommitError::Down));
         self.file.close();
     }

@@ -16,6 +16,7 @@ mod crash_tests;
 #[cfg(test)]
 mod disk;
 mod file;
+mod queue;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,9 @@ use crate::seam::{
 };
 use crate::store::Store;
 use ballast::Ballast;
-use committer::{Committer, Queue};
+use committer::Committer;
 use file::{File, Opener};
+use queue::Queue;
 
 /// Rows that one scan reads on the caller's thread; longer pages go to a blocking thread.
 const INLINE_ROWS: usize = 100;
@@ -251,9 +253,14 @@ fn encode_row(rev: u64, until_ms: u64, val: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Revision and expiry; none if the bytes are no row.
+fn decode_header(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (rev, rest) = bytes.split_first_chunk()?;
+    Some((u64::from_be_bytes(*rev), u64::from_be_bytes(*rest.first_chunk()?)))
+}
+
 /// Revision, expiry, value; none if the bytes are no row.
 fn decode_row(bytes: &[u8]) -> Option<(u64, u64, Bytes)> {
-    let (rev, rest) = bytes.split_first_chunk()?;
-    let (until_ms, val) = rest.split_first_chunk()?;
-    Some((u64::from_be_bytes(*rev), u64::from_be_bytes(*until_ms), Bytes::copy_from_slice(val)))
+    let (rev, until_ms) = decode_header(bytes)?;
+    Some((rev, until_ms, Bytes::copy_from_slice(&bytes[ROW_HEADER..])))
 }
