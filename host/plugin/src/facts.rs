@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 mod sealed;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use sealed::Column;
 pub use sealed::{FactsError, SealedFacts, sha256};

@@ -12,12 +12,41 @@ pub const MAX_COMPARISONS: usize = 64;
 /// scanner's.
 pub type VersionOrder = fn(ecosystem: &str, left: &str, right: &str) -> Option<Ordering>;
 
-/// Whether the whole of `text` matches `glob`: `*` is any run of characters, `?` one. O(text × glob) at worst: after a
-/// mismatch only the last star is tried again.
-pub(crate) fn glob_matches(glob: &str, text: &str) -> bool {
-    if !glob.contains(['*', '?']) {
-        return glob == text;
+/// A glob that is ready to be matched many times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Glob<'a> {
+    text: &'a str,
+    /// The bytes before the first wildcard.
+    prefix: &'a str,
+}
+
+impl<'a> Glob<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        let end = text.find(['*', '?']).unwrap_or(text.len());
+        Self { text, prefix: &text[..end] }
     }
+
+    /// What every match starts with.
+    pub(crate) fn prefix(&self) -> &'a str {
+        self.prefix
+    }
+
+    /// Nothing but the text itself matches.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.prefix.len() == self.text.len()
+    }
+
+    /// Whether the whole of `text` matches: `*` is any run of characters, `?` one.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        if self.is_exact() {
+            return self.text == text;
+        }
+        text.strip_prefix(self.prefix).is_some_and(|rest| wild_matches(&self.text[self.prefix.len()..], rest))
+    }
+}
+
+/// O(text × glob) at worst: after a mismatch only the last star is tried again.
+fn wild_matches(glob: &str, text: &str) -> bool {
     let (glob, text) = (glob.as_bytes(), text.as_bytes());
     let (mut g, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -160,7 +189,8 @@ mod tests {
 
     #[test]
     fn globs() {
-        let check = |glob, text, expected| assert_eq!(glob_matches(glob, text), expected, "{glob} {text}");
+        let check =
+            |glob, text, expected| assert_eq!(Glob::new(glob).matches(text), expected, "{glob} {text}");
         check("openssl", "openssl", true);
         check("openssl", "openssl3", false);
         check("lib*", "libssl3", true);
@@ -209,7 +239,7 @@ mod tests {
         #[test]
         fn glob_is_what_it_says(glob in "[ab*?é]{0,8}", text in "[abé]{0,10}") {
             let (g, t): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
-            prop_assert_eq!(glob_matches(&glob, &text), naive(&g, &t));
+            prop_assert_eq!(Glob::new(&glob).matches(&text), naive(&g, &t));
         }
 
         #[test]

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Column, Component, Confidence, Finding, PlatformFacts, SealedFacts, Severity};
-use crate::pattern::{Range, VersionOrder, glob_matches};
+use crate::pattern::{Glob, Range, VersionOrder};
+
+#[cfg(test)]
+mod tests;
 
 /// The most entries of the list of `licence-outside`.
 pub const MAX_ALLOWED_LICENCES: usize = 1_024;
@@ -110,31 +113,77 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// A component query with its ranges read and its licence lists applied.
-pub(crate) struct ComponentMatcher<'a> {
-    query: &'a ComponentQuery,
+/// Globs of one sort, ready to be matched.
+struct Globs<'a>(Vec<Glob<'a>>);
+
+impl<'a> Globs<'a> {
+    fn new(texts: &'a [String]) -> Self {
+        Self(texts.iter().map(|text| Glob::new(text)).collect())
+    }
+
+    fn all(&self, text: &str) -> bool {
+        self.0.iter().all(|glob| glob.matches(text))
+    }
+
+    fn any(&self, text: &str) -> bool {
+        self.0.iter().any(|glob| glob.matches(text))
+    }
+}
+
+/// A component query with its globs and ranges read and its licence lists applied.
+pub(crate) struct ComponentMatcher<'q, 'f> {
+    query: &'q ComponentQuery,
+    name: Globs<'q>,
+    source_name: Globs<'q>,
+    path: Globs<'q>,
     ranges: Vec<Range>,
     /// For each list of `licence-outside`, the licence texts of the image that it does not satisfy: there are few, however
     /// many components there are.
-    outside: Vec<BTreeSet<&'a str>>,
-    facts: &'a SealedFacts,
+    outside: Vec<BTreeSet<&'f str>>,
+    facts: &'f SealedFacts,
     order: VersionOrder,
 }
 
-impl<'a> ComponentMatcher<'a> {
+impl<'q, 'f> ComponentMatcher<'q, 'f> {
     /// Ranges that cannot be read were refused when they were added; in a stored trace they match nothing.
-    pub(crate) fn new(query: &'a ComponentQuery, facts: &'a SealedFacts, order: VersionOrder) -> Self {
-        let ranges = query.version.iter().filter_map(|text| Range::parse(text).ok()).collect();
-        let outside = query.licence_outside.iter().map(|allowed| unsatisfied(allowed, facts)).collect();
-        Self { query, ranges, outside, facts, order }
+    pub(crate) fn new(query: &'q ComponentQuery, facts: &'f SealedFacts, order: VersionOrder) -> Self {
+        Self {
+            query,
+            name: Globs::new(&query.name),
+            source_name: Globs::new(&query.source_name),
+            path: Globs::new(&query.path),
+            ranges: query.version.iter().filter_map(|text| Range::parse(text).ok()).collect(),
+            outside: query.licence_outside.iter().map(|allowed| unsatisfied(allowed, facts)).collect(),
+            facts,
+            order,
+        }
     }
 
-    /// The indices of the components that match.
-    pub(crate) fn select<'p>(
-        &self,
-        platform: &'p PlatformFacts,
-    ) -> impl Iterator<Item = (u32, &'p Component)> {
-        (0u32..).zip(&platform.components).filter(|(_, component)| self.matches(component))
+    /// The components of the platform at `position` that match, by index.
+    pub(crate) fn select(&self, position: usize) -> Vec<(u32, &'f Component)> {
+        let components = self.facts.facts().platforms.get(position).map_or(&[][..], |p| &p.components);
+        // Most questions are about one name, and the names are sorted.
+        match self
+            .name
+            .0
+            .iter()
+            .max_by_key(|glob| glob.prefix().len())
+            .filter(|glob| !glob.prefix().is_empty())
+        {
+            Some(glob) => {
+                let mut named = self.facts.named(position, glob.prefix(), glob.is_exact()).to_vec();
+                named.sort_unstable();
+                let found =
+                    named.into_iter().filter_map(|index| Some((index, components.get(index as usize)?)));
+                found.filter(|(_, component)| self.matches(component)).collect()
+            }
+            None => (0u32..).zip(components).filter(|(_, component)| self.matches(component)).collect(),
+        }
+    }
+
+    /// How many match.
+    pub(crate) fn count(&self, position: usize) -> u32 {
+        u32::try_from(self.select(position).len()).unwrap_or(u32::MAX)
     }
 
     fn matches(&self, component: &Component) -> bool {
@@ -143,12 +192,9 @@ impl<'a> ComponentMatcher<'a> {
             && query.confidence_at_least.is_none_or(|least| component.confidence >= least)
             && query.ecosystem.iter().all(|ecosystem| *ecosystem == component.ecosystem)
             && query.layer.iter().all(|layer| component.layer == Some(*layer))
-            && query.name.iter().all(|glob| glob_matches(glob, &component.name))
-            && query.source_name.iter().all(|glob| glob_matches(glob, source_name(component)))
-            && query
-                .path
-                .iter()
-                .all(|glob| component.path.as_deref().is_some_and(|path| glob_matches(glob, path)))
+            && self.name.all(&component.name)
+            && self.source_name.all(source_name(component))
+            && (query.path.is_empty() || component.path.as_deref().is_some_and(|path| self.path.all(path)))
             && (!query.unlicensed || component.licences.is_empty())
             && query.licence.iter().all(|glob| self.names_licence(component, glob))
             && self.ranges.iter().all(|range| self.in_range(component, range))
@@ -167,7 +213,8 @@ impl<'a> ComponentMatcher<'a> {
 
     fn names_licence(&self, component: &Component, glob: &str) -> bool {
         let glob = glob.to_ascii_lowercase();
-        let named = |text: &str| glob_matches(&glob, &text.to_ascii_lowercase());
+        let glob = Glob::new(&glob);
+        let named = |text: &str| glob.matches(&text.to_ascii_lowercase());
         component.licences.iter().any(|text| match self.facts.licences().get(text) {
             Some(Some(expression)) => expression.requirements().any(|one| {
                 named(&licence_name(&one.req.license))
@@ -201,30 +248,68 @@ fn source_name(component: &Component) -> &str {
     component.source_name.as_deref().unwrap_or(&component.name)
 }
 
-impl FindingQuery {
-    /// The findings that match, with their indices. The columns decide first: most questions read nothing else.
-    pub(crate) fn select<'q, 'p>(
-        &'q self,
-        platform: &'p PlatformFacts,
-        columns: &'p [Column],
-    ) -> impl Iterator<Item = (u32, &'p Finding)> + use<'q, 'p> {
+/// A finding query with its globs read.
+pub(crate) struct FindingMatcher<'q, 'f> {
+    query: &'q FindingQuery,
+    id: Globs<'q>,
+    source: Globs<'q>,
+    component_name: Globs<'q>,
+    facts: &'f SealedFacts,
+}
+
+impl<'q, 'f> FindingMatcher<'q, 'f> {
+    pub(crate) fn new(query: &'q FindingQuery, facts: &'f SealedFacts) -> Self {
+        Self {
+            query,
+            id: Globs::new(&query.id),
+            source: Globs::new(&query.source),
+            component_name: Globs::new(&query.component_name),
+            facts,
+        }
+    }
+
+    /// The findings of the platform at `position` that match, with their indices. The columns decide first: most questions
+    /// read nothing else.
+    pub(crate) fn select(&self, position: usize) -> impl Iterator<Item = (u32, &'f Finding)> {
+        let platform = self.facts.facts().platforms.get(position);
+        let findings = platform.map_or(&[][..], |p| &p.findings);
         (0u32..)
-            .zip(columns)
-            .filter(|(_, column)| self.column_matches(column))
-            .filter_map(|(index, _)| platform.findings.get(index as usize).map(|finding| (index, finding)))
-            .filter(|(_, finding)| self.finding_matches(finding, platform))
+            .zip(self.facts.columns(position).iter().zip(findings))
+            .filter(|(_, (column, _))| self.query.column_matches(column))
+            .map(|(index, (_, finding))| (index, finding))
+            .filter(move |(_, finding)| platform.is_some_and(|p| self.finding_matches(finding, p)))
     }
 
     /// How many match.
-    pub(crate) fn count(&self, platform: &PlatformFacts, columns: &[Column]) -> u32 {
-        let count = if self.columns_suffice() {
-            columns.iter().filter(|column| self.column_matches(column)).count()
+    pub(crate) fn count(&self, position: usize) -> u32 {
+        let count = if self.query.columns_suffice() {
+            self.facts.columns(position).iter().filter(|column| self.query.column_matches(column)).count()
         } else {
-            self.select(platform, columns).count()
+            self.select(position).count()
         };
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
+    fn finding_matches(&self, finding: &Finding, platform: &PlatformFacts) -> bool {
+        let query = self.query;
+        let component = platform.components.get(finding.component as usize);
+        (query.id.is_empty()
+            || self.id.any(&finding.id)
+            || finding.aliases.iter().any(|alias| self.id.any(alias)))
+            && self.source.all(&finding.source)
+            && query
+                .published_before_ms
+                .is_none_or(|bound| finding.published_at_ms.is_some_and(|at| at < bound))
+            && query.layer.iter().all(|layer| component.is_some_and(|c| c.layer == Some(*layer)))
+            && self
+                .component_name
+                .0
+                .iter()
+                .all(|glob| component.is_some_and(|c| glob.matches(&c.name) || glob.matches(source_name(c))))
+    }
+}
+
+impl FindingQuery {
     fn columns_suffice(&self) -> bool {
         self.id.is_empty()
             && self.source.is_empty()
@@ -246,21 +331,5 @@ impl FindingQuery {
             && self.cvss_at_least.is_none_or(|least| scored && column.cvss_tenths >= least)
             && self.cvss_below.is_none_or(|bound| scored && column.cvss_tenths < bound)
             && !(self.unscored && scored)
-    }
-
-    fn finding_matches(&self, finding: &Finding, platform: &PlatformFacts) -> bool {
-        let component = platform.components.get(finding.component as usize);
-        let has_id = |glob: &String| {
-            glob_matches(glob, &finding.id) || finding.aliases.iter().any(|alias| glob_matches(glob, alias))
-        };
-        (self.id.is_empty() || self.id.iter().any(has_id))
-            && self.source.iter().all(|glob| glob_matches(glob, &finding.source))
-            && self
-                .published_before_ms
-                .is_none_or(|bound| finding.published_at_ms.is_some_and(|at| at < bound))
-            && self.layer.iter().all(|layer| component.is_some_and(|c| c.layer == Some(*layer)))
-            && self.component_name.iter().all(|glob| {
-                component.is_some_and(|c| glob_matches(glob, &c.name) || glob_matches(glob, source_name(c)))
-            })
     }
 }

@@ -81,6 +81,8 @@ pub struct SealedFacts {
     bytes: Vec<u8>,
     digest: String,
     columns: Vec<Vec<Column>>,
+    /// For each platform the indices of its components in the order of their names.
+    names: Vec<Vec<u32>>,
     licences: OnceLock<BTreeMap<String, Option<spdx::Expression>>>,
 }
 
@@ -105,8 +107,9 @@ impl ImageFacts {
         let bytes = self.to_canonical_bytes()?;
         self.check()?;
         let columns = self.platforms.iter().map(columns).collect();
+        let names = self.platforms.iter().map(names).collect();
         let digest = sha256(&bytes);
-        Ok(Arc::new(SealedFacts { facts: self, bytes, digest, columns, licences: OnceLock::new() }))
+        Ok(Arc::new(SealedFacts { facts: self, bytes, digest, columns, names, licences: OnceLock::new() }))
     }
 
     fn check(&self) -> Result<(), FactsError> {
@@ -158,6 +161,16 @@ fn columns(platform: &PlatformFacts) -> Vec<Column> {
     platform.findings.iter().map(column).collect()
 }
 
+fn names(platform: &PlatformFacts) -> Vec<u32> {
+    let mut indices: Vec<u32> = (0u32..).zip(&platform.components).map(|(index, _)| index).collect();
+    indices.sort_by_key(|index| name_of(platform, *index));
+    indices
+}
+
+fn name_of(platform: &PlatformFacts, index: u32) -> &str {
+    platform.components.get(index as usize).map_or("", |component| &component.name)
+}
+
 impl SealedFacts {
     /// Reads a stored document back.
     ///
@@ -191,6 +204,21 @@ impl SealedFacts {
 
     pub(crate) fn columns(&self, platform: usize) -> &[Column] {
         self.columns.get(platform).map_or(&[], Vec::as_slice)
+    }
+
+    /// The components of a platform whose names start with `prefix`, by name; if `exact`, whose names are it.
+    pub(crate) fn named(&self, position: usize, prefix: &str, exact: bool) -> &[u32] {
+        let (Some(platform), Some(names)) = (self.facts.platforms.get(position), self.names.get(position))
+        else {
+            return &[];
+        };
+        let start = names.partition_point(|index| name_of(platform, *index) < prefix);
+        let rest = names.get(start..).unwrap_or(&[]);
+        let len = rest.partition_point(|index| match exact {
+            true => name_of(platform, *index) == prefix,
+            false => name_of(platform, *index).starts_with(prefix),
+        });
+        rest.get(..len).unwrap_or(&[])
     }
 
     /// Every licence text of every platform, each parsed once; none where it is no SPDX expression.

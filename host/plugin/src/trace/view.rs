@@ -7,7 +7,7 @@ use crate::facts::{
     Component, Coverage, Finding, ImageFacts, Knowledge, PlatformFacts, SealedFacts, Signature,
 };
 use crate::pattern::VersionOrder;
-use crate::query::{ComponentMatcher, ComponentQuery, FindingQuery};
+use crate::query::{ComponentMatcher, ComponentQuery, FindingMatcher, FindingQuery};
 
 /// What a policy judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -194,15 +194,15 @@ impl<'a> View<'a> {
     }
 
     fn count_findings(&self, query: &FindingQuery) -> u32 {
-        self.each_platform()
-            .map(|(position, p)| query.count(p, self.facts.columns(position)))
-            .max()
-            .unwrap_or(0)
+        let matcher = FindingMatcher::new(query, self.facts);
+        self.each_platform().map(|(position, _)| matcher.count(position)).max().unwrap_or(0)
     }
 
     pub(crate) fn findings(&self, query: &FindingQuery, page: Page) -> Vec<FindingItem<'a>> {
-        let count = |position: usize, p| query.count(p, self.facts.columns(position));
-        let Some((position, platform)) = self.worst(count) else { return Vec::new() };
+        let matcher = FindingMatcher::new(query, self.facts);
+        let Some((position, platform)) = self.worst(|position| matcher.count(position)) else {
+            return Vec::new();
+        };
         let item = |(index, finding): (u32, &'a Finding)| {
             let component = platform.components.get(finding.component as usize);
             FindingItem {
@@ -212,8 +212,7 @@ impl<'a> View<'a> {
                 finding,
             }
         };
-        let columns = self.facts.columns(position);
-        query.select(platform, columns).skip(page.start as usize).take(limit(page)).map(item).collect()
+        matcher.select(position).skip(page.start as usize).take(limit(page)).map(item).collect()
     }
 
     fn finding_fact(&self, finding: u32, name: &str) -> Option<&'a str> {
@@ -223,15 +222,13 @@ impl<'a> View<'a> {
 
     fn count_components(&self, query: &ComponentQuery) -> u32 {
         let matcher = ComponentMatcher::new(query, self.facts, self.order);
-        let count = self.each_platform().map(|(_, p)| matcher.select(p).count()).max().unwrap_or(0);
-        u32::try_from(count).unwrap_or(u32::MAX)
+        self.each_platform().map(|(position, _)| matcher.count(position)).max().unwrap_or(0)
     }
 
     pub(crate) fn components(&self, query: &ComponentQuery, page: Page) -> Vec<ComponentItem<'a>> {
         let matcher = ComponentMatcher::new(query, self.facts, self.order);
-        let count = |_, p: &'a PlatformFacts| u32::try_from(matcher.select(p).count()).unwrap_or(u32::MAX);
-        let Some((_, platform)) = self.worst(count) else { return Vec::new() };
-        let selected = matcher.select(platform).skip(page.start as usize).take(limit(page));
+        let Some((position, _)) = self.worst(|position| matcher.count(position)) else { return Vec::new() };
+        let selected = matcher.select(position).into_iter().skip(page.start as usize).take(limit(page));
         selected.map(|(index, component)| ComponentItem { index, component }).collect()
     }
 
@@ -241,12 +238,12 @@ impl<'a> View<'a> {
     }
 
     /// The platform where `count` is largest, the first of several. There is nothing to count where there is only one.
-    fn worst(&self, count: impl Fn(usize, &'a PlatformFacts) -> u32) -> Option<(usize, &'a PlatformFacts)> {
+    fn worst(&self, count: impl Fn(usize) -> u32) -> Option<(usize, &'a PlatformFacts)> {
         if self.platform().is_some() {
             return self.each_platform().next();
         }
         self.each_platform()
-            .map(|(position, p)| (count(position, p), position, p))
+            .map(|(position, p)| (count(position), position, p))
             .reduce(|worst, next| if next.0 > worst.0 { next } else { worst })
             .map(|(_, position, p)| (position, p))
     }
