@@ -23,6 +23,7 @@ mod openapi;
 mod output;
 mod prompt;
 mod reference;
+mod repo;
 mod serve;
 mod status;
 mod token;
@@ -56,6 +57,7 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Status(status::StatusCommand),
+    Repo(repo::Repo),
     User(user::User),
     Token(token::Token),
     Grant(grant::Grant),
@@ -116,6 +118,7 @@ impl Command {
             Command::Login(command) => command.run().await,
             Command::Logout(command) => command.run().await,
             Command::Status(command) => command.run().await,
+            Command::Repo(command) => command.run().await,
             Command::User(command) => command.run().await,
             Command::Token(command) => command.run().await,
             Command::Grant(command) => command.run().await,

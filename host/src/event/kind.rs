@@ -165,6 +165,10 @@ pub enum Kind {
         user: String,
         token: String,
     },
+    RepositoryChanged {
+        repository: RepoName,
+        immutable_tags: Vec<String>,
+    },
     QuotaChanged {
         namespace: String,
         max_bytes: Option<u64>,
@@ -184,6 +188,7 @@ impl Kind {
             | Kind::ImageJudged { repository, .. }
             | Kind::VerdictChanged { repository, .. }
             | Kind::JudgementAsked { repository, .. }
+            | Kind::RepositoryChanged { repository, .. }
             | Kind::ImageScanned { repository, .. } => Some(repository),
             Kind::ImagePromoted { from, .. } => Some(&from.repository),
             _ => None,

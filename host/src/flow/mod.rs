@@ -5,5 +5,6 @@ pub mod collect;
 pub mod delete;
 pub mod grant;
 pub mod push;
+pub mod repository;
 pub mod token;
 pub mod upload;

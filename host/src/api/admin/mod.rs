@@ -13,6 +13,7 @@ mod extract;
 mod grant;
 mod job;
 mod page;
+mod repository;
 mod status;
 mod token;
 mod user;
@@ -26,6 +27,7 @@ pub use event::{EventEntry, EventPage};
 pub use grant::{GrantEntry, GrantText};
 pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
+pub use repository::{NewQuota, QuotaEntry, RepositoryEntry};
 pub use status::{QueueStatus, Status, StatusCaller};
 pub use token::{MadeToken, NewTokenRequest, TokenEntry};
 pub use user::{NewPassword, NewUser, Suspension, UserEntry};
@@ -38,7 +40,8 @@ pub(super) fn routes() -> Router<App> {
         .merge(token::routes())
         .merge(grant::routes())
         .merge(event::routes())
-        .merge(job::routes());
+        .merge(job::routes())
+        .merge(repository::routes());
     Router::new().nest("/api/v1", nouns.method_not_allowed_fallback(not_allowed))
 }
 
@@ -104,6 +107,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         grant::Doc::openapi(),
         event::Doc::openapi(),
         job::Doc::openapi(),
+        repository::Doc::openapi(),
     ] {
         document.merge(noun);
     }
