@@ -25,7 +25,8 @@ use std::time::SystemTime;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions};
 
-use sidecar::Sidecar;
+use hash::Hashes;
+use sidecar::{Sidecar, hash_file};
 
 pub use id::BlobId;
 pub use reader::BlobReader;
@@ -190,6 +191,29 @@ impl Blobs {
             let file = blobs.0.blobs.open(id.file()).map_err(|e| missing(e, "open", &id))?.into_std();
             let size = file.metadata().map_err(failed("stat", id.file()))?.len();
             Ok(BlobReader::new(file, size))
+        })
+        .await
+    }
+
+    /// Reads a complete blob again: `sha256:<hex>` and, if asked for, `sha512:<hex>` of what is there now.
+    pub async fn digests(
+        &self,
+        stored: &Stored,
+        sha512: bool,
+    ) -> Result<(String, Option<String>), BlobError> {
+        let mut hashes = Hashes::new(sha512);
+        let id = match stored {
+            Stored::Inline(bytes) => {
+                hashes.update(bytes);
+                return Ok(hashes.finish());
+            }
+            Stored::File(id) => id.clone(),
+        };
+        let blobs = self.clone();
+        blocking(move || {
+            let mut file = blobs.0.blobs.open(id.file()).map_err(|e| missing(e, "open", &id))?.into_std();
+            hash_file(&mut file, &mut hashes).map_err(failed("read", id.file()))?;
+            Ok(hashes.finish())
         })
         .await
     }

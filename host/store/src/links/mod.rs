@@ -16,6 +16,7 @@
 mod collect;
 #[cfg(test)]
 mod interleave_tests;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::seam::Row;
 use crate::store::{Store, StoreError};
 
 pub use collect::{CollectError, Stale, orphans, reap, stale, stale_page};
+pub use scrub::{Scrubbed, scrub_page};
 
 /// How long a blob that no manifest needs is kept in a repository; milliseconds.
 pub const FRESH_MS: u64 = 24 * 60 * 60 * 1000;

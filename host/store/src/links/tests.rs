@@ -199,6 +199,33 @@ async fn a_damaged_file_of_two_digests_is_replaced_for_both() {
 }
 
 #[tokio::test]
+async fn a_scrub_finds_what_the_disk_has_lost() {
+    let w = world();
+    let path = |id: &BlobId| w._dir.path().join("blobs").join(&id.as_str()[..2]).join(id.as_str());
+    let (sound, ..) = w.push(1, false, "dev/app", 0).await;
+    let (flipped, _, flipped_id) = w.push(2, true, "dev/app", 0).await;
+    let (gone, _, gone_id) = w.push(3, false, "dev/app", 0).await;
+    let clean = scrub_page(&w.store, &w.blobs, None).await.unwrap();
+    assert_eq!((clean.seen, clean.bytes, clean.damaged, clean.next), (3, 15_000, Vec::new(), None));
+
+    std::fs::remove_file(path(&flipped_id)).unwrap();
+    std::fs::write(path(&flipped_id), vec![4; 5000]).unwrap();
+    std::fs::remove_file(path(&gone_id)).unwrap();
+    let mut found = scrub_page(&w.store, &w.blobs, None).await.unwrap().damaged;
+    found.sort();
+    let mut lost = vec![flipped.clone(), gone.clone()];
+    lost.sort();
+    assert_eq!(found, lost);
+    assert!(w.readable(&sound, "dev/app", 0).await && !w.readable(&gone, "dev/app", 0).await);
+    assert_eq!(scrub_page(&w.store, &w.blobs, None).await.unwrap().seen, 1, "what is marked is known");
+
+    assert_eq!(w.push(3, false, "dev/app", 0).await.1, Added::Stored);
+    assert_eq!(w.push(2, true, "dev/app", 0).await.1, Added::Stored);
+    assert!(w.readable(&gone, "dev/app", 0).await && w.readable(&flipped, "dev/app", 0).await);
+    assert_eq!(scrub_page(&w.store, &w.blobs, None).await.unwrap().damaged, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn only_what_no_row_names_is_an_orphan() {
     let w = world();
     let (_, _, named) = w.push(1, false, "dev/app", 0).await;
