@@ -17,7 +17,7 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use sealed::Column;
+pub(crate) use sealed::{Column, NameKey, digest_text};
 pub use sealed::{FactsError, SealedFacts, sha256};
 
 /// The largest facts document that is sealed, in bytes of its canonical form.

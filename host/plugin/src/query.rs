@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Column, Component, Confidence, Finding, PlatformFacts, SealedFacts, Severity};
+use crate::facts::{Column, Component, Confidence, Finding, NameKey, PlatformFacts, SealedFacts, Severity};
 use crate::pattern::{Glob, Range, VersionOrder};
 
 #[cfg(test)]
@@ -163,15 +163,13 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
     pub(crate) fn select(&self, position: usize) -> Vec<(u32, &'f Component)> {
         let components = self.facts.facts().platforms.get(position).map_or(&[][..], |p| &p.components);
         // Most questions are about one name, and the names are sorted.
-        match self
-            .name
-            .0
-            .iter()
-            .max_by_key(|glob| glob.prefix().len())
-            .filter(|glob| !glob.prefix().is_empty())
-        {
-            Some(glob) => {
-                let mut named = self.facts.named(position, glob.prefix(), glob.is_exact()).to_vec();
+        let longest = |globs: &Globs<'q>| globs.0.iter().copied().max_by_key(|glob| glob.prefix().len());
+        let keyed = [(NameKey::Own, longest(&self.name)), (NameKey::Source, longest(&self.source_name))];
+        let narrow =
+            keyed.into_iter().find_map(|(key, glob)| Some((key, glob.filter(|g| !g.prefix().is_empty())?)));
+        match narrow {
+            Some((key, glob)) => {
+                let mut named = self.facts.named(position, key, glob.prefix(), glob.is_exact()).to_vec();
                 named.sort_unstable();
                 let found =
                     named.into_iter().filter_map(|index| Some((index, components.get(index as usize)?)));
@@ -193,7 +191,7 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
             && query.ecosystem.iter().all(|ecosystem| *ecosystem == component.ecosystem)
             && query.layer.iter().all(|layer| component.layer == Some(*layer))
             && self.name.all(&component.name)
-            && self.source_name.all(source_name(component))
+            && self.source_name.all(NameKey::Source.of(component))
             && (query.path.is_empty() || component.path.as_deref().is_some_and(|path| self.path.all(path)))
             && (!query.unlicensed || component.licences.is_empty())
             && query.licence.iter().all(|glob| self.names_licence(component, glob))
@@ -242,10 +240,6 @@ fn unsatisfied<'a>(allowed: &BTreeSet<String>, facts: &'a SealedFacts) -> BTreeS
 /// The name of a licence without its `+`: what a glob is compared with.
 fn licence_name(item: &spdx::LicenseItem) -> String {
     item.id().map_or_else(|| item.to_string(), |id| id.name.to_owned())
-}
-
-fn source_name(component: &Component) -> &str {
-    component.source_name.as_deref().unwrap_or(&component.name)
 }
 
 /// A finding query with its globs read.
@@ -301,11 +295,9 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
                 .published_before_ms
                 .is_none_or(|bound| finding.published_at_ms.is_some_and(|at| at < bound))
             && query.layer.iter().all(|layer| component.is_some_and(|c| c.layer == Some(*layer)))
-            && self
-                .component_name
-                .0
-                .iter()
-                .all(|glob| component.is_some_and(|c| glob.matches(&c.name) || glob.matches(source_name(c))))
+            && self.component_name.0.iter().all(|glob| {
+                component.is_some_and(|c| glob.matches(&c.name) || glob.matches(NameKey::Source.of(c)))
+            })
     }
 }
 

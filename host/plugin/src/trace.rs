@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::facts::SealedFacts;
+use crate::facts::{SealedFacts, digest_text};
 use crate::pattern::VersionOrder;
 use crate::query::{ComponentQuery, FindingQuery};
 
@@ -124,11 +124,7 @@ impl Answer {
             // Neither these types nor a hash can fail to be written.
             let _ = serde_json::to_writer(&mut hash, item);
         }
-        let digest = hash.0.finalize().iter().fold(String::from("sha256:"), |mut text, byte| {
-            use std::fmt::Write as _;
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let digest = digest_text(&hash.0.finalize());
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         Self::Page { count, digest, first: items.iter().take(SHOWN).map(name).collect() }
     }

@@ -125,14 +125,14 @@ fn files_that_are_no_plugin() {
     let empty = wat::parse_str("(component)").unwrap();
     let error = refused(&empty);
     assert!(matches!(error, InspectError::WrongKind { .. }));
-    insta(
+    says(
         &error,
         "the component exports nothing, which is no kind of plugin; supported: `promotion-policy` (exports \
          `wharf:plugin/policy` 0.1)",
     );
 }
 
-fn insta(error: &InspectError, expected: &str) {
+fn says(error: &InspectError, expected: &str) {
     assert_eq!(error.to_string(), expected);
 }
 
@@ -140,13 +140,13 @@ fn insta(error: &InspectError, expected: &str) {
 fn another_version_is_refused_and_says_what_is_supported() {
     for version in ["0.2.0", "0.9.0"] {
         let bytes = replaced(guest(), b"policy@0.1.0", format!("policy@{version}").as_bytes());
-        insta(
+        says(
             &refused(&bytes),
             &format!("the component needs `wharf:plugin/policy` {version}; supported: 0.1"),
         );
     }
     let bytes = replaced(guest(), b"wharf:plugin/facts@0.1.0", b"wharf:plugin/facts@0.2.0");
-    insta(&refused(&bytes), "the component needs `wharf:plugin/facts` 0.2.0; supported: 0.1");
+    says(&refused(&bytes), "the component needs `wharf:plugin/facts` 0.2.0; supported: 0.1");
     let newer = replaced(guest(), b"policy@0.1.0", b"policy@0.1.7");
     inspect(&newer).expect("a later 0.1 is the same interface");
 }
@@ -168,7 +168,7 @@ fn greedy_imports_are_refused() {
     check("wasi:nn/tensor@0.2.0", "nothing else");
     check("acme:secrets/vault@1.0.0", "nothing else");
     check("wharf:plugin/kv@0.1.0", "a newer one may");
-    insta(
+    says(
         &importing("wasi:cli/environment@0.3.0"),
         "the component needs `wasi:cli/environment` 0.3.0; supported: 0.2",
     );

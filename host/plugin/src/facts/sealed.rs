@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{FixState, ImageFacts, MAX_FACTS_BYTES, PlatformFacts, Severity};
+use super::{Component, FixState, ImageFacts, MAX_FACTS_BYTES, PlatformFacts, Severity};
 
 /// Why facts cannot be sealed, or stored facts cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +81,8 @@ pub struct SealedFacts {
     bytes: Vec<u8>,
     digest: String,
     columns: Vec<Vec<Column>>,
-    /// For each platform the indices of its components in the order of their names.
-    names: Vec<Vec<u32>>,
+    /// For each platform the indices of its components in the order of each key.
+    names: Vec<[Vec<u32>; 2]>,
     licences: OnceLock<BTreeMap<String, Option<spdx::Expression>>>,
 }
 
@@ -161,14 +161,34 @@ fn columns(platform: &PlatformFacts) -> Vec<Column> {
     platform.findings.iter().map(column).collect()
 }
 
-fn names(platform: &PlatformFacts) -> Vec<u32> {
-    let mut indices: Vec<u32> = (0u32..).zip(&platform.components).map(|(index, _)| index).collect();
-    indices.sort_by_key(|index| name_of(platform, *index));
-    indices
+/// What components are sorted by, so that questions about one name look at few of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameKey {
+    /// The component's own name.
+    Own,
+    /// Its source package's, or its own where there is none.
+    Source,
 }
 
-fn name_of(platform: &PlatformFacts, index: u32) -> &str {
-    platform.components.get(index as usize).map_or("", |component| &component.name)
+impl NameKey {
+    pub(crate) fn of(self, component: &Component) -> &str {
+        match self {
+            Self::Own => &component.name,
+            Self::Source => component.source_name.as_deref().unwrap_or(&component.name),
+        }
+    }
+}
+
+fn names(platform: &PlatformFacts) -> [Vec<u32>; 2] {
+    [NameKey::Own, NameKey::Source].map(|key| {
+        let mut indices: Vec<u32> = (0u32..).zip(&platform.components).map(|(index, _)| index).collect();
+        indices.sort_by_key(|index| key_of(platform, key, *index));
+        indices
+    })
+}
+
+fn key_of(platform: &PlatformFacts, key: NameKey, index: u32) -> &str {
+    platform.components.get(index as usize).map_or("", |component| key.of(component))
 }
 
 impl SealedFacts {
@@ -206,17 +226,19 @@ impl SealedFacts {
         self.columns.get(platform).map_or(&[], Vec::as_slice)
     }
 
-    /// The components of a platform whose names start with `prefix`, by name; if `exact`, whose names are it.
-    pub(crate) fn named(&self, position: usize, prefix: &str, exact: bool) -> &[u32] {
+    /// The components of a platform whose key starts with `prefix`, in the key's order; if `exact`, whose key it is.
+    pub(crate) fn named(&self, position: usize, key: NameKey, prefix: &str, exact: bool) -> &[u32] {
         let (Some(platform), Some(names)) = (self.facts.platforms.get(position), self.names.get(position))
         else {
             return &[];
         };
-        let start = names.partition_point(|index| name_of(platform, *index) < prefix);
+        let [own, source] = names;
+        let names = if key == NameKey::Own { own } else { source };
+        let start = names.partition_point(|index| key_of(platform, key, *index) < prefix);
         let rest = names.get(start..).unwrap_or(&[]);
         let len = rest.partition_point(|index| match exact {
-            true => name_of(platform, *index) == prefix,
-            false => name_of(platform, *index).starts_with(prefix),
+            true => key_of(platform, key, *index) == prefix,
+            false => key_of(platform, key, *index).starts_with(prefix),
         });
         rest.get(..len).unwrap_or(&[])
     }
@@ -234,12 +256,17 @@ impl SealedFacts {
 
 /// `sha256:` and the hex digest of `bytes`.
 pub fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(71);
+    digest_text(&Sha256::digest(bytes))
+}
+
+/// `sha256:` and the bytes of a digest in hex.
+pub(crate) fn digest_text(digest: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(7 + 2 * digest.len());
     text.push_str("sha256:");
-    for byte in Sha256::digest(bytes) {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
+    for byte in digest {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     text
 }
