@@ -287,3 +287,65 @@ mod any_bytes {
         }
     }
 }
+
+/// An engine of its own, so that no other test keeps its clock going.
+fn small(max_calls: u32) -> (Arc<wharf_plugin::Engine>, Arc<wharf_plugin::Plugin>) {
+    let config = wharf_plugin::EngineConfig {
+        max_calls,
+        wait_ms: 20,
+        ..wharf_plugin::EngineConfig::new(crate::guests::order)
+    };
+    let engine = wharf_plugin::Engine::new(config).unwrap();
+    let inspected = inspect(guest()).unwrap();
+    let granted = grant(&inspected, &Grants::default()).unwrap();
+    let plugin = engine.load(inspected, granted, guest()).unwrap();
+    (engine, Arc::new(plugin))
+}
+
+#[test]
+fn the_clock_wakes_after_a_rest() {
+    let (_engine, plugin) = small(2);
+    for _ in 0..3 {
+        // Long enough for it to have gone to sleep.
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        let error =
+            plugin.evaluate(r#"{"do":"loop"}"#, &sealed(), Subject::Image, &[], &limits()).unwrap_err();
+        assert_eq!(error.cause, Cause::Timeout);
+    }
+}
+
+#[test]
+fn calls_beyond_the_slots_are_told_so() {
+    let (_engine, plugin) = small(1);
+    let looping = std::thread::spawn({
+        let plugin = Arc::clone(&plugin);
+        let limits = CallLimits { time_ms: 2_000, ..limits() };
+        move || {
+            plugin.evaluate(r#"{"do":"loop"}"#, &sealed(), Subject::Image, &[], &limits).unwrap_err().cause
+        }
+    });
+    let call = || plugin.evaluate(r#"{"do":"mark"}"#, &sealed(), Subject::Image, &[], &limits());
+    let busy = std::iter::repeat_with(call).find_map(Result::err).expect("the slot is taken at some time");
+    assert_eq!(busy.cause, Cause::Busy);
+    assert!(!busy.cause.is_fault(), "it is not the plugin's fault");
+    assert_eq!(looping.join().unwrap(), Cause::Timeout);
+    assert!(call().is_ok(), "the slot is free again");
+}
+
+/// Some of these pass wasmtime's own check of types when the component is linked, and show only when it is instantiated.
+#[test]
+fn types_that_differ_never_come_into_force() {
+    let other: [(&[u8], &[u8]); 3] =
+        [(b"abstain", b"abstaim"), (b"wont-fix", b"wont-fox"), (b"cvss-tenths", b"cvss-tenthz")];
+    for (from, to) in other {
+        let bytes = replaced(guest(), from, to);
+        let inspected = inspect(&bytes).unwrap();
+        let granted = grant(&inspected, &Grants::default()).unwrap();
+        let tested = crate::guests::engine()
+            .load(inspected, granted, &bytes)
+            .map_err(|error| error.to_string())
+            .and_then(|plugin| plugin.self_test([], &limits()).map_err(|error| error.to_string()));
+        let reason = tested.expect_err("another type");
+        println!("{}: {reason}", String::from_utf8_lossy(from));
+    }
+}
