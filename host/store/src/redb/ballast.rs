@@ -44,14 +44,14 @@ impl Ballast {
         self.bytes > 0 && std::fs::remove_file(&self.path).is_ok()
     }
 
-    /// Makes it if it is not there and twice its size is left on the disk, so that making it does not fill the disk
-    /// again.
+    /// Makes it if it is not there and a quarter more than its size is left on the disk, so that making it does not
+    /// fill the disk again.
     pub(super) fn make(&self) -> io::Result<()> {
         if self.is_whole() {
             return Ok(());
         }
         let dir = self.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        if (self.left)(dir)? < self.bytes.saturating_mul(2) {
+        if (self.left)(dir)? < self.bytes.saturating_add(self.bytes / 4) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let made = self.fill();

@@ -329,7 +329,7 @@ fn the_ballast_lets_deletes_through() {
         let add = Op::Add { key: key(Space::Counter, &["c"]), delta: 1 };
         let background = Commit { ops: vec![add], class: Class::Background, ..Commit::default() };
         redb.commit(background).await.unwrap();
-        assert!(!path.exists(), "there is not room for twice its size");
+        assert!(!path.exists(), "there is no room for it yet");
         disk.leave_pages(usize::MAX);
         while redb.commit(put(2, 10)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
