@@ -83,6 +83,17 @@ impl Caller {
         Ok(())
     }
 
+    /// Passes whoever proved something, to the list of repositories.
+    ///
+    /// # Errors
+    /// The challenge that sends the client to `/token` for a token which may see names.
+    pub fn require_catalog(&self) -> Result<(), Refusal> {
+        if self.proof == Proof::None {
+            return Err(challenge(&self.base, "registry:catalog:*", None, "authentication required"));
+        }
+        Ok(())
+    }
+
     /// Passes whoever has a name.
     ///
     /// # Errors

@@ -64,10 +64,19 @@ pub fn limit(tx: &mut Tx, namespace: &str, max_bytes: Option<u64>) {
 ///
 /// # Errors
 /// [`RegistryError::Quota`] where `bytes` more would go over the limit.
-pub async fn precheck(store: &Store, repository: &RepoName, bytes: u64) -> Result<(), RegistryError> {
+pub async fn precheck(
+    store: &Store,
+    repository: &RepoName,
+    digest: &Digest,
+    bytes: u64,
+) -> Result<(), RegistryError> {
     let namespace = repository.namespace();
     match usage(store, namespace).await? {
         Usage { used, max: Some(max) } if used.saturating_add(bytes) > max => {
+            if store.get(&links(namespace, digest)).await?.is_some() {
+                // It is there already and costs nothing more.
+                return Ok(());
+            }
             Err(RegistryError::Quota { namespace: namespace.to_owned(), used, max, asked: bytes })
         }
         _ => Ok(()),

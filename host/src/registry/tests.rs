@@ -282,8 +282,10 @@ async fn a_quota_counts_each_blob_of_a_namespace_once() {
         Err(RegistryError::Quota { used: 10, max: 15, asked: 6, namespace }) => assert_eq!(namespace, "dev"),
         other => panic!("{other:?}"),
     }
-    assert!(quota::precheck(&w.store, &app, 6).await.is_err());
-    assert!(quota::precheck(&w.store, &app, 5).await.is_ok());
+    let (new, known) = (&Digest::sha256(b"abcdef"), &Digest::sha256(b"0123456789"));
+    assert!(quota::precheck(&w.store, &app, new, 6).await.is_err());
+    assert!(quota::precheck(&w.store, &app, new, 5).await.is_ok());
+    assert!(quota::precheck(&w.store, &app, known, 10).await.is_ok());
     w.blob(&app, b"abcde", 0).await.unwrap();
     let (web, qa, digest) = (&web, &repo("qa/app"), &Digest::sha256(b"0123456789"));
     let mounted = w.act(|mut tx| async move { Ok(blob::mount(&mut tx, web, qa, digest, 0).await?) });

@@ -43,9 +43,9 @@ struct Catalog {
     repositories: Vec<RepoName>,
 }
 
-/// Repositories that the caller may pull from, and no word of others.
+/// Repositories that the caller may see, and no word of others.
 pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, OciError> {
-    call.caller.require_proof()?;
+    call.caller.require_catalog()?;
     let n = call.query.n(list::PAGE_MAX)?;
     if n == 0 {
         return catalog_page(Vec::new(), None, n);
@@ -58,7 +58,7 @@ pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, OciError> {
         let count = page.names.len();
         for (i, name) in page.names.into_iter().enumerate() {
             last = Some(name.as_str().to_owned());
-            if view.may(Action::Pull, &name) {
+            if view.may(Action::List, &name) {
                 repositories.push(name);
             }
             if repositories.len() == n && (i + 1 < count || page.more) {

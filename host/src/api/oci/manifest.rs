@@ -54,7 +54,7 @@ pub(super) async fn put(
     call: &Call<'_>,
     repository: RepoName,
     target: Target,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, OciError> {
     call.require(Action::Push, &repository).await?;
     let push = match read_push(call, repository, target, body).await? {
@@ -83,7 +83,7 @@ async fn read_push(
     call: &Call<'_>,
     repository: RepoName,
     target: Target,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Option<Push>, OciError> {
     let tags = call.query.all("tag").map(str::parse::<Tag>).collect::<Result<Vec<_>, _>>();
     let tags = tags.map_err(|e| OciError::new(Code::ManifestInvalid, e.to_string()))?;
@@ -104,7 +104,9 @@ async fn read_push(
         }
     };
     let declared = call.header(CONTENT_LENGTH).and_then(|text| text.parse().ok());
-    let Some(bytes) = body::read(body, declared, MANIFEST_BYTES_MAX).await? else { return Ok(None) };
+    let Some(bytes) = body::read(std::mem::take(body), declared, MANIFEST_BYTES_MAX).await? else {
+        return Ok(None);
+    };
     Ok(Some(Push { repository, target, tags, content_type, bytes }))
 }
 

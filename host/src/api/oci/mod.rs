@@ -24,7 +24,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, EXPECT, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use wharf_oci::RepoName;
@@ -47,8 +47,17 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn handle(State(app): State<App>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let mut response = serve(&app, &parts, body).await.unwrap_or_else(IntoResponse::into_response);
+    let (parts, mut body) = request.into_parts();
+    let mut response = match serve(&app, &parts, &mut body).await {
+        Ok(response) => response,
+        Err(error) => {
+            // What nobody has read is read now, unless the client waits to be told to send it.
+            if !parts.headers.contains_key(EXPECT) {
+                body::drain(body).await;
+            }
+            error.into_response()
+        }
+    };
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     response
 }
@@ -77,7 +86,8 @@ impl Call<'_> {
     }
 }
 
-async fn serve(app: &App, parts: &Parts, body: Body) -> Result<Response, OciError> {
+/// Handlers take the body out of its place when they read it.
+async fn serve(app: &App, parts: &Parts, body: &mut Body) -> Result<Response, OciError> {
     let caller = Caller::of(app, parts).await?;
     let endpoint = Endpoint::parse(parts.uri.path())?;
     let call = Call { app, caller, parts, query: Query::parse(&parts.uri)? };

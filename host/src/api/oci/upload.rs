@@ -1,5 +1,7 @@
 //! end-4, end-5, end-6, end-11, end-13 and end-14: uploads and mounts. The state of an upload is found by its path alone.
 
+use std::mem::take;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE};
@@ -8,7 +10,7 @@ use wharf_oci::{Algorithm, Digest, RepoName};
 use wharf_store::{BlobId, BlobWriter};
 
 use super::error::{Code, OciError};
-use super::{CONTENT_DIGEST, Call, body, header_value};
+use super::{CONTENT_DIGEST, Call, header_value};
 use crate::access::Action;
 use crate::flow;
 use crate::registry::quota;
@@ -18,7 +20,7 @@ use crate::registry::upload::{self, ChunkRange, UploadError};
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// `POST`: mounts a blob, takes one whole, or opens an upload.
-pub(super) async fn start(call: &Call<'_>, name: &RepoName, body: Body) -> Result<Response, OciError> {
+pub(super) async fn start(call: &Call<'_>, name: &RepoName, body: &mut Body) -> Result<Response, OciError> {
     call.require(Action::Push, name).await?;
     if let Some(digest) = call.query.get("mount") {
         let digest: Digest = digest.parse()?;
@@ -36,9 +38,9 @@ pub(super) async fn start(call: &Call<'_>, name: &RepoName, body: Body) -> Resul
     }
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
-        quota::precheck(&call.app.store, name, content_length(call).unwrap_or(0)).await?;
+        quota::precheck(&call.app.store, name, &digest, content_length(call).unwrap_or(0)).await?;
         let mut writer = upload::begin(&call.app.blobs, name, digest.algorithm()).await?;
-        if let Err(error) = upload::receive(&mut writer, body.into_data_stream(), None).await {
+        if let Err(error) = upload::receive(&mut writer, take(body).into_data_stream(), None).await {
             writer.cancel().await.map_err(UploadError::from)?;
             return Err(error.into());
         }
@@ -68,11 +70,11 @@ pub(super) async fn append(
     call: &Call<'_>,
     name: &RepoName,
     id: &BlobId,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, OciError> {
     call.require(Action::Push, name).await?;
-    let (mut writer, range, body) = resume(call, name, id, body).await?;
-    let received = upload::receive(&mut writer, body.into_data_stream(), range).await;
+    let (mut writer, range) = resume(call, name, id).await?;
+    let received = upload::receive(&mut writer, take(body).into_data_stream(), range).await;
     // What came is kept in any case, so that the client can go on from there.
     let offset = writer.suspend().await.map_err(UploadError::from)?;
     received?;
@@ -84,16 +86,16 @@ pub(super) async fn finish(
     call: &Call<'_>,
     name: &RepoName,
     id: &BlobId,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, OciError> {
     call.require(Action::Push, name).await?;
     let digest = call.query.get("digest");
     let digest: Digest =
         digest.ok_or_else(|| OciError::new(Code::DigestInvalid, "`?digest=` is missing"))?.parse()?;
-    let (mut writer, range, body) = resume(call, name, id, body).await?;
-    quota::precheck(&call.app.store, name, writer.offset().saturating_add(content_length(call).unwrap_or(0)))
-        .await?;
-    if let Err(error) = upload::receive(&mut writer, body.into_data_stream(), range).await {
+    let (mut writer, range) = resume(call, name, id).await?;
+    let whole = writer.offset().saturating_add(content_length(call).unwrap_or(0));
+    quota::precheck(&call.app.store, name, &digest, whole).await?;
+    if let Err(error) = upload::receive(&mut writer, take(body).into_data_stream(), range).await {
         writer.suspend().await.map_err(UploadError::from)?;
         return Err(error.into());
     }
@@ -106,8 +108,7 @@ async fn resume(
     call: &Call<'_>,
     name: &RepoName,
     id: &BlobId,
-    body: Body,
-) -> Result<(BlobWriter, Option<ChunkRange>, Body), OciError> {
+) -> Result<(BlobWriter, Option<ChunkRange>), OciError> {
     let range = match call.parts.headers.get(CONTENT_RANGE) {
         None => None,
         Some(value) => {
@@ -119,10 +120,9 @@ async fn resume(
     let writer = upload::resume(&call.app.blobs, name, id).await?;
     let offset = writer.offset();
     let Err(error) = upload::check_chunk(offset, range, content_length(call)) else {
-        return Ok((writer, range, body));
+        return Ok((writer, range));
     };
     drop(writer);
-    body::drain(body).await;
     let headers = session(name, id, offset)?;
     Err(headers.into_iter().fold(OciError::from(error), |error, (header, value)| match header {
         Some(header) => error.with(header, value),

@@ -1,0 +1,47 @@
+use anyhow::Result;
+use serde_json::json;
+
+use super::{Registry, digest_of, index};
+
+#[tokio::test]
+async fn deletes_take_effect_at_once() -> Result<()> {
+    let registry = Registry::start()?;
+    let (manifest, digest) = registry.image("dev/app", "1.0", "a").await?;
+    registry.put_manifest("dev/app", "1.1", &manifest).await?.expect(201);
+    registry.put_manifest("dev/app", "1.2", &manifest).await?.expect(201);
+    registry.delete("dev/app/manifests/1.0").await?.expect(202);
+    registry.get("dev/app/manifests/1.0").await?.expect(404);
+    registry.get("dev/app/manifests/1.1").await?.expect(200);
+    registry.delete("dev/app/manifests/1.0").await?.expect(404);
+    // A manifest goes with its tags.
+    registry.delete(&format!("dev/app/manifests/{digest}")).await?.expect(202);
+    for target in ["1.1", "1.2", digest.as_str()] {
+        registry.get(&format!("dev/app/manifests/{target}")).await?.expect(404);
+    }
+    assert_eq!(registry.get("dev/app/tags/list").await?.json()["tags"], json!([]));
+    registry.delete(&format!("dev/app/manifests/{digest}")).await?.expect(404);
+    // It can be pushed again, as its blobs are still there.
+    registry.put_manifest("dev/app", "1.0", &manifest).await?.expect(201);
+    registry.get("dev/app/manifests/1.0").await?.expect(200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_something_needs_is_not_deleted() -> Result<()> {
+    let registry = Registry::start()?;
+    let (one, digest) = registry.image("dev/app", "1.0", "a").await?;
+    let layer = format!("dev/app/blobs/{}", one["layers"][0]["digest"].as_str().unwrap_or_default());
+    let refused = registry.delete(&layer).await?.expect(405);
+    assert_eq!(refused.json()["errors"][0]["detail"]["manifest"], json!(digest));
+    let both = index(&[&one]);
+    registry.put_manifest("dev/app", "all", &both).await?.expect(201);
+    let refused = registry.delete(&format!("dev/app/manifests/{digest}")).await?.expect(405);
+    assert_eq!((refused.code().as_str(), refused.header("allow")), ("DENIED", "GET, HEAD"));
+    registry.get("dev/app/manifests/1.0").await?.expect(200);
+    registry.delete(&format!("dev/app/manifests/{}", digest_of(&both))).await?.expect(202);
+    registry.delete(&format!("dev/app/manifests/{digest}")).await?.expect(202);
+    registry.delete(&layer).await?.expect(202);
+    registry.get(&layer).await?.expect(404);
+    registry.delete(&layer).await?.expect(404);
+    Ok(())
+}
