@@ -104,7 +104,7 @@ pub mod guest {
     use super::{Policy, Problem};
     use crate::bindings::wharf::plugin::{facts, outcome::Report};
     use crate::image::Image;
-    use crate::outcome::{Verdict, hold};
+    use crate::outcome::Verdict;
 
     /// A panic becomes a trap; without this nobody would learn why.
     fn tell_panics() {
@@ -125,7 +125,7 @@ pub mod guest {
         let mut outcome = super::evaluate::<P>(config_json, &Image::of(subject))?;
         for name in std::mem::take(&mut outcome.targets) {
             if let Err(why) = into.target(&name) {
-                outcome = hold("target", format!("the policy chose the target `{name}`: {why}"));
+                outcome.hold("target", format!("the policy chose the target `{name}`: {why}"));
             }
         }
         for reason in &outcome.reasons {

@@ -369,3 +369,14 @@ fn the_schema_lists_the_fields_and_operators() {
         assert_eq!(serde_json::from_value::<Operator>(json!(operator.word())).unwrap(), *operator);
     }
 }
+
+#[test]
+fn the_page_lists_the_fields() {
+    let page = include_str!("../README.md");
+    for (name, ..) in FIELDS {
+        // `severity_critical` `_high` … in one row.
+        let last = name.rfind('_').map(|at| format!("`{}`", &name[at..]));
+        let named = page.contains(&format!("| `{name}`")) || last.is_some_and(|last| page.contains(&last));
+        assert!(named, "`{name}` is not on the page");
+    }
+}
