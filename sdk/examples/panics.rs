@@ -1,4 +1,6 @@
 //! A policy that fails in every way that an author can think of: what its tests call `how`. For Wharf's own tests.
+#![allow(clippy::panic)]
+
 use wharf_sdk::prelude::*;
 
 wharf_sdk::config! {

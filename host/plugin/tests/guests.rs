@@ -63,10 +63,12 @@ pub(crate) fn engine() -> &'static Arc<Engine> {
     ENGINE.get_or_init(|| Engine::new(EngineConfig::new(order)).expect("the engine starts"))
 }
 
-/// Compares versions that are whole numbers before the first dot.
+/// Compares versions by their numbers: `3.0.8-1` before `3.0.9`.
 pub(crate) fn order(_: &str, left: &str, right: &str) -> Option<std::cmp::Ordering> {
-    let major = |v: &str| v.split('.').next().and_then(|n| n.parse::<u32>().ok());
-    Some(major(left)?.cmp(&major(right)?))
+    let numbers = |version: &str| -> Option<Vec<u32>> {
+        version.split(['.', '-']).map(|number| number.parse().ok()).collect()
+    };
+    Some(numbers(left)?.cmp(&numbers(right)?))
 }
 
 /// The test plugin, ready to be called.

@@ -12,3 +12,4 @@ mod calls;
 mod guests;
 mod hostile;
 mod reload;
+mod shipped;

@@ -133,12 +133,12 @@ fn is_transfer_limit(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().starts_with("too much data is being copied between the host and the guest")
 }
 
-/// A Rust plugin that panics says so on standard error, and traps on `unreachable` then.
+/// A Rust plugin that panics says so in its log or on standard error, and traps on `unreachable` then.
 fn with_last_words(message: String, log: &Log) -> String {
     let said: Vec<&str> = log
         .lines
         .iter()
-        .filter(|line| line.level == LogLevel::Warn)
+        .filter(|line| matches!(line.level, LogLevel::Warn | LogLevel::Error))
         .map(|line| line.message.trim())
         .collect();
     let said = said.join(" ");
