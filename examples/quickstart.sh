@@ -46,26 +46,29 @@ if missing skopeo; then
 fi
 rustup target add wasm32-wasip2
 cargo build --release --package wharf
-cargo build --profile plugin --target wasm32-wasip2 --package criteria
-cargo build --release --target wasm32-wasip2 --manifest-path examples/policy-rust/Cargo.toml --workspace \
-    --target-dir target/policy-rust
+cargo plugins
+cargo build --release --workspace --target wasm32-wasip2 --target-dir target/policy-rust \
+    --manifest-path examples/policy-rust/Cargo.toml
 wharf=$PWD/target/release/wharf
-policies=target/policy-rust/wasm32-wasip2/release
+shipped=target/wasm32-wasip2/plugin
+written=target/policy-rust/wasm32-wasip2/release
 
-say "2. Make three versions of an image"
+say "2. Make three versions of an image from Debian packages"
 . /etc/os-release
 if missing apt-get || [ "${ID-}" != debian ]; then
-    image() { skopeo copy -q "docker://docker.io/library/debian:12-slim" "oci:$work/image:$1"; }
+    echo "this is not Debian: copying public images instead"
+    image() { skopeo copy --quiet "docker://docker.io/library/debian:$2" "oci:$work/image:$1"; }
+    image 1.0 12 && image 1.1 12-slim && image 1.2 12-slim
 else
-    [ -n "$(apt-cache policy hello 2>/dev/null)" ] || as_root apt-get update -qq
-    image() { bash examples/debian-image.sh "$work/image:$1" "base-files libc6 zlib1g" "$2"; }
+    [ -n "$(apt-cache policy hello 2>/dev/null | sed -n '/Candidate: [0-9]/p')" ] || as_root apt-get update -qq
+    image() { printf '%s  %s\n' "app:$1" "$(bash examples/debian-image.sh "$work/image:$1" "base-files libc6" "$2")"; }
+    image 1.0 "sed hello"
+    image 1.1 "sed"
+    image 1.2 "sed grep"
 fi
-image 1.0 "sed hello"
-image 1.1 "sed"
-image 1.2 "sed grep"
 
-say "3. Serve on loopback"
-mkdir -p "$work/data"
+say "3. Serve on loopback; the data folder is $work/data"
+mkdir -p "$work/data/plugins"
 "$wharf" serve --data "$work/data" --listen 127.0.0.1:0 >"$work/server.log" 2>&1 &
 server=$!
 for _ in $(seq 300); do
@@ -76,5 +79,67 @@ done
 WHARF_USER=admin
 WHARF_PASSWORD=$(cat "$work/data/initial-admin-password")
 export WHARF_SERVER WHARF_USER WHARF_PASSWORD
-host=${WHARF_SERVER#http://}
-"$wharf" status
+registry=${WHARF_SERVER#http://}
+"$wharf" user add ci --service
+"$wharf" grant add ci write 'dev/*'
+token=$("$wharf" token create ci --of ci --scope 'dev/*:pull,push' --expires 1d)
+
+# until TEXT COMMAND…: repeats the command until it prints the text; a minute at most.
+until_it_says() {
+    local text=$1
+    shift
+    for _ in $(seq 300); do
+        if "$@" 2>/dev/null | grep -q -- "$text"; then return 0; fi
+        sleep 0.2
+    done
+    printf 'waited a minute for `%s` from: %s\n' "$text" "$*" >&2
+    "$@" >&2 || true
+    return 1
+}
+push() {
+    skopeo copy --quiet --dest-tls-verify=false --dest-creds "ci:$token" "oci:$work/image:$1" "docker://$registry/dev/app:$1"
+    echo "pushed dev/app:$1"
+}
+digest() {
+    skopeo inspect --tls-verify=false --creds "admin:$WHARF_PASSWORD" --format '{{.Digest}}' "docker://$registry/$1"
+}
+
+say "4. Drop two policies into the plugin folder, and import the advisories made up for this"
+cp "$shipped/criteria.wasm" "$work/data/plugins/"
+cp "$written/no_criticals.wasm" "$work/data/plugins/no-criticals.wasm"
+until_it_says criteria "$wharf" plugin ls
+until_it_says no-criticals "$wharf" plugin ls
+"$wharf" plugin ls
+"$wharf" db import --source quickstart examples/quickstart/advisories.json
+
+say "5. Bind them: dev → qa by the policy of examples/policy-rust, qa → prod by Docker Trusted Registry's kind of rules"
+"$wharf" policy bind to-qa --from 'dev/*' --to 'qa/{name}' --plugin no-criticals --config '{"pushed_by": ["ci"]}'
+"$wharf" policy bind to-prod --from 'qa/*' --to 'prod/{name}' --plugin criteria \
+    --config '{"criteria": [{"field": "vulnerability_critical", "operator": "lte", "values": ["0"]}]}'
+
+say "6. dev/app:1.0 holds a package with a (made-up) critical finding: it stays where it is"
+push 1.0
+until_it_says reject "$wharf" policy explain dev/app:1.0
+"$wharf" policy explain dev/app:1.0
+
+say "7. dev/app:1.1 does not: it goes to qa, and from there to prod"
+push 1.1
+until_it_says sha256: digest prod/app:1.1
+"$wharf" policy explain dev/app:1.1
+"$wharf" policy explain qa/app:1.1
+[ "$(digest dev/app:1.1)" = "$(digest prod/app:1.1)" ] || { echo "prod/app:1.1 is another image" >&2; exit 1; }
+echo "prod/app:1.1 is the image that was pushed: $(digest prod/app:1.1)"
+
+say "8. A stricter version is dropped over the policy: the next push is judged by it, without a restart"
+cp "$written/no_criticals_strict.wasm" "$work/data/plugins/.next"
+mv "$work/data/plugins/.next" "$work/data/plugins/no-criticals.wasm"
+until_it_says '0\.2\.0' "$wharf" plugin ls
+"$wharf" plugin ls
+push 1.2
+until_it_says 'update it' "$wharf" policy explain dev/app:1.2
+"$wharf" policy explain dev/app:1.2
+
+say "What happened"
+"$wharf" events
+"$wharf" image ls
+say "Done."
