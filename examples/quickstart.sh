@@ -57,8 +57,8 @@ say "2. Make three versions of an image from Debian packages"
 . /etc/os-release
 if missing apt-get || [ "${ID-}" != debian ]; then
     echo "this is not Debian: copying public images instead"
-    image() { skopeo copy --quiet "docker://docker.io/library/debian:$2" "oci:$work/image:$1"; }
-    image 1.0 12 && image 1.1 12-slim && image 1.2 12-slim
+    image() { skopeo copy --quiet "docker://docker.io/library/$2" "oci:$work/image:$1"; }
+    image 1.0 debian:12 && image 1.1 alpine:3.20 && image 1.2 alpine:3.20
 else
     [ -n "$(apt-cache policy hello 2>/dev/null | sed -n '/Candidate: [0-9]/p')" ] || as_root apt-get update -qq
     image() { printf '%s  %s\n' "app:$1" "$(bash examples/debian-image.sh "$work/image:$1" "base-files libc6" "$2")"; }
