@@ -1,4 +1,5 @@
 //! The one integration test binary. Each module is a story told from outside.
 
+mod crash;
 mod layering;
 mod registry;
