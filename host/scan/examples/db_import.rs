@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let db = Db::open(Path::new(out))?;
     println!("open: {:.1} ms, {:?}", start.elapsed().as_secs_f64() * 1e3, db.coverage());
     let report =
-        Target::open(Path::new(target))?.scan(&Choice::default(), &Limits::default(), &mut |_| {})?.report;
+        Target::open(Path::new(target))?.scan(&Choice::default(), &Limits::default(), &mut |_| {})?;
     let start = Instant::now();
     let findings = match_report(&report, &db)?;
     println!(

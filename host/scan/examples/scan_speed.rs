@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = Target::open(Path::new(&target))?;
     for _ in 0..runs {
         let (start, cpu) = (Instant::now(), cpu_seconds()?);
-        let report = target.scan(&Choice::default(), &Limits::default(), &mut |_| {})?.report;
+        let report = target.scan(&Choice::default(), &Limits::default(), &mut |_| {})?;
         let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
         let gb = report.layers.iter().map(|l| l.uncompressed).sum::<u64>() as f64 / 1e9;
         let stored = report.layers.iter().map(|l| l.size).sum::<u64>() as f64 / 1e9;

@@ -18,11 +18,11 @@ pub type Open<'a> = Box<dyn FnOnce() -> io::Result<Box<dyn Read + Send + 'a>> + 
 
 /// One image of one platform.
 #[derive(Debug)]
-pub struct Image<'a> {
+pub struct Image<'c, 'l> {
     /// The configuration document (`application/vnd.oci.image.config.v1+json` or Docker's).
-    pub config: &'a [u8],
+    pub config: &'c [u8],
     /// As the manifest orders them, base first.
-    pub layers: Vec<Layer<'a>>,
+    pub layers: Vec<Layer<'l>>,
 }
 
 /// One layer to be read.

@@ -66,7 +66,7 @@ pub struct Progress {
 /// # Errors
 /// [`ScanError`] if the configuration cannot be used or there are too many layers. Nothing that a layer holds is an error.
 pub fn scan(
-    image: Image<'_>,
+    image: Image<'_, '_>,
     limits: &Limits,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, ScanError> {

@@ -10,14 +10,16 @@ mod choose;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use wharf_oci::{Digest, ManifestError, Platform};
 
 use self::archive::Members;
-use crate::image::{Image, Layer};
+use crate::directory::scan_directory;
+use crate::image::{Image, Layer, Open};
 use crate::limits::Limits;
 use crate::report::Report;
-use crate::{Progress, ScanError, directory};
+use crate::{Progress, ScanError};
 
 /// Why a target cannot be scanned.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +60,7 @@ pub struct Target {
 #[derive(Debug)]
 enum Kind {
     Directory,
-    Image(Source),
+    Image(Arc<Source>),
 }
 
 /// Where the files of a layout are.
@@ -68,12 +70,13 @@ enum Source {
     Archive(Members),
 }
 
-/// A finished scan and what was scanned.
+/// One image on this machine.
 #[derive(Debug)]
-pub struct Scanned {
-    pub report: Report,
-    /// Of the manifest; `None` where there is none (a directory, an archive of old `docker save`).
+pub struct Local {
+    /// Of the manifest; `None` for an archive of old `docker save`, which has none.
     pub digest: Option<Digest>,
+    pub config: Vec<u8>,
+    pub layers: Vec<Layer<'static>>,
 }
 
 /// Which image of several.
@@ -94,17 +97,34 @@ impl Target {
         let io = |source| TargetError::Io { path: path.to_owned(), source };
         let kind = if fs::metadata(path).map_err(io)?.is_dir() {
             if path.join("oci-layout").is_file() {
-                Kind::Image(Source::Layout(path.to_owned()))
+                Kind::Image(Arc::new(Source::Layout(path.to_owned())))
             } else {
                 Kind::Directory
             }
         } else {
-            Kind::Image(Source::Archive(Members::index(path)?))
+            Kind::Image(Arc::new(Source::Archive(Members::index(path)?)))
         };
         Ok(Self { path: path.to_owned(), kind })
     }
 
-    /// Scans the chosen image.
+    /// The chosen image, to be scanned here or by a worker; `None` for a directory, which [`scan_directory`] reads.
+    ///
+    /// # Errors
+    /// [`TargetError`]
+    pub fn image(&self, choice: &Choice) -> Result<Option<Local>, TargetError> {
+        let Kind::Image(source) = &self.kind else { return Ok(None) };
+        let chosen = choose::image(source, choice)?;
+        let layers = chosen.layers.into_iter().map(|(descriptor, name)| {
+            let open = name.map(|name| {
+                let source = Arc::clone(source);
+                Box::new(move || source.open(&name).map(|(reader, _)| reader)) as Open<'static>
+            });
+            Layer { descriptor, open }
+        });
+        Ok(Some(Local { digest: chosen.digest, config: chosen.config, layers: layers.collect() }))
+    }
+
+    /// Scans the chosen image in this process.
     ///
     /// # Errors
     /// [`TargetError`]; what is wrong with a layer is in the report instead.
@@ -113,25 +133,13 @@ impl Target {
         choice: &Choice,
         limits: &Limits,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Scanned, TargetError> {
-        let source = match &self.kind {
-            Kind::Image(source) => source,
-            Kind::Directory => {
-                let io = |source| TargetError::Io { path: self.path.clone(), source };
-                let report = directory::scan_directory(&self.path, limits, progress).map_err(io)?;
-                return Ok(Scanned { report, digest: None });
-            }
+    ) -> Result<Report, TargetError> {
+        let Some(local) = self.image(choice)? else {
+            let io = |source| TargetError::Io { path: self.path.clone(), source };
+            return scan_directory(&self.path, limits, progress).map_err(io);
         };
-        let chosen = choose::image(source, choice)?;
-        let layers = chosen.layers.into_iter().map(|(descriptor, name)| {
-            let open = name.map(|name| {
-                Box::new(move || source.open(&name).map(|(reader, _)| reader)) as crate::image::Open<'_>
-            });
-            Layer { descriptor, open }
-        });
-        let image = Image { config: &chosen.config, layers: layers.collect() };
-        let report = crate::scan(image, limits, progress)?;
-        Ok(Scanned { report, digest: chosen.digest })
+        let image = Image { config: &local.config, layers: local.layers };
+        Ok(crate::scan(image, limits, progress)?)
     }
 }
 

@@ -64,9 +64,9 @@ impl Files {
 }
 
 fn scan_at(path: &Path, choice: &Choice) -> Result<Vec<String>, TargetError> {
-    let scanned = Target::open(path)?.scan(choice, &Limits::default(), &mut |_| {})?;
-    assert_eq!(scanned.report.knowledge, Knowledge::Complete, "{:?}", scanned.report.problems);
-    Ok(scanned.report.packages.into_iter().map(|p| p.name).collect())
+    let report = Target::open(path)?.scan(choice, &Limits::default(), &mut |_| {})?;
+    assert_eq!(report.knowledge, Knowledge::Complete, "{:?}", report.problems);
+    Ok(report.packages.into_iter().map(|p| p.name).collect())
 }
 
 fn platform(arch: &str) -> Choice {
