@@ -17,6 +17,7 @@ pub mod flow;
 pub mod jobs;
 pub mod promote;
 pub mod registry;
+pub mod scan;
 pub mod serve;
 
 pub use app::App;

@@ -3,3 +3,4 @@
 mod crash;
 mod layering;
 mod registry;
+mod scan;

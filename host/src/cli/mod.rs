@@ -1,7 +1,7 @@
 //! The command line: one file a noun.
 //!
 //! An operator sees `wharf --help`; `docs/cli.md` is made from the same definitions. All but a few commands are calls of
-//! a running server's REST API; those that are not (`serve`, `config check`, `admin reset`) say so.
+//! a running server's REST API; those that are not (`serve`, `scan`, `db`, `config check`, `admin reset`) say so.
 //!
 //! Entry: [`run`].
 //!
@@ -14,6 +14,7 @@ mod client;
 mod completions;
 mod config;
 mod credentials;
+mod db;
 mod events;
 mod exit;
 mod grant;
@@ -24,6 +25,7 @@ mod output;
 mod prompt;
 mod reference;
 mod repo;
+mod scan;
 mod serve;
 mod status;
 mod token;
@@ -63,6 +65,8 @@ enum Command {
     Grant(grant::Grant),
     Events(events::Events),
     Jobs(jobs::Jobs),
+    Scan(scan::Scan),
+    Db(db::Db),
     Config(config::Config),
     Admin(admin::Admin),
     Completions(completions::Completions),
@@ -103,6 +107,7 @@ impl Command {
     fn run(self) -> anyhow::Result<()> {
         match self {
             Command::Serve(command) => command.run(),
+            Command::Db(command) => command.run(),
             Command::Config(command) => command.run(),
             Command::Admin(command) => command.run(),
             Command::Completions(command) => command.run(),
@@ -115,6 +120,7 @@ impl Command {
     /// The commands that call a server.
     async fn call(self) -> anyhow::Result<()> {
         match self {
+            Command::Scan(command) => command.run().await,
             Command::Login(command) => command.run().await,
             Command::Logout(command) => command.run().await,
             Command::Status(command) => command.run().await,

@@ -1,0 +1,196 @@
+//! `wharf scan`: what is in an image and what is known against it. Works without a server.
+//!
+//! An image is scanned by a worker process, as the server does it, so that a hostile one costs only its own scan. A plain
+//! directory is read here, since a worker can open nothing.
+
+mod registry;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use serde::Serialize;
+use wharf_oci::{Digest, Platform};
+use wharf_scan::target::{Choice, Local, Target, TargetError};
+use wharf_scan::vuln::{Findings, Severity, match_report};
+use wharf_scan::{Knowledge, Limits, Report};
+
+use super::exit::Stop;
+use super::output;
+use crate::scan::{Database, Input, ScanFailure, Scanner, Settings};
+
+/// Scan an image: an OCI layout, an archive, a root file system, or one in a registry
+///
+/// Needs no server. Without vulnerability data it lists the packages and says that nothing is known against them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wharf scan ./layout --db vulnerabilities.db
+  wharf scan image.tar:app:1.4 --output cyclonedx
+  wharf scan registry.example.com/dev/app:1.4 --data /var/lib/wharf --fail-on high
+  wharf scan / --output json
+
+With --fail-on the exit status is 3 if there is a finding of that severity or a worse one, and also if
+the image could not be scanned completely or there is no data about it: what is not known is not clean.")]
+pub(super) struct Scan {
+    /// Folder or archive, with `:TAG` where it holds several images, or `HOST/REPOSITORY:TAG`
+    target: String,
+    /// Vulnerability database made by `wharf db import`
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
+    /// Vulnerability database of a server's data folder
+    #[arg(long, value_name = "DIR", conflicts_with = "db")]
+    data: Option<PathBuf>,
+    /// Platform to scan of an image for several, such as `linux/arm64`
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// In which form to answer
+    #[arg(long, short, value_enum, default_value_t, value_name = "FORM")]
+    output: Form,
+    /// End with status 3 if there is a finding of this severity or a worse one, or if that is not known
+    #[arg(long, value_name = "SEVERITY")]
+    fail_on: Option<Severity>,
+    /// Address space that the worker may use, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = Settings::default().memory_mib)]
+    memory_mib: u64,
+    #[command(flatten)]
+    access: registry::Access,
+}
+
+/// In which form `wharf scan` answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people.
+    #[default]
+    Table,
+    /// The report and the findings.
+    Json,
+    /// CycloneDX 1.6, a bill of materials with vulnerabilities.
+    Cyclonedx,
+}
+
+/// What `--output json` prints.
+#[derive(Debug, Serialize)]
+struct Scanned {
+    /// Of the manifest that was scanned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    report: Report,
+    findings: Findings,
+}
+
+impl Scan {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let database = match (&self.db, &self.data) {
+            (Some(file), _) => Some(Database::at(file.clone())),
+            (None, Some(data)) => Some(Database::of_data(data)),
+            (None, None) => None,
+        };
+        let data = match &database {
+            None => None,
+            Some(database) => Some(database.current()?.with_context(|| {
+                format!("there is no `{}`; hint: `wharf db import`", database.path().display())
+            })?),
+        };
+        let (digest, report) = self.report().await?;
+        let findings = match &data {
+            Some(data) => match_report(&report, data)?,
+            None => Findings::without_data(&report),
+        };
+        let scanned = Scanned { digest, report, findings };
+        output::print(&match self.output {
+            Form::Table => table::text(&scanned),
+            Form::Json => serde_json::to_string_pretty(&scanned)? + "\n",
+            Form::Cyclonedx => {
+                let document = wharf_scan::cyclonedx(&scanned.report, Some(&scanned.findings));
+                serde_json::to_string_pretty(&document)? + "\n"
+            }
+        })?;
+        match self.fail_on {
+            Some(worst) => judge(&scanned.findings, worst),
+            None => Ok(()),
+        }
+    }
+
+    /// Scans what the target is: something on this machine if there is such a thing, else an image in a registry.
+    async fn report(&self) -> anyhow::Result<(Option<Digest>, Report)> {
+        let shown = || format!("cannot scan `{}`", self.target);
+        let Some((path, tag)) = on_this_machine(&self.target) else {
+            let image = registry::find(&self.target, self.platform.as_ref(), &self.access).await?;
+            let report = self.work(&image.config, image.layers).await.with_context(shown)?;
+            return Ok((Some(image.digest), report));
+        };
+        let choice = Choice { platform: self.platform.clone(), tag };
+        let target = Target::open(&path)?;
+        match target.image(&choice)? {
+            Some(Local { digest, config, layers }) => {
+                let layers = layers.into_iter().map(Input::of_layer).collect();
+                Ok((digest, self.work(&config, layers).await.with_context(shown)?))
+            }
+            None => {
+                let scan = move || target.scan(&choice, &Limits::default(), &mut |_| {});
+                let report: Result<Report, TargetError> = tokio::task::spawn_blocking(scan).await?;
+                Ok((None, report?))
+            }
+        }
+    }
+
+    async fn work(&self, config: &[u8], layers: Vec<Input>) -> Result<Report, ScanFailure> {
+        let settings = Settings { memory_mib: self.memory_mib, ..Settings::default() };
+        Scanner::new(settings).scan(config, layers, |_| {}).await
+    }
+}
+
+/// A path that is there, and the tag that may follow it. A path may hold colons itself, so the longest that is there counts.
+fn on_this_machine(target: &str) -> Option<(PathBuf, Option<String>)> {
+    if Path::new(target).exists() {
+        return Some((target.into(), None));
+    }
+    let colons: Vec<usize> = target.match_indices(':').map(|(at, _)| at).collect();
+    colons.into_iter().rev().find_map(|at| {
+        let (path, tag) = (&target[..at], &target[at + 1..]);
+        Path::new(path).exists().then(|| (path.into(), Some(tag.to_owned())))
+    })
+}
+
+/// What `--fail-on` makes of it.
+fn judge(findings: &Findings, worst: Severity) -> anyhow::Result<()> {
+    let bad = findings.findings.iter().filter(|finding| finding.severity >= worst).count();
+    if bad > 0 {
+        return Err(Stop::refused(format!("{bad} findings are {worst} or worse")).into());
+    }
+    if findings.knowledge != Knowledge::Complete {
+        let why = findings.why.as_deref().unwrap_or("it could not be scanned completely");
+        return Err(Stop::refused(format!("the image is not known to be clean: {why}")).into());
+    }
+    let unknown = findings.counts()[Severity::Unknown as usize];
+    if unknown > 0 {
+        output::note(format!("{unknown} findings have no severity and passed; hint: `--fail-on unknown`"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_there_is_no_reference() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a:b");
+        std::fs::write(&path, "x").unwrap();
+        let text = path.to_str().unwrap();
+        assert_eq!(on_this_machine(text), Some((path.clone(), None)));
+        assert_eq!(on_this_machine(&format!("{text}:app:1.4")), Some((path, Some("app:1.4".into()))));
+        assert_eq!(on_this_machine("registry.example.com/app:1.4"), None);
+    }
+
+    #[test]
+    fn what_is_not_known_does_not_pass() {
+        let mut findings: Findings =
+            serde_json::from_str(r#"{"version":1,"knowledge":"none","coverage":[],"findings":[]}"#).unwrap();
+        assert!(judge(&findings, Severity::Critical).is_err());
+        findings.knowledge = Knowledge::Complete;
+        assert!(judge(&findings, Severity::Critical).is_ok());
+    }
+}

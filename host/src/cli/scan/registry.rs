@@ -1,0 +1,386 @@
+//! An image in a registry, pulled just far enough to be scanned (OCI distribution specification, "Pull").
+//!
+//! Invariant: a password goes to the registry it is for and to the token server that this registry names, over TLS or
+//! loopback; never along a redirect.
+//! Invariant: documents are bounded and compared with their digests; layers are compared by the scan.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, Url};
+use serde::Deserialize;
+use wharf_oci::{
+    Descriptor, Digest, MANIFEST_BYTES_MAX, Manifest, ManifestKind, MediaType, Platform, Reference, Target,
+};
+
+use crate::scan::Input;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+const READ_WITHIN: Duration = Duration::from_secs(60);
+const CONFIG_BYTES_MAX: usize = 4 << 20;
+const TOKEN_BYTES_MAX: usize = 64 << 10;
+const INDEX_DEPTH: u32 = 4;
+/// Steps from a registry to where it keeps its blobs.
+const REDIRECTS: u32 = 4;
+const CA_BYTES_MAX: u64 = 1 << 20;
+
+/// How to reach a registry, and as whom.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Registry options")]
+pub(super) struct Access {
+    /// User to log in to the registry as, with the password in WHARF_PASSWORD
+    #[arg(long, env = "WHARF_USER", value_name = "NAME")]
+    user: Option<String>,
+    #[arg(long, env = "WHARF_PASSWORD", hide = true, hide_env_values = true, requires = "user")]
+    password: Option<String>,
+    /// Certificates (PEM) that the registry's certificate must be signed by, instead of the system's
+    #[arg(long, env = "WHARF_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Speak HTTP without TLS to a registry that is not on this machine
+    #[arg(long)]
+    plain_http: bool,
+}
+
+/// An image that was found, its layers still to be fetched.
+pub(super) struct Image {
+    pub(super) digest: Digest,
+    pub(super) config: Vec<u8>,
+    pub(super) layers: Vec<Input>,
+}
+
+/// Finds the image that `text` (`HOST[:PORT]/REPOSITORY:TAG` or `@DIGEST`) names, for `platform` or this machine's.
+pub(super) async fn find(text: &str, platform: Option<&Platform>, access: &Access) -> anyhow::Result<Image> {
+    let (host, reference) = split(text)?;
+    let registry = Registry::new(host, &reference, access)?;
+    let (digest, manifest) = registry.image(&reference.target, platform).await?;
+    let Some(config) = manifest.config else { bail!("`{text}` has no configuration") };
+    let config = registry.config(&config).await.context("cannot fetch the image's configuration")?;
+    let layers = manifest.layers.into_iter().map(|layer| {
+        if layer.media_type.is_foreign() {
+            return Input { descriptor: layer, bytes: None };
+        }
+        let (registry, digest) = (registry.clone(), layer.digest.clone());
+        Input::of_stream(layer, async move {
+            let response = registry.blob(&digest).await.map_err(io::Error::other)?;
+            Ok(response.bytes_stream().map_err(io::Error::other).boxed())
+        })
+    });
+    Ok(Image { digest, config, layers: layers.collect() })
+}
+
+fn split(text: &str) -> anyhow::Result<(&str, Reference)> {
+    let hint = "hint: a path that exists, or `registry.example.com/dev/app:1.4`";
+    let parts = text.split_once('/').filter(|(host, _)| host.contains(['.', ':']) || *host == "localhost");
+    let Some((host, rest)) = parts else {
+        bail!("`{text}` is neither on this machine nor a registry's; {hint}")
+    };
+    Ok((host, rest.parse().with_context(|| format!("`{text}`"))?))
+}
+
+/// One repository of one registry.
+#[derive(Debug, Clone)]
+struct Registry {
+    http: Client,
+    base: Url,
+    repository: String,
+    user: Option<(String, String)>,
+    /// A bearer token once the registry asked for one.
+    token: std::sync::Arc<tokio::sync::Mutex<Option<String>>>,
+}
+
+impl Registry {
+    fn new(host: &str, reference: &Reference, access: &Access) -> anyhow::Result<Self> {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let here = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+        let scheme = if access.plain_http || (here && access.ca.is_none()) { "http" } else { "https" };
+        let base =
+            Url::parse(&format!("{scheme}://{host}/")).with_context(|| format!("`{host}` is no address"))?;
+        let user = match (&access.user, &access.password) {
+            (Some(user), Some(password)) => Some((user.clone(), password.clone())),
+            (Some(user), None) => bail!("`{user}` needs a password; hint: set WHARF_PASSWORD"),
+            (None, _) => None,
+        };
+        let safe = scheme == "https" || here;
+        ensure!(user.is_none() || safe, "a password is not sent without TLS; hint: leave out `--plain-http`");
+        Ok(Registry {
+            http: client(access, scheme)?,
+            base,
+            repository: reference.repository.to_string(),
+            user,
+            token: std::sync::Arc::default(),
+        })
+    }
+
+    /// The manifest of one image, chosen of an index by platform.
+    async fn image(
+        &self,
+        target: &Target,
+        platform: Option<&Platform>,
+    ) -> anyhow::Result<(Digest, Manifest)> {
+        let mut target = target.clone();
+        for _ in 0..INDEX_DEPTH {
+            let (digest, manifest) = self.manifest(&target).await?;
+            if manifest.kind == ManifestKind::Image {
+                ensure!(manifest.is_container_image(), "`{target}` is an artifact, not a container image");
+                return Ok((digest, manifest));
+            }
+            target = Target::Digest(choose(&manifest.manifests, platform)?);
+        }
+        bail!("indexes are nested deeper than {INDEX_DEPTH}")
+    }
+
+    async fn manifest(&self, target: &Target) -> anyhow::Result<(Digest, Manifest)> {
+        let accept = [
+            MediaType::OCI_MANIFEST,
+            MediaType::OCI_INDEX,
+            MediaType::DOCKER_MANIFEST,
+            MediaType::DOCKER_LIST,
+        ];
+        let url = self.url("manifests", &target.to_string())?;
+        let request = self.http.get(url).header(ACCEPT, accept.join(", "));
+        let response = self
+            .call(request)
+            .await
+            .with_context(|| format!("cannot fetch `{}`, `{target}`", self.repository))?;
+        let media_type = text(response.headers(), CONTENT_TYPE.as_str());
+        let media_type = media_type.and_then(|t| t.split(';').next()?.trim().parse::<MediaType>().ok());
+        let bytes = body(response, MANIFEST_BYTES_MAX).await?;
+        let digest = Digest::sha256(&bytes);
+        if let Target::Digest(wanted) = target {
+            ensure!(wanted.matches(&bytes), "the registry's `{wanted}` does not have this digest");
+        }
+        let digest = if let Target::Digest(wanted) = target { wanted.clone() } else { digest };
+        Ok((digest, Manifest::parse(&bytes, media_type.as_ref())?))
+    }
+
+    async fn config(&self, config: &Descriptor) -> anyhow::Result<Vec<u8>> {
+        let bytes = body(self.blob(&config.digest).await?, CONFIG_BYTES_MAX).await?;
+        ensure!(
+            config.digest.matches(&bytes),
+            "the registry's `{}` does not have this digest",
+            config.digest
+        );
+        Ok(bytes)
+    }
+
+    async fn blob(&self, digest: &Digest) -> anyhow::Result<Response> {
+        let mut response = self.call(self.http.get(self.url("blobs", digest.as_str())?)).await?;
+        for _ in 0..REDIRECTS {
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            let to = text(response.headers(), LOCATION.as_str()).context("a redirect without a place")?;
+            let to = response.url().join(&to)?;
+            ensure!(to.scheme() == "https" || response.url().scheme() == "http", "a redirect away from TLS");
+            // Where blobs are kept is another's place: it gets no credentials.
+            response = refuse(self.http.get(to).send().await?)?;
+        }
+        bail!("more than {REDIRECTS} redirects")
+    }
+
+    fn url(&self, kind: &str, name: &str) -> anyhow::Result<Url> {
+        Ok(self.base.join(&format!("v2/{}/{kind}/{name}", self.repository))?)
+    }
+
+    /// Sends a request, with a token where the registry asks for one.
+    async fn call(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let again = request.try_clone();
+        let response = self.authorized(request).await.send().await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return refuse(response);
+        }
+        let (Some(challenge), Some(again)) = (text(response.headers(), WWW_AUTHENTICATE.as_str()), again)
+        else {
+            return refuse(response);
+        };
+        let Some(challenge) = Challenge::parse(&challenge) else { return refuse(response) };
+        let token = self.fetch_token(&challenge).await.context("cannot log in to the registry")?;
+        *self.token.lock().await = Some(token);
+        refuse(self.authorized(again).await.send().await?)
+    }
+
+    async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match (&*self.token.lock().await, &self.user) {
+            (Some(token), _) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            (None, Some((user, password))) => request.basic_auth(user, Some(password)),
+            (None, None) => request,
+        }
+    }
+
+    async fn fetch_token(&self, challenge: &Challenge) -> anyhow::Result<String> {
+        let mut url = Url::parse(&challenge.realm)?;
+        ensure!(
+            url.scheme() == "https" || self.base.scheme() == "http",
+            "its token server does not speak TLS"
+        );
+        url.query_pairs_mut().append_pair("scope", &format!("repository:{}:pull", self.repository));
+        if let Some(service) = &challenge.service {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        let request = self.http.get(url);
+        let request = match &self.user {
+            Some((user, password)) => request.basic_auth(user, Some(password)),
+            None => request,
+        };
+        let bytes = body(refuse(request.send().await?)?, TOKEN_BYTES_MAX).await?;
+        let answer: TokenAnswer = serde_json::from_slice(&bytes)?;
+        answer.token.or(answer.access_token).context("the token server gave no token")
+    }
+}
+
+/// What a token server answers (distribution's "token authentication").
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// `Bearer realm="…",service="…"`.
+#[derive(Debug, PartialEq, Eq)]
+struct Challenge {
+    realm: String,
+    service: Option<String>,
+}
+
+impl Challenge {
+    fn parse(header: &str) -> Option<Self> {
+        let (scheme, rest) = header.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let value = |name: &str| {
+            let at = rest.find(&format!("{name}=\""))? + name.len() + 2;
+            Some(rest[at..].split('"').next()?.to_owned())
+        };
+        Some(Challenge { realm: value("realm")?, service: value("service") })
+    }
+}
+
+fn client(access: &Access, scheme: &str) -> anyhow::Result<Client> {
+    // The first call of the process installs it, later ones find it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("wharf/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_WITHIN)
+        .read_timeout(READ_WITHIN)
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(path) = &access.ca {
+        let shown = || format!("cannot use the certificates in `{}`", path.display());
+        ensure!(std::fs::metadata(path).with_context(shown)?.len() <= CA_BYTES_MAX, "{}: too large", shown());
+        let pem = std::fs::read(path).with_context(shown)?;
+        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).with_context(shown)?);
+    } else if scheme == "http" {
+        // Nothing to verify, so a machine without system certificates will do.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().context("cannot set up HTTP")
+}
+
+/// The one image of an index for a platform, or for this machine.
+fn choose(entries: &[Descriptor], platform: Option<&Platform>) -> anyhow::Result<Digest> {
+    let here = Platform {
+        os: "linux".to_owned(),
+        architecture: match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        }
+        .to_owned(),
+        variant: None,
+        os_version: None,
+    };
+    let wanted = platform.unwrap_or(&here);
+    let runs: Vec<(&Descriptor, &Platform)> = entries
+        .iter()
+        .filter_map(|entry| Some((entry, entry.platform.as_ref().filter(|p| !p.is_unknown())?)))
+        .collect();
+    let fits = |found: &Platform| {
+        wanted.os == found.os
+            && wanted.architecture == found.architecture
+            && (wanted.variant.is_none() || wanted.variant == found.variant)
+    };
+    match (runs.iter().find(|(_, found)| fits(found)), runs.as_slice(), entries) {
+        (Some((entry, _)), ..) => Ok(entry.digest.clone()),
+        (None, [(only, _)], _) if platform.is_none() => Ok(only.digest.clone()),
+        (None, [], [only]) if platform.is_none() => Ok(only.digest.clone()),
+        _ => {
+            let there: Vec<String> = runs.iter().map(|(_, platform)| format!("`{platform}`")).collect();
+            bail!("there is no image for `{wanted}`; there are: {}; hint: `--platform`", there.join(", "))
+        }
+    }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+/// An error for every status but success and redirection.
+fn refuse(response: Response) -> anyhow::Result<Response> {
+    let status = response.status();
+    if status.is_success() || status.is_redirection() {
+        return Ok(response);
+    }
+    let hint = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; hint: `--user NAME` and WHARF_PASSWORD",
+        _ => "",
+    };
+    bail!("`{}` answers {status}{hint}", response.url())
+}
+
+async fn body(mut response: Response, max: usize) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        ensure!(bytes.len() + chunk.len() <= max, "`{}` has more than {max} bytes", response.url());
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read() {
+        let header =
+            r#"Bearer realm="https://auth.example.com/token",service="registry.example.com",scope="x""#;
+        let expected = Challenge {
+            realm: "https://auth.example.com/token".into(),
+            service: Some("registry.example.com".into()),
+        };
+        assert_eq!(Challenge::parse(header), Some(expected));
+        assert_eq!(Challenge::parse(r#"Basic realm="x""#), None);
+        assert_eq!(Challenge::parse("Bearer"), None);
+    }
+
+    #[test]
+    fn a_reference_needs_a_host() {
+        assert!(split("app:1.4").is_err());
+        assert!(split("dev/app:1.4").is_err());
+        let (host, reference) = split("127.0.0.1:5080/dev/app:1.4").unwrap();
+        assert_eq!((host, reference.to_string().as_str()), ("127.0.0.1:5080", "dev/app:1.4"));
+        assert!(split("localhost/app").is_err());
+    }
+
+    fn entry(platform: &str) -> Descriptor {
+        let mut entry =
+            Descriptor::new(MediaType::OCI_MANIFEST.parse().unwrap(), Digest::sha256(platform.as_bytes()), 1);
+        entry.platform = Some(platform.parse().unwrap());
+        entry
+    }
+
+    #[test]
+    fn an_index_is_chosen_from_by_platform() {
+        let all = [entry("linux/s390x"), entry("linux/riscv64"), entry("unknown/unknown")];
+        let wanted: Platform = "linux/riscv64".parse().unwrap();
+        assert_eq!(choose(&all, Some(&wanted)).unwrap(), all[1].digest);
+        assert!(choose(&all, None).unwrap_err().to_string().contains("`linux/s390x`, `linux/riscv64`"));
+        assert_eq!(choose(&all[..1], None).unwrap(), all[0].digest);
+        assert!(choose(&all[..1], Some(&wanted)).is_err());
+    }
+}

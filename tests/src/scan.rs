@@ -1,0 +1,158 @@
+//! `wharf db import` and `wharf scan` without a server: the real binary, its real worker, small images.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wharf_oci::Digest;
+use wharf_tests::{Image, server};
+
+fn wharf(arguments: &[&str]) -> Output {
+    // What the caller's environment says of users and servers must not decide a test.
+    Command::new(server::binary()).args(arguments).env_clear().output().expect("`wharf` runs")
+}
+
+fn answer(arguments: &[&str]) -> Value {
+    let output = wharf(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An OCI layout of one image.
+fn layout(folder: &Path, image: &Image) {
+    let blobs = folder.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    for blob in image.layers.iter().chain([&image.config, &image.manifest]) {
+        fs::write(blobs.join(Digest::sha256(blob).hex()), blob).unwrap();
+    }
+    let manifest = json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": image.digest(), "size": image.manifest.len() });
+    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// A folder with an image of `hello 2.10-3` and a database that says that 2.10-4 fixes a flaw in it.
+fn prepared() -> (TempDir, String, String) {
+    let folder = TempDir::new().unwrap();
+    let image = folder.path().join("image");
+    layout(&image, &Image::debian("hello", "2.10-3").unwrap());
+    let records = json!([{
+        "id": "DEBIAN-CVE-2026-1", "upstream": ["CVE-2026-1"], "modified": "2026-11-01T00:00:00Z",
+        "severity": [{ "type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N" }],
+        "affected": [{ "package": { "ecosystem": "Debian:12", "name": "hello" },
+            "ranges": [{ "type": "ECOSYSTEM", "events": [{ "introduced": "0" }, { "fixed": "2.10-4" }] }] }],
+    }]);
+    let file = folder.path().join("own.json");
+    fs::write(&file, records.to_string()).unwrap();
+    let db = folder.path().join("own.db").to_str().unwrap().to_owned();
+    let about = answer(&["db", "import", "--db", &db, "--output", "json", file.to_str().unwrap()]);
+    assert_eq!(about["imported"]["kept"], 1);
+    assert_eq!(about["releases"], json!({ "Debian:12": 1 }));
+    (folder, image.to_str().unwrap().to_owned(), db)
+}
+
+#[test]
+fn an_image_is_scanned_and_matched() {
+    let (_folder, image, db) = prepared();
+    let scanned = answer(&["scan", &image, "--db", &db, "--output", "json"]);
+    assert_eq!(scanned["report"]["knowledge"], "complete");
+    assert_eq!(
+        scanned["report"]["packages"][0]["purl"],
+        "pkg:deb/debian/hello@2.10-3?arch=amd64&distro=debian-12"
+    );
+    let findings = scanned["findings"]["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1);
+    assert_eq!((&findings[0]["id"], &findings[0]["fixed_in"]), (&json!("CVE-2026-1"), &json!("2.10-4")));
+    assert_eq!((&findings[0]["severity"], &findings[0]["cvss"]), (&json!("high"), &json!(7.5)));
+
+    let bill = answer(&["scan", &image, "--db", &db, "--output", "cyclonedx"]);
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&json!("CycloneDX"), &json!("1.6")));
+    assert_eq!(bill["vulnerabilities"][0]["id"], "CVE-2026-1");
+}
+
+#[test]
+fn the_exit_status_is_a_gate_that_fails_closed() {
+    let (_folder, image, db) = prepared();
+    let status = |arguments: &[&str]| wharf(arguments).status.code();
+    assert_eq!(status(&["scan", &image, "--db", &db, "--fail-on", "high"]), Some(3));
+    assert_eq!(status(&["scan", &image, "--db", &db, "--fail-on", "critical"]), Some(0));
+    // Without data nothing is known, and that does not pass.
+    assert_eq!(status(&["scan", &image, "--fail-on", "critical"]), Some(3));
+    assert_eq!(status(&["scan", &image]), Some(0));
+    assert_eq!(status(&["scan", &image, "--db", "/nonexistent"]), Some(1));
+}
+
+#[test]
+fn without_data_there_are_no_findings_and_that_is_said() {
+    let (_folder, image, _) = prepared();
+    let output = wharf(&["scan", &image]);
+    assert!(
+        text(&output.stdout).contains("not known: there is no vulnerability database"),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn a_worker_that_dies_is_an_error_with_its_reason() {
+    let (_folder, image, _) = prepared();
+    let output = wharf(&["scan", &image, "--memory-mib", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("the scan worker aborted") && error.contains("memory allocation"), "{error}");
+}
+
+/// A layer that unpacks to gigabytes of zeros between two good ones: it ends at its bound, the others are read.
+#[test]
+fn a_bomb_costs_its_own_layer() {
+    let folder = TempDir::new().unwrap();
+    let mut image = Image::debian("hello", "2.10-3").unwrap();
+    image.layers.push(bomb(2 << 30));
+    let mut manifest: Value = serde_json::from_slice(&image.manifest).unwrap();
+    let bomb = image.layers.last().unwrap();
+    let layer = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
+        "digest": Digest::sha256(bomb), "size": bomb.len() });
+    manifest["layers"].as_array_mut().unwrap().push(layer);
+    image.manifest = manifest.to_string().into_bytes();
+    layout(folder.path(), &image);
+    let scanned = answer(&["scan", folder.path().to_str().unwrap(), "--output", "json"]);
+    assert_eq!(scanned["report"]["knowledge"], "partial");
+    assert_eq!(scanned["report"]["packages"][0]["name"], "hello");
+    let problems = scanned["report"]["problems"].as_array().unwrap();
+    let limit = problems.iter().find(|p| p["code"] == "limit").expect("the bound is told");
+    assert_eq!(limit["layer"], 1);
+}
+
+/// A zstd frame of run-length blocks, 128 KiB of zeros in four bytes each.
+fn bomb(bytes: usize) -> Vec<u8> {
+    const BLOCK: usize = 128 << 10;
+    let blocks = bytes / BLOCK;
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x50];
+    for i in 1..=blocks {
+        let head = BLOCK << 3 | 1 << 1 | usize::from(i == blocks);
+        frame.extend_from_slice(&head.to_le_bytes()[..3]);
+        frame.push(0);
+    }
+    frame
+}
+
+#[test]
+fn targets_that_are_none_are_refused_with_a_hint() {
+    let output = wharf(&["scan", "no/such/thing"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("hint:"), "{}", text(&output.stderr));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("x.json");
+    fs::write(&file, r#"{"id":"GO-1","modified":"2026-01-01T00:00:00Z","affected":[{"package":{"ecosystem":"Go","name":"x"}}]}"#).unwrap();
+    let db = folder.path().join("x.db");
+    let output = wharf(&["db", "import", "--db", db.to_str().unwrap(), file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("there is no matcher") && !db.exists(), "{}", text(&output.stderr));
+}
