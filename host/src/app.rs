@@ -4,11 +4,19 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Mutex;
+use wharf_plugin::archive::{Archive, ArchiveError};
+use wharf_plugin::catalog::Catalog;
+use wharf_plugin::{CallLimits, Engine, EngineConfig, EngineError};
+use wharf_scan::vuln::version::Scheme;
 use wharf_store::{BlobError, Blobs, OpenError, Options, Store};
 
 use crate::access::Grants;
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
+use crate::event::Observations;
+use crate::plugin::{self, Plugins};
+use crate::scan::{self, Database, Scanner};
 
 /// A running host's parts. Cheap to clone; every surface and job holds one.
 #[derive(Clone, Debug)]
@@ -22,6 +30,12 @@ pub struct Parts {
     pub blobs: Blobs,
     pub auth: Auth,
     pub grants: Grants,
+    pub plugins: Plugins,
+    pub scanner: Scanner,
+    pub vulnerability_data: Database,
+    /// Held by an import of vulnerability data: one at a time.
+    pub imports: Mutex<()>,
+    pub observations: Observations,
 }
 
 /// Why a data folder cannot be used.
@@ -33,6 +47,10 @@ pub enum AppError {
     Blobs(#[from] BlobError),
     #[error(transparent)]
     Auth(#[from] AuthError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error("opening the data folder was interrupted")]
     Interrupted,
 }
@@ -62,11 +80,33 @@ impl App {
                 ..Options::default()
             };
             let store = Store::open(&config.data, &options)?;
-            let blobs = Blobs::open_dir(&config.data, config.store.watermark_bytes)?;
-            let auth = Auth::open(&config.data)?;
-            Ok(App::new(Parts { config, store, blobs, auth, grants: Grants::default() }))
+            App::over(config, store)
         };
         tokio::task::spawn_blocking(open).await.map_err(|_| AppError::Interrupted)?
+    }
+
+    /// Opens everything else in the data folder, over a store that is open.
+    ///
+    /// # Errors
+    /// Where something cannot be read or written.
+    pub fn over(config: Config, store: Store) -> Result<Self, AppError> {
+        let blobs = Blobs::open_dir(&config.data, config.store.watermark_bytes)?;
+        let auth = Auth::open(&config.data)?;
+        let plugins = open_plugins(&config)?;
+        let vulnerability_data = Database::of_data(&config.data);
+        let scanner = Scanner::new(scan_settings(&config));
+        Ok(App::new(Parts {
+            config,
+            store,
+            blobs,
+            auth,
+            grants: Grants::default(),
+            plugins,
+            scanner,
+            vulnerability_data,
+            imports: Mutex::default(),
+            observations: Observations::default(),
+        }))
     }
 
     /// Milliseconds since 1970 by this machine's clock. What a lease is judged by is the store's clock instead.
@@ -74,4 +114,44 @@ impl App {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+fn open_plugins(config: &Config) -> Result<Plugins, AppError> {
+    let mut engine = EngineConfig::new(version_order);
+    engine.cache_dir = Some(config.data.join("cache/plugins"));
+    let usize_of = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let limits = CallLimits {
+        time_ms: config.plugin.time_ms,
+        memory_bytes: usize_of(config.plugin.memory_bytes),
+        host_calls: u32::try_from(config.plugin.host_calls).unwrap_or(u32::MAX),
+        output_bytes: usize_of(config.plugin.output_bytes),
+        log_bytes: usize_of(config.plugin.log_bytes),
+        trace_bytes: usize_of(config.plugin.trace_bytes),
+    };
+    engine.max_memory_bytes = engine.max_memory_bytes.max(limits.memory_bytes);
+    Ok(Plugins::new(plugin::Parts {
+        engine: Engine::new(engine)?,
+        catalog: Arc::new(Catalog::default()),
+        archive: Archive::open(&config.data.join("plugin-archive"))?,
+        limits,
+    }))
+}
+
+fn scan_settings(config: &Config) -> scan::Settings {
+    scan::Settings {
+        workers: usize::try_from(config.scan.at_once).unwrap_or(usize::MAX),
+        wall_s: config.scan.time_ms.div_ceil(1000),
+        memory_mib: config.scan.memory_bytes >> 20,
+        ..scan::Settings::default()
+    }
+}
+
+/// How versions of an ecosystem compare, for policies: as the scanner compares them.
+fn version_order(ecosystem: &str, left: &str, right: &str) -> Option<std::cmp::Ordering> {
+    let scheme = match ecosystem {
+        "deb" => Scheme::Debian,
+        "apk" => Scheme::Alpine,
+        _ => return None,
+    };
+    Some(scheme.compare(left, right))
 }

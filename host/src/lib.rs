@@ -13,12 +13,15 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod event;
+pub mod facts;
 pub mod flow;
 pub mod jobs;
+pub mod plugin;
 pub mod promote;
 pub mod registry;
 pub mod scan;
 pub mod serve;
+pub mod work;
 
 pub use app::App;
 pub use serve::{ServeOptions, reset_admin, serve};

@@ -19,6 +19,7 @@ use crate::api::{self, Limits, Server, TlsSource};
 use crate::config::{self, Config, LogFormat};
 use crate::flow;
 use crate::flow::account::FirstAdmin;
+use crate::work::Work;
 
 /// How often metrics are tidied and the certificate's end is looked at.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -84,14 +85,16 @@ async fn run(config: Config) -> Result<()> {
         say.first_admin(&first);
     }
     let stop = CancellationToken::new();
-    tokio::spawn(until_told(stop.clone(), tls.clone()));
+    tokio::spawn(until_told(app.clone(), stop.clone(), tls.clone()));
     tokio::spawn(upkeep(metrics.clone(), tls.clone(), stop.clone()));
     if let Some(tls) = &tls {
         say.trust(tls, server.address());
     }
+    let work = Work::start(&app).await?;
     say.line(&format!("listening on {}", server.url()));
     server.serve(api::router(app.clone(), metrics), stop.clone()).await;
     stop.cancel();
+    work.stop().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -177,7 +180,7 @@ fn open_tls(config: &Config) -> Result<Option<Arc<api::Tls>>> {
 }
 
 /// Cancels `stop` at SIGTERM or SIGINT; reads again what can be read again at SIGHUP.
-async fn until_told(stop: CancellationToken, tls: Option<Arc<api::Tls>>) {
+async fn until_told(app: App, stop: CancellationToken, tls: Option<Arc<api::Tls>>) {
     let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
     else {
@@ -188,7 +191,10 @@ async fn until_told(stop: CancellationToken, tls: Option<Arc<api::Tls>>) {
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
-            _ = hup.recv() => reload(tls.clone()).await,
+            _ = hup.recv() => {
+                app.plugins.rescan();
+                reload(tls.clone()).await;
+            }
         }
     }
     tracing::info!("told to stop");

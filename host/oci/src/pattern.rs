@@ -29,6 +29,25 @@ impl RepoPattern {
         &*self.0 == "**"
     }
 
+    /// Whether every repository that `other` means is surely one of those meant. Sound, and complete for patterns of the
+    /// forms `**`, `prefix/**`, `prefix/*` and plain names.
+    pub fn covers(&self, other: &RepoPattern) -> bool {
+        if self.is_all() || self == other {
+            return true;
+        }
+        let below = |rest: &str| {
+            let plain = !rest.is_empty() && !rest.contains('*');
+            plain && other.0.strip_prefix(rest).is_some_and(|behind| behind.starts_with('/'))
+        };
+        match self.0.rsplit_once('/') {
+            Some((prefix, "**")) => below(prefix),
+            Some((prefix, "*")) => {
+                below(prefix) && !other.0[prefix.len() + 1..].contains(['/']) && !other.0.ends_with("**")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the repository is one of those meant. Bounded by the product of both lengths.
     pub fn matches(&self, repository: &RepoName) -> bool {
         components_match(&self.0, repository.as_str())
@@ -186,7 +205,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_pattern_covers_what_is_surely_below_it() {
+        let check = |outer: &str, inner: &str, expected: bool| {
+            let (a, b): (RepoPattern, RepoPattern) = (outer.parse().unwrap(), inner.parse().unwrap());
+            assert_eq!(a.covers(&b), expected, "`{outer}` over `{inner}`");
+        };
+        check("**", "dev/*", true);
+        check("dev/**", "dev/**", true);
+        check("dev/**", "dev/web/*", true);
+        check("dev/**", "dev", false);
+        check("dev/**", "development/*", false);
+        check("dev/**", "**", false);
+        check("dev/*", "dev/app", true);
+        check("dev/*", "dev/a*", true);
+        check("dev/*", "dev/**", false);
+        check("dev/*", "dev/web/app", false);
+        check("dev/app", "dev/*", false);
+    }
+
     proptest! {
+        #[test]
+        fn what_is_covered_matches(
+            outer in "([ab]/)?([ab]|\\*|\\*\\*)", inner in "([ab*]/){0,2}([ab]|\\*|\\*\\*)", name in "[ab](/[ab]){0,3}",
+        ) {
+            let (outer, inner): (RepoPattern, RepoPattern) = (outer.parse().unwrap(), inner.parse().unwrap());
+            let name = name.parse().unwrap();
+            prop_assert!(!(outer.covers(&inner) && inner.matches(&name)) || outer.matches(&name));
+        }
+
         #[test]
         fn agrees_with_the_definition(pattern in "(a|b|\\*|\\*\\*)(/(a|b|a\\*|\\*\\*)){0,5}", name in "[ab](/[ab]){0,6}") {
             let expected = slow(&pattern.split('/').collect::<Vec<_>>(), &name.split('/').collect::<Vec<_>>());

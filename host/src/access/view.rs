@@ -129,6 +129,11 @@ impl<'a> View<'a> {
         self.answer(action, |pattern| pattern.matches(repository))
     }
 
+    /// Whether the principal may do `action` to every repository of a pattern, by one grant that covers it.
+    pub fn judge_pattern(&self, action: Action, repositories: &RepoPattern) -> Answer {
+        self.answer(action, |pattern| pattern.covers(repositories))
+    }
+
     /// Whether the principal may administer the server: the role `admin` over `**`, and a token that is not narrowed
     /// below that.
     pub fn judge_server(&self) -> Answer {

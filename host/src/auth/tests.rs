@@ -8,7 +8,6 @@ use tempfile::TempDir;
 use wharf_store::{Model, Store};
 
 use super::*;
-use crate::app::Parts;
 use crate::config::Config;
 use crate::flow;
 
@@ -24,13 +23,8 @@ struct Case {
 impl Case {
     async fn new() -> Self {
         let data = TempDir::new().unwrap();
-        let app = App::new(Parts {
-            config: Config::new(data.path(), ([127, 0, 0, 1], 0).into()),
-            store: Store::new(Arc::new(Model::default())),
-            blobs: wharf_store::Blobs::open_dir(data.path(), 0).unwrap(),
-            auth: Auth::open(data.path()).unwrap(),
-            grants: access::Grants::default(),
-        });
+        let config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        let app = App::over(config, Store::new(Arc::new(Model::default()))).unwrap();
         let first = flow::account::first_start(&app).await.unwrap().unwrap();
         Case { app, admin: Principal::user("admin"), password: first.password, _data: data }
     }

@@ -88,13 +88,13 @@ pub enum Kind {
         findings: u64,
     },
     VulnerabilityDataImported {
-        source: String,
+        version: String,
+        sources: Vec<String>,
         advisories: u64,
         as_of_ms: u64,
     },
     BindingChanged {
         binding: String,
-        revision: u64,
     },
     BindingRemoved {
         binding: String,

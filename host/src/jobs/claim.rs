@@ -24,6 +24,8 @@ pub struct Claimed {
     pub cause: Option<EventId>,
     /// Which run this is, from 1.
     pub attempt: u32,
+    /// How many runs before it failed.
+    pub failures: u32,
     pub(super) claim: u64,
 }
 
@@ -117,6 +119,7 @@ pub async fn claim(
                 bury(&mut tx, job, now_ms)?;
                 return Ok(None);
             }
+            let failures = job.attempts.saturating_sub(job.interruptions);
             job.attempts += 1;
             // Whatever came until now is seen by this run.
             if let Some(work) = job.again.take() {
@@ -124,12 +127,8 @@ pub async fn claim(
             }
             job.state = State::Running { claim, since_ms: now_ms };
             put(&mut tx, &job, Some(lease))?;
-            Ok::<_, StoreError>(Some(Claimed {
-                work: job.work,
-                cause: job.cause,
-                attempt: job.attempts,
-                claim,
-            }))
+            let Job { work, cause, attempts: attempt, .. } = job;
+            Ok::<_, StoreError>(Some(Claimed { work, cause, attempt, failures, claim }))
         })
         .await;
     match claimed {

@@ -13,6 +13,7 @@
 //! Invariant: a handler is idempotent by the job's subject; a lease that ran out means that it may run twice.
 
 mod claim;
+mod dispatch;
 mod list;
 mod queue;
 mod router;
@@ -21,6 +22,7 @@ mod runner;
 mod schedule;
 
 pub use claim::{ClaimError, Claimed, Next, claim, complete, fail, hand_back, next, recover, renew};
+pub use dispatch::{ask_due, handler, route, schedule};
 pub use list::{JobPage, Listed, cancel, ls, retry};
 pub use queue::{Queue, Work};
 pub use router::{BATCH as ROUTER_BATCH, ROUTER, Route, cursor, route_once};

@@ -39,8 +39,8 @@ impl Queue {
     pub const fn concurrency(self) -> usize {
         match self {
             Queue::Scan => 2,
-            Queue::Judge => 4,
-            Queue::Rejudge | Queue::Rematch | Queue::Housekeeping => 1,
+            Queue::Judge | Queue::Rejudge => 4,
+            Queue::Rematch | Queue::Housekeeping => 1,
         }
     }
 
@@ -135,6 +135,19 @@ impl Work {
             Work::Scan { repository, .. } | Work::Judge { repository, .. } => repository.namespace(),
             _ => "",
         }
+    }
+
+    /// The same work from another place on; work without a place stays as it is.
+    pub fn going_on(&self, place: Option<String>) -> Work {
+        let mut work = self.clone();
+        match &mut work {
+            Work::RejudgeBinding { from, .. }
+            | Work::RejudgePlugin { from, .. }
+            | Work::RejudgeImage { from, .. }
+            | Work::Rematch { from } => *from = place,
+            Work::Scan { .. } | Work::Judge { .. } | Work::Collect | Work::Trim => {}
+        }
+        work
     }
 
     /// What one job at a time may work on.

@@ -146,3 +146,11 @@ pub async fn enqueue(tx: &mut Tx, work: Work, cause: Option<EventId>) -> Result<
     put(tx, &job, Some(lease))?;
     Ok(false)
 }
+
+/// Asks for `work` unless a job of it waits or runs: what nobody new asks for must not shorten its pauses.
+pub(super) async fn enqueue_once(tx: &mut Tx, work: Work) -> Result<(), StoreError> {
+    if tx.get(&live_key(&work)).await?.is_none() {
+        enqueue(tx, work, None).await?;
+    }
+    Ok(())
+}

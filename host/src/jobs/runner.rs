@@ -81,6 +81,7 @@ pub struct Running {
     claimed: Claimed,
     store: Store,
     lease: Duration,
+    attempts_max: u32,
     stop: CancellationToken,
 }
 
@@ -97,6 +98,11 @@ impl Running {
     /// Which run this is, from 1.
     pub fn attempt(&self) -> u32 {
         self.claimed.attempt
+    }
+
+    /// Whether a failure of this run is the end of it.
+    pub fn is_last(&self) -> bool {
+        self.claimed.failures + 1 >= self.attempts_max
     }
 
     /// Ends when the job is to stop: it was cancelled, lost its lease, or the server stops. A handler may go on to a good
@@ -342,7 +348,8 @@ async fn begin(
         lane.running().insert(subject.clone(), stop.clone());
     }
     let shared = shared.clone();
-    let running = Running { claimed, store: shared.store.clone(), lease, stop };
+    let attempts_max = shared.settings.attempts_max;
+    let running = Running { claimed, store: shared.store.clone(), lease, attempts_max, stop };
     runs.spawn(async move {
         let ended = run(&shared, &running, queue).await;
         let Some(lane) = shared.lanes.get(&queue) else { return };
@@ -423,7 +430,11 @@ async fn supervise(shared: &Shared, running: &Running, queue: Queue) -> End {
                 Err(ClaimError::Store(error)) => tracing::warn!(%queue, %error, "a lease cannot be prolonged"),
             },
             () = running.stop.cancelled(), if stopped_at.is_none() && !shared.stop.is_cancelled() => {
-                stopped_at = Some(tokio::time::Instant::now() + Duration::from_secs(shared.settings.grace_s));
+                // A server that stops has a grace of its own, after which the job is handed back.
+                if !shared.stop.is_cancelled() {
+                    let grace = Duration::from_secs(shared.settings.grace_s);
+                    stopped_at = Some(tokio::time::Instant::now() + grace);
+                }
             }
             () = grace => { work.abort(); return End::Failed("it was cancelled and did not stop".to_owned()) }
             () = shared.abandon.cancelled() => { work.abort(); return End::HandedBack }

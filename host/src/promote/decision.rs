@@ -52,7 +52,14 @@ pub struct Decision {
 #[serde(tag = "authority", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Authority {
     /// A binding, with its owner's rights.
-    Binding { binding: String, binding_revision: u64, owner: String, mode: Mode },
+    Binding {
+        binding: String,
+        binding_revision: u64,
+        owner: String,
+        mode: Mode,
+        /// Names of the targets that policies could choose among.
+        offered: Vec<String>,
+    },
     /// Somebody, by hand.
     Hand { by: String, note: String },
 }

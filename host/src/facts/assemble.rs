@@ -1,0 +1,196 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use wharf_oci::{Descriptor, Digest, Manifest, MediaType, RepoName, Tag};
+use wharf_plugin::facts::{Approval, Component, Finding, ImageFacts, Knowledge, Platform, PlatformFacts};
+
+use super::scanned::Scanned;
+
+/// Labels, annotations and other texts of one image that are taken into its facts.
+const TEXTS_MAX: usize = 500;
+/// Bytes of one such text.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// The tag that is judged, and what it points at.
+#[derive(Debug, Clone)]
+pub struct TagInput {
+    pub repository: RepoName,
+    pub tag: Tag,
+    /// The revision of the tag's row.
+    pub revision: u64,
+    pub digest: Digest,
+    pub media_type: MediaType,
+    pub at_ms: u64,
+    pub by: String,
+    /// Of the index, where it is one.
+    pub annotations: BTreeMap<String, String>,
+    pub is_index: bool,
+    /// The stages that let it through, oldest first.
+    pub approvals: Vec<Approval>,
+}
+
+/// One platform's image.
+#[derive(Debug, Clone)]
+pub struct PlatformInput {
+    pub digest: Digest,
+    /// None where an index names what the repository does not have.
+    pub manifest: Option<Manifest>,
+    /// What the index says it is for.
+    pub platform: Option<wharf_oci::Platform>,
+    /// The image's configuration document, where it could be read.
+    pub config: Option<Vec<u8>>,
+    pub scanned: Option<Scanned>,
+    /// Nobody has looked yet, and somebody is going to.
+    pub is_pending: bool,
+    pub components: Vec<Component>,
+    pub findings: Vec<Finding>,
+}
+
+/// What the facts take from an image's configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+    created: Option<String>,
+    config: Option<Run>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Run {
+    labels: Option<BTreeMap<String, String>>,
+    user: Option<String>,
+    working_dir: Option<String>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// Joins what is known into one document.
+pub fn assemble(tag: &TagInput, platforms: Vec<PlatformInput>, evaluated_at_ms: u64) -> ImageFacts {
+    let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
+    for manifest in platforms.iter().filter_map(|platform| platform.manifest.as_ref()) {
+        sizes.extend(blobs(manifest).map(|blob| (blob.digest.to_string(), blob.size)));
+    }
+    let versions = platforms.iter().filter_map(|p| p.scanned.as_ref()?.data_version.clone());
+    let data_version = versions.max();
+    ImageFacts {
+        repository: tag.repository.to_string(),
+        tag: Some(tag.tag.to_string()),
+        tag_revision: tag.revision,
+        digest: tag.digest.to_string(),
+        media_type: tag.media_type.to_string(),
+        index: tag.is_index,
+        size_bytes: sizes.values().sum(),
+        pushed_at_ms: tag.at_ms,
+        pushed_by: tag.by.clone(),
+        evaluated_at_ms,
+        annotations: bounded(&tag.annotations),
+        signature_check: Knowledge::None,
+        signatures: Vec::new(),
+        approvals: tag.approvals.clone(),
+        waivers: Vec::new(),
+        vulnerability_data_version: data_version,
+        facts: BTreeMap::new(),
+        platforms: platforms.into_iter().map(|platform| one(platform, evaluated_at_ms)).collect(),
+    }
+}
+
+/// Config and layers, each once.
+fn blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
+    manifest.config.iter().chain(&manifest.layers)
+}
+
+fn one(input: PlatformInput, evaluated_at_ms: u64) -> PlatformFacts {
+    // Whoever pushed the image wrote this document: a form that does not parse says nothing.
+    let config: Config =
+        input.config.as_deref().and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
+    let run = config.config.as_ref();
+    let labels = run.and_then(|run| run.labels.as_ref()).map(bounded).unwrap_or_default();
+    let facts = run.map(run_facts).unwrap_or_default();
+    let manifest = input.manifest.as_ref();
+    let sizes: BTreeMap<&Digest, u64> =
+        manifest.into_iter().flat_map(blobs).map(|blob| (&blob.digest, blob.size)).collect();
+    let scanned = input.scanned.unwrap_or_default();
+    let scan = match (scanned.scan, input.is_pending) {
+        (Knowledge::None, true) => Knowledge::Pending,
+        (scan, _) => scan,
+    };
+    // Findings that could not all be compared are not all known, whatever is known of the components.
+    let scan = match scanned.matched {
+        Knowledge::Partial | Knowledge::Failed | Knowledge::Unsupported => scan.least(scanned.matched),
+        _ => scan,
+    };
+    PlatformFacts {
+        digest: input.digest.to_string(),
+        media_type: manifest.map(|m| m.media_type.to_string()).unwrap_or_default(),
+        artifact_type: manifest.and_then(|m| m.artifact_type.as_ref()).map(ToString::to_string),
+        platform: platform(input.platform.as_ref(), &config),
+        size_bytes: sizes.values().sum(),
+        layers: manifest.iter().flat_map(|m| &m.layers).map(|layer| layer.digest.to_string()).collect(),
+        created_at_ms: config.created.as_deref().and_then(milliseconds),
+        labels,
+        annotations: manifest.map(|m| bounded(&m.annotations)).unwrap_or_default(),
+        scan,
+        coverage: scanned.coverage,
+        distribution: scanned.distribution,
+        end_of_life: scanned.end_of_life_ms.map(|at_ms| at_ms <= evaluated_at_ms),
+        bom_digest: scanned.bom,
+        findings_digest: scanned.findings,
+        components: input.components,
+        findings: input.findings,
+        signatures: Vec::new(),
+        facts,
+    }
+}
+
+/// What the image's own configuration says goes before what the index says of it.
+fn platform(declared: Option<&wharf_oci::Platform>, config: &Config) -> Option<Platform> {
+    let of_config = || {
+        Some(Platform {
+            os: config.os.clone().filter(|os| !os.is_empty())?,
+            architecture: config.architecture.clone()?,
+            variant: config.variant.clone().filter(|variant| !variant.is_empty()),
+            os_version: config.os_version.clone(),
+        })
+    };
+    let of_index = || {
+        declared.filter(|platform| !platform.is_unknown()).map(|platform| Platform {
+            os: platform.os.clone(),
+            architecture: platform.architecture.clone(),
+            variant: platform.variant.clone(),
+            os_version: platform.os_version.clone(),
+        })
+    };
+    of_index().or_else(of_config)
+}
+
+fn run_facts(run: &Run) -> BTreeMap<String, String> {
+    let list = |list: &Option<Vec<String>>| list.as_ref().and_then(|list| serde_json::to_string(list).ok());
+    let ports = run.exposed_ports.as_ref().map(|ports| ports.keys().cloned().collect::<Vec<_>>().join(","));
+    let found = [
+        ("config.user", run.user.clone()),
+        ("config.working-dir", run.working_dir.clone()),
+        ("config.entrypoint", list(&run.entrypoint)),
+        ("config.cmd", list(&run.cmd)),
+        ("config.exposed-ports", ports),
+    ];
+    let known = found.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    known.filter(|(_, value)| value.len() <= TEXT_BYTES_MAX).collect()
+}
+
+fn bounded(texts: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let fits = |(key, value): &(&String, &String)| key.len() + value.len() <= TEXT_BYTES_MAX;
+    texts.iter().filter(fits).take(TEXTS_MAX).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// RFC 3339, as image configurations write times.
+fn milliseconds(text: &str) -> Option<u64> {
+    let at: Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok()
+}

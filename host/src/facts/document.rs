@@ -1,0 +1,191 @@
+use std::io::{Read as _, Write as _};
+
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+use wharf_plugin::facts::sha256;
+use wharf_store::{Expect, Key, KeyRange, Space, Store, StoreError, Tx, key};
+
+/// Largest document, in bytes as it is read back.
+pub const DOCUMENT_BYTES_MAX: usize = 64 << 20;
+/// Largest document as it is stored: a row must fit a commit with room to spare.
+const STORED_BYTES_MAX: usize = 4 << 20;
+/// Documents up to this size together are written in the commit that names them; larger ones before it.
+const ALONG_BYTES_MAX: usize = 1 << 20;
+
+/// What a document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// What a decision was judged on, without its lists.
+    Facts,
+    /// The scanner's report.
+    Bom,
+    /// Components as policies see them.
+    Components,
+    /// Findings as policies see them.
+    Findings,
+    /// The questions of one call.
+    Trace,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 5] = [Kind::Facts, Kind::Bom, Kind::Components, Kind::Findings, Kind::Trace];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Facts => "facts",
+            Kind::Bom => "bom",
+            Kind::Components => "components",
+            Kind::Findings => "findings",
+            Kind::Trace => "trace",
+        }
+    }
+}
+
+/// Why a document is not kept, or not read.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    #[error("a {} document of {bytes} bytes is more than can be kept", .kind.name())]
+    TooLarge { kind: Kind, bytes: usize },
+    #[error("{} document `{digest}` is not here; hint: its retention may be over", .kind.name())]
+    Missing { kind: Kind, digest: String },
+    #[error("{} document `{digest}` is damaged: {why}", .kind.name())]
+    Damaged { kind: Kind, digest: String, why: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+pub(super) fn row_key(kind: Kind, digest: &str) -> Key {
+    key(Space::Facts, &[kind.name(), digest])
+}
+
+/// All documents of a kind, for collection.
+pub fn range(kind: Kind) -> KeyRange {
+    KeyRange::prefix(Space::Facts, &[kind.name()])
+}
+
+/// Documents that a commit is going to name.
+#[derive(Debug, Clone, Default)]
+pub struct Pending {
+    documents: Vec<(Kind, String, Vec<u8>)>,
+    named: Vec<(Kind, String)>,
+}
+
+impl Pending {
+    /// Takes a document in and returns its digest.
+    ///
+    /// # Errors
+    /// [`DocumentError::TooLarge`].
+    pub fn add(&mut self, kind: Kind, bytes: &[u8]) -> Result<String, DocumentError> {
+        self.add_as(kind, sha256(bytes), bytes)
+    }
+
+    /// As [`Pending::add`], for a document whose name is not the digest of these bytes themselves.
+    ///
+    /// # Errors
+    /// [`DocumentError::TooLarge`].
+    pub fn add_as(&mut self, kind: Kind, digest: String, bytes: &[u8]) -> Result<String, DocumentError> {
+        if self.documents.iter().any(|(k, d, _)| *k == kind && *d == digest) {
+            return Ok(digest);
+        }
+        let too_large = || DocumentError::TooLarge { kind, bytes: bytes.len() };
+        if bytes.len() > DOCUMENT_BYTES_MAX {
+            return Err(too_large());
+        }
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        // Writing to memory does not fail.
+        let packed = encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(|_| too_large())?;
+        if packed.len() > STORED_BYTES_MAX {
+            return Err(too_large());
+        }
+        self.documents.push((kind, digest.clone(), packed));
+        Ok(digest)
+    }
+
+    /// Names a document that is kept already: the commit expects it to be there still.
+    pub fn name(&mut self, kind: Kind, digest: &str) {
+        self.named.push((kind, digest.to_owned()));
+    }
+
+    /// Documents that are not kept yet and too large to go along with another commit, each for a commit of its own before
+    /// that. Leaves the others.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn split_large(&mut self, store: &Store) -> Result<Vec<Pending>, StoreError> {
+        let keys = self.documents.iter().map(|(kind, digest, _)| row_key(*kind, digest)).collect();
+        let kept = store.get_many(keys).await?;
+        let mut along = Vec::new();
+        let mut before = Vec::new();
+        let mut bytes = 0;
+        for (document, kept) in std::mem::take(&mut self.documents).into_iter().zip(kept) {
+            if kept.is_some() {
+                self.named.push((document.0, document.1));
+            } else if bytes + document.2.len() <= ALONG_BYTES_MAX {
+                bytes += document.2.len();
+                along.push(document);
+            } else {
+                self.named.push((document.0, document.1.clone()));
+                before.push(Pending { documents: vec![document], named: Vec::new() });
+            }
+        }
+        self.documents = along;
+        Ok(before)
+    }
+
+    /// Adds the documents to the commit that names them.
+    ///
+    /// # Errors
+    /// Only where the store fails.
+    pub async fn write(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        for (kind, digest, packed) in &self.documents {
+            let key = row_key(*kind, digest);
+            if tx.peek(&key).await?.is_some() {
+                tx.expect(Expect::Present(key));
+            } else {
+                tx.put(&key, packed.clone());
+            }
+        }
+        for (kind, digest) in &self.named {
+            tx.expect(Expect::Present(row_key(*kind, digest)));
+        }
+        Ok(())
+    }
+}
+
+/// A document's bytes.
+///
+/// # Errors
+/// [`DocumentError::Missing`], [`DocumentError::Damaged`], or the store's.
+pub async fn read(store: &Store, kind: Kind, digest: &str) -> Result<Vec<u8>, DocumentError> {
+    let missing = || DocumentError::Missing { kind, digest: digest.to_owned() };
+    let row = store.get(&row_key(kind, digest)).await?.ok_or_else(missing)?;
+    let mut bytes = Vec::new();
+    let limit = DOCUMENT_BYTES_MAX as u64 + 1;
+    let damaged = |why: String| DocumentError::Damaged { kind, digest: digest.to_owned(), why };
+    ZlibDecoder::new(row.val.as_ref())
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| damaged(error.to_string()))?;
+    if bytes.len() > DOCUMENT_BYTES_MAX {
+        return Err(damaged("it is larger than any that is written".to_owned()));
+    }
+    Ok(bytes)
+}
+
+/// A document as its type.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_json<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    kind: Kind,
+    digest: &str,
+) -> Result<T, DocumentError> {
+    let bytes = read(store, kind, digest).await?;
+    serde_json::from_slice(&bytes).map_err(|e| DocumentError::Damaged {
+        kind,
+        digest: digest.to_owned(),
+        why: e.to_string(),
+    })
+}

@@ -1,0 +1,143 @@
+//! `wharf db import`: new vulnerability data is put in force, and what is known of every image is compared again.
+//!
+//! The file is replaced first and told of after: a crash between the two is made up for by the next look at the file, when
+//! the data's version is not the one last told of.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wharf_scan::vuln::{Db, DbError, Import, ImportError, ImportStats};
+use wharf_store::{Key, Space, StoreError, key};
+
+use crate::App;
+use crate::event::{self, Event, Kind};
+
+/// A file to import, and the name of the source whose earlier records it replaces.
+#[derive(Debug)]
+pub struct Export {
+    pub source: String,
+    pub file: File,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// Version of the data in force now.
+    pub version: String,
+    pub records: u64,
+    pub kept: u64,
+    pub withdrawn: u64,
+    pub malformed: u64,
+    /// The first of what could not be read.
+    pub described: Vec<String>,
+    /// Records of ecosystems that are not matched, by ecosystem; they are not stored.
+    pub others: std::collections::BTreeMap<String, u64>,
+    pub exploited: u64,
+    /// Releases that there is data for, with the number of records.
+    pub releases: Vec<(String, u64)>,
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+pub enum DbImportError {
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(
+        "the vulnerability database in force cannot be read: {0}; hint: remove it and import everything again"
+    )]
+    Db(#[from] DbError),
+    #[error("the vulnerability database cannot be written: {0}")]
+    Write(std::io::Error),
+    #[error("the import was interrupted")]
+    Interrupted,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What was last told of.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    version: String,
+    at_ms: u64,
+}
+
+fn told_key() -> Key {
+    key(Space::Setting, &["vulnerability-data"])
+}
+
+/// Imports files, each in place of the earlier records of its source; other sources stay.
+///
+/// # Errors
+/// [`DbImportError`]; what was in force stays so.
+pub async fn import(app: &App, by: &str, exports: Vec<Export>) -> Result<Imported, DbImportError> {
+    // One at a time: each builds on the data that the one before put in force.
+    let _turn = app.imports.lock().await;
+    let build = {
+        let app = app.clone();
+        move || -> Result<(Arc<Db>, ImportStats), DbImportError> {
+            let mut import = Import::new();
+            if let Some(db) = app.vulnerability_data.current()? {
+                let replaced: Vec<&str> = exports.iter().map(|export| export.source.as_str()).collect();
+                import.carry(&db, &replaced)?;
+            }
+            for export in &exports {
+                import.add(&export.source, &export.file)?;
+            }
+            let stats = import.stats().clone();
+            let bytes = import.finish()?;
+            app.vulnerability_data.replace(&bytes).map_err(DbImportError::Write)?;
+            Ok((Arc::new(Db::from_bytes(bytes)?), stats))
+        }
+    };
+    let (db, stats) = tokio::task::spawn_blocking(build).await.map_err(|_| DbImportError::Interrupted)??;
+    tell(app, by, &db).await?;
+    Ok(Imported {
+        version: db.version().to_owned(),
+        records: stats.records,
+        kept: stats.kept,
+        withdrawn: stats.withdrawn,
+        malformed: stats.malformed,
+        described: stats.described,
+        others: stats.others,
+        exploited: stats.exploited,
+        releases: db.releases().map(|(release, records)| (release.to_string(), records)).collect(),
+    })
+}
+
+/// Tells of data that was put in force and not told of: by a server that was killed, or by `wharf db import` on the file.
+///
+/// # Errors
+/// Where the store fails. A database that cannot be used is logged: nothing is compared with it.
+pub async fn take_up(app: &App) -> Result<(), StoreError> {
+    match app.vulnerability_data.current() {
+        Ok(Some(db)) => tell(app, crate::access::Principal::SYSTEM, &db).await,
+        Ok(None) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "the vulnerability database cannot be used");
+            Ok(())
+        }
+    }
+}
+
+async fn tell(app: &App, by: &str, db: &Db) -> Result<(), StoreError> {
+    let coverage = db.coverage();
+    let kind = &Kind::VulnerabilityDataImported {
+        version: db.version().to_owned(),
+        sources: coverage.iter().map(|source| source.source.clone()).collect(),
+        advisories: coverage.iter().map(|source| source.records).sum(),
+        as_of_ms: coverage.iter().map(|source| source.as_of_ms).max().unwrap_or_default(),
+    };
+    let at_ms = app.now_ms();
+    app.store
+        .act(|mut tx| async move {
+            let told: Option<Told> = tx.get(&told_key()).await?.map(|row| row.value()).transpose()?;
+            if told.is_some_and(|told| told.version == db.version()) {
+                return Ok(());
+            }
+            tx.put_value(&told_key(), &Told { version: db.version().to_owned(), at_ms })?;
+            event::append(&mut tx, &Event::new(at_ms, by, kind.clone()))
+        })
+        .await?;
+    Ok(())
+}

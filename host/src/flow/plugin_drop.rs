@@ -1,0 +1,160 @@
+//! A `.wasm` file is dropped into the folder, replaced, broken or taken away.
+//!
+//! The folder is looked at when it changes, at SIGHUP and on demand. Each look is loaded as a whole: what is good is in
+//! force at once, what is bad is refused with a reason while what it was to replace goes on. What became of each file is
+//! written down with an event, from which the bindings that ask the plugin are judged again.
+//!
+//! Invariant: a plugin is in force before its event is written, so a judgement that the event leads to asks the new one.
+//! Invariant: an outcome that could not be written is written after the next look, before anything newer.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use wharf_plugin::loader::{Loader, Outcome};
+use wharf_plugin::watch::{self, Snapshot, Watch, WatchConfig};
+use wharf_store::StoreError;
+
+use crate::App;
+use crate::plugin::state;
+use crate::promote::binding;
+
+/// Looks that wait to be written down; the watching thread waits when there are more.
+const OUTCOMES_WAITING: usize = 64;
+/// How long to wait before outcomes are written again that could not be.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why the plugin folder cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginFolderError {
+    #[error("cannot make the plugin folder `{}`: {error}", path.display())]
+    Folder { path: PathBuf, error: std::io::Error },
+    #[error("cannot watch the plugin folder: {0}")]
+    Watch(std::io::Error),
+    #[error("the plugins could not be loaded: {0}")]
+    Load(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The watched folder; dropping it ends the watch.
+#[derive(Debug)]
+pub struct PluginFolder {
+    watch: Watch,
+    loader: Arc<Mutex<Loader>>,
+}
+
+impl PluginFolder {
+    /// Looks at the folder now, changed or not: for SIGHUP and the API.
+    pub fn rescan(&self) {
+        self.watch.rescan();
+    }
+
+    /// The bytes of a plugin that is or was in force.
+    ///
+    /// # Errors
+    /// Where the archive cannot be read.
+    pub fn bytes_of(&self, digest: &str) -> Result<Option<Vec<u8>>, wharf_plugin::archive::ArchiveError> {
+        self.loader.lock().unwrap_or_else(PoisonError::into_inner).bytes_of(digest)
+    }
+}
+
+/// Loads what is in the folder, then goes on watching it. When this returns, every good plugin is in force.
+///
+/// # Errors
+/// Where there is no folder and none can be made, or the store cannot be read.
+pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, PluginFolderError> {
+    let folder = app.config.plugins.clone();
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| PluginFolderError::Folder { path: folder.clone(), error })?;
+    let before = state::before(&app.store).await?;
+    let plugins = &app.plugins;
+    let loader = Loader::new(
+        plugins.engine().clone(),
+        plugins.catalog().clone(),
+        plugins.archive().clone(),
+        plugins.limits(),
+        before,
+    );
+    let loader = Arc::new(Mutex::new(loader));
+    let (sender, receiver) = mpsc::channel(OUTCOMES_WAITING);
+    let runtime = tokio::runtime::Handle::current();
+    let apply = {
+        let (app, loader) = (app.clone(), loader.clone());
+        move |snapshot: &Snapshot| {
+            let configs = runtime.block_on(configs(&app));
+            let in_use =
+                |name: &str| configs.iter().filter(|(n, _)| n == name).map(|(_, c)| c.clone()).collect();
+            let outcomes = loader.lock().unwrap_or_else(PoisonError::into_inner).apply(snapshot, &in_use);
+            app.plugins.catalog().check_drain();
+            outcomes
+        }
+    };
+    let first = {
+        let (apply, folder) = (apply.clone(), folder.clone());
+        let settle = Duration::from_millis(config.settle_ms);
+        tokio::task::spawn_blocking(move || watch::scan(&folder, settle).map(|snapshot| apply(&snapshot)))
+    };
+    let first = first.await.map_err(|error| PluginFolderError::Load(error.to_string()))?;
+    match first {
+        Ok(outcomes) => write(app, &outcomes).await?,
+        // The watch looks for it again; until then bindings hold.
+        Err(error) => tracing::warn!(%error, "no plugin is in force"),
+    }
+    tokio::spawn(write_down(app.clone(), receiver));
+    let on_snapshot = move |snapshot: &Snapshot| {
+        let outcomes = apply(snapshot);
+        if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unchanged { .. })) {
+            // The other end is gone when the server stops.
+            let _ = sender.blocking_send(outcomes);
+        }
+    };
+    let watch = Watch::start(folder, config, on_snapshot).map_err(PluginFolderError::Watch)?;
+    Ok(PluginFolder { watch, loader })
+}
+
+/// Configs in use, which a new version must take; none can be had from a store that is down, and then none are asked.
+async fn configs(app: &App) -> Vec<(String, String)> {
+    match binding::all(&app.store).await {
+        Ok(all) => all
+            .iter()
+            .flat_map(|bound| &bound.binding.policies)
+            .map(|policy| (policy.plugin.clone(), policy.config_json()))
+            .collect(),
+        Err(error) => {
+            tracing::warn!(%error, "the configs in use cannot be read, so no new plugin is tested with them");
+            Vec::new()
+        }
+    }
+}
+
+async fn write_down(app: App, mut outcomes: mpsc::Receiver<Vec<Outcome>>) {
+    let mut waiting: VecDeque<Outcome> = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            let Some(more) = outcomes.recv().await else { return };
+            waiting.extend(more);
+        }
+        while let Ok(more) = outcomes.try_recv() {
+            waiting.extend(more);
+        }
+        match write(&app, waiting.make_contiguous()).await {
+            Ok(()) => waiting.clear(),
+            Err(error) => {
+                tracing::warn!(%error, "what became of plugins cannot be written down; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Each outcome is a commit of its own, in order: repeating one changes nothing but its event.
+async fn write(app: &App, outcomes: &[Outcome]) -> Result<(), StoreError> {
+    for outcome in outcomes {
+        let now_ms = app.now_ms();
+        app.store.act(|mut tx| async move { state::record(&mut tx, outcome, now_ms).await }).await?;
+    }
+    Ok(())
+}

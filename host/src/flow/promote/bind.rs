@@ -1,0 +1,166 @@
+//! A binding is written, or taken away.
+
+use serde::Serialize;
+use wharf_store::StoreError;
+
+use crate::App;
+use crate::access::{self, Action, Answer, Principal};
+use crate::event::{self, Event, Kind};
+use crate::plugin::ConfigError;
+use crate::promote::binding::{self, BINDINGS_MAX, BindingError, BindingRow};
+use crate::promote::cycle::{self, Cycle};
+use crate::promote::{Binding, Bound};
+
+/// Why a binding is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    #[error(transparent)]
+    Cycle(#[from] Cycle),
+    /// At least one, in the binding's order.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Config(Vec<PolicyError>),
+    #[error(
+        "only who administers the server may bind as somebody else than themselves; hint: `as = \"{0}\"`"
+    )]
+    Owner(String),
+    #[error(
+        "`{who}` may not bind over `{pattern}`; hint: it needs the role `maintain` over these repositories"
+    )]
+    Refused { who: String, pattern: String },
+    #[error("there are {BINDINGS_MAX} bindings already; hint: one binding may match many repositories")]
+    TooMany,
+    #[error(
+        "binding `{name}` is at revision {found}, not {expected}; hint: read it again and repeat the change"
+    )]
+    Revision { name: String, expected: u64, found: u64 },
+    #[error("there is no binding `{0}`; hint: `wharf policy ls` shows those there are")]
+    None(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What is wrong with one policy of a binding.
+#[derive(Debug, thiserror::Error)]
+#[error("policy {index}: {error}")]
+pub struct PolicyError {
+    /// Its place in the binding, from 0.
+    pub index: usize,
+    pub error: ConfigError,
+}
+
+/// A problem with its place in the binding's document, for whoever wrote that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Pointed {
+    /// A JSON Pointer (RFC 6901) into the binding.
+    pub pointer: String,
+    pub message: String,
+}
+
+impl BindError {
+    /// The problems that have a place in the binding.
+    pub fn pointed(&self) -> Vec<Pointed> {
+        let BindError::Config(policies) = self else { return Vec::new() };
+        let of = |policy: &PolicyError| match &policy.error {
+            ConfigError::Refused { problems, .. } => problems
+                .iter()
+                .map(|problem| Pointed {
+                    pointer: format!("/policies/{}/config{}", policy.index, problem.pointer),
+                    message: problem.message.clone(),
+                })
+                .collect(),
+            error => vec![Pointed {
+                pointer: format!("/policies/{}/plugin", policy.index),
+                message: error.to_string(),
+            }],
+        };
+        policies.iter().flat_map(of).collect()
+    }
+}
+
+/// Writes a binding, new or in place of the one of its name, and has what it matches judged. With `expected`, only in
+/// place of that revision.
+///
+/// # Errors
+/// [`BindError`], before anything is written.
+pub async fn bind(
+    app: &App,
+    who: &Principal,
+    binding: Binding,
+    expected: Option<u64>,
+) -> Result<Bound, BindError> {
+    binding.check()?;
+    may_bind(app, who, &binding).await?;
+    let mut wrong = Vec::new();
+    for (index, policy) in binding.policies.iter().enumerate() {
+        if let Err(error) = app.plugins.check_config(&policy.plugin, &policy.config_json()).await {
+            wrong.push(PolicyError { index, error });
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(BindError::Config(wrong));
+    }
+    let row = &BindingRow { binding, by: who.name.clone(), at_ms: app.now_ms() };
+    let ((), rev) = app
+        .store
+        .act(|mut tx| async move {
+            let all = binding::expect_all(&mut tx).await?;
+            let name = &row.binding.name;
+            let old = all.iter().find(|bound| bound.binding.name == *name);
+            let found = old.map_or(0, |old| old.revision);
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return Err(BindError::Revision { name: name.to_string(), expected, found });
+            }
+            if old.is_none() && all.len() >= BINDINGS_MAX {
+                return Err(BindError::TooMany);
+            }
+            let others: Vec<Binding> = all.iter().map(|bound| bound.binding.clone()).collect();
+            cycle::check(&row.binding, &others)?;
+            binding::put(&mut tx, row)?;
+            let changed = Kind::BindingChanged { binding: name.to_string() };
+            event::append(&mut tx, &Event::new(row.at_ms, &row.by, changed))?;
+            Ok(())
+        })
+        .await?;
+    let BindingRow { binding, by, at_ms } = row.clone();
+    Ok(Bound { binding, by, at_ms, revision: rev.0 })
+}
+
+/// Takes a binding away; what it promoted stays.
+///
+/// # Errors
+/// [`BindError::None`], [`BindError::Refused`], or the store's.
+pub async fn unbind(app: &App, who: &Principal, name: &str) -> Result<(), BindError> {
+    let bound = binding::find(&app.store, name).await?.ok_or_else(|| BindError::None(name.to_owned()))?;
+    may_bind(app, who, &bound.binding).await?;
+    let at_ms = app.now_ms();
+    app.store
+        .act(|mut tx| async move {
+            if binding::expect(&mut tx, name).await?.is_none() {
+                return Err(BindError::None(name.to_owned()));
+            }
+            binding::remove(&mut tx, name);
+            let removed = Kind::BindingRemoved { binding: name.to_owned() };
+            event::append(&mut tx, &Event::new(at_ms, &who.name, removed))?;
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// A binding acts as its owner: only oneself, unless one administers the server.
+async fn may_bind(app: &App, who: &Principal, binding: &Binding) -> Result<(), BindError> {
+    let view = access::view(app, who).await?;
+    if view.judge_server() == Answer::Allowed {
+        return Ok(());
+    }
+    if binding.owner != who.name {
+        return Err(BindError::Owner(who.name.clone()));
+    }
+    if view.judge_pattern(Action::Maintain, &binding.repositories) != Answer::Allowed {
+        let (who, pattern) = (who.name.clone(), binding.repositories.to_string());
+        return Err(BindError::Refused { who, pattern });
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! Somebody promotes an image, with a note.
+
+use serde::Serialize;
+use wharf_store::Tx;
+
+use super::PromoteError;
+use super::gather::{self, Gathered};
+use super::settle;
+use crate::access::{self, Action, Principal};
+use crate::event::{self, Event, Stage};
+use crate::promote::decision;
+use crate::promote::{Authority, Decision, Effect, Outcome, Verdict, lineage};
+use crate::registry::copy::{self, Plan};
+use crate::registry::quota;
+use crate::{App, VERSION};
+
+/// Longest note, in bytes.
+pub const NOTE_BYTES_MAX: usize = 2000;
+
+/// What a promotion by hand did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ByHand {
+    pub from: String,
+    pub to: String,
+    pub digest: String,
+    /// The decision in the source's history.
+    pub decision: u64,
+}
+
+/// Points `to` at what `from` points at, by `who`'s own rights, and records it with the note.
+///
+/// # Errors
+/// [`PromoteError::Refused`] without the rights; [`PromoteError::Held`] where the target refuses, or the image has been there
+/// before; [`PromoteError::NoTag`].
+pub async fn promote(
+    app: &App,
+    who: &Principal,
+    from: &Stage,
+    to: &Stage,
+    note: &str,
+) -> Result<ByHand, PromoteError> {
+    let held = |why: String| PromoteError::Held(to.clone(), why);
+    if note.len() > NOTE_BYTES_MAX {
+        return Err(held(format!("the note has {} bytes, more than {NOTE_BYTES_MAX}", note.len())));
+    }
+    for (action, repository, verb) in
+        [(Action::Pull, &from.repository, "pull"), (Action::Maintain, &to.repository, "promote into")]
+    {
+        if !access::may(app, who, action, repository).await? {
+            let (who, repository) = (who.name.clone(), repository.clone());
+            return Err(PromoteError::Refused { who, action: verb, repository });
+        }
+    }
+    let gathered = gather::tag(app, &from.repository, &from.tag).await?;
+    let gathered = &gathered.ok_or_else(|| PromoteError::NoTag(from.clone()))?;
+    lineage::extend(&gathered.row.lineage, from, to).map_err(|error| held(error.to_string()))?;
+    let plan = &copy::plan(&app.store, &from.repository, gathered.digest()).await?;
+    if let Some(reason) = settle::link(app, &from.repository, &to.repository, plan, &who.name).await? {
+        return Err(held(reason.text));
+    }
+    let committed = app.store.act(|tx| commit(app, tx, gathered, plan, who, to, note)).await;
+    match committed {
+        Ok((decision, _)) => {
+            let digest = gathered.digest().to_string();
+            Ok(ByHand { from: from.to_string(), to: to.to_string(), digest, decision })
+        }
+        Err(PromoteError::Registry(error)) => {
+            let reason = settle::refusal(quota::explain(error, &to.repository))?;
+            Err(held(reason.text))
+        }
+        Err(PromoteError::Store(error)) => {
+            let reason = settle::refusal(quota::explain(error.into(), &to.repository))?;
+            Err(held(reason.text))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn commit(
+    app: &App,
+    mut tx: Tx,
+    gathered: &Gathered,
+    plan: &Plan,
+    who: &Principal,
+    to: &Stage,
+    note: &str,
+) -> Result<u64, PromoteError> {
+    let tx = &mut tx;
+    if !settle::is_current(tx, gathered).await? {
+        return Err(PromoteError::Stale);
+    }
+    let now_ms = app.now_ms();
+    let from = &gathered.stage;
+    let number = decision::next_number(tx, &from.repository, &from.tag, now_ms).await?;
+    settle::point(tx, gathered, to, plan, &who.name, now_ms).await?;
+    let decision = Decision {
+        number,
+        at_ms: now_ms,
+        repository: from.repository.clone(),
+        tag: from.tag.clone(),
+        tag_revision: gathered.revision.0,
+        digest: gathered.digest().clone(),
+        authority: Authority::Hand { by: who.name.clone(), note: note.to_owned() },
+        verdict: Verdict::Approve,
+        reasons: Vec::new(),
+        policies: Vec::new(),
+        effects: vec![Effect { target: String::new(), to: Some(to.to_string()), outcome: Outcome::Promoted }],
+        facts: None,
+        recheck_at_ms: None,
+        host: VERSION.to_owned(),
+        cause: None,
+    };
+    decision::put(tx, &decision)?;
+    let note = (!note.is_empty()).then(|| note.to_owned());
+    let moved = settle::promoted_event(gathered, to, None, note, number);
+    event::append(tx, &Event::new(now_ms, &who.name, moved))?;
+    Ok(number)
+}

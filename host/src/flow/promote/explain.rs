@@ -1,0 +1,115 @@
+//! Why an image stands where it stands.
+
+use serde::Serialize;
+use wharf_oci::{RepoName, Tag};
+use wharf_plugin::facts::ImageFacts;
+use wharf_plugin::trace::{Question, Trace};
+
+use super::{PromoteError, gather, stage};
+use crate::App;
+use crate::event::{Event, Kind};
+use crate::facts::document::{self, Kind as Document};
+use crate::facts::{DocumentError, stored};
+use crate::promote::Decision;
+use crate::promote::binding;
+use crate::promote::decision;
+use crate::promote::standing::{self, Place, Standing};
+
+/// A decision with the questions that led to it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explained {
+    pub decision: Decision,
+    /// In the order of the decision's policies; empty where the plugin was not called, or the trace is no longer kept.
+    pub traces: Vec<Vec<Question>>,
+}
+
+/// How a tag stands with one binding.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stands {
+    pub binding: String,
+    pub standing: Standing,
+    pub explained: Option<Explained>,
+}
+
+/// How the tag stands with every binding that judged it, each with its latest decision and the whole trace.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn tag(app: &App, repository: &RepoName, tag: &Tag) -> Result<Vec<Stands>, PromoteError> {
+    let mut stands = Vec::new();
+    for bound in binding::all(&app.store).await? {
+        let binding = bound.binding.name.to_string();
+        let place = Place { binding: binding.clone(), repository: repository.clone(), tag: tag.clone() };
+        let Some(standing) = standing::find(&app.store, &place).await? else { continue };
+        let decision = decision::find(&app.store, repository, tag, standing.decision).await?;
+        let explained = match decision {
+            Some(decision) => Some(explain(app, decision).await?),
+            None => None,
+        };
+        stands.push(Stands { binding, standing, explained });
+    }
+    Ok(stands)
+}
+
+/// One decision with its traces.
+///
+/// # Errors
+/// [`PromoteError::NoDecision`], or the store's.
+pub async fn decision(
+    app: &App,
+    repository: &RepoName,
+    tag: &Tag,
+    number: u64,
+) -> Result<Explained, PromoteError> {
+    let found = decision::find(&app.store, repository, tag, number).await?;
+    let decision = found.ok_or_else(|| PromoteError::NoDecision { stage: stage(repository, tag), number })?;
+    explain(app, decision).await
+}
+
+async fn explain(app: &App, decision: Decision) -> Result<Explained, PromoteError> {
+    let mut traces = Vec::with_capacity(decision.policies.len());
+    for judged in &decision.policies {
+        let questions = match &judged.trace {
+            None => Vec::new(),
+            Some(digest) => match document::read_json::<Trace>(&app.store, Document::Trace, digest).await {
+                Ok(trace) => trace.questions().to_vec(),
+                Err(DocumentError::Missing { .. }) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        traces.push(questions);
+    }
+    Ok(Explained { decision, traces })
+}
+
+/// What is known of a tag's image now, as a policy would be told.
+///
+/// # Errors
+/// [`PromoteError::NoTag`], or the store's.
+pub async fn facts(app: &App, repository: &RepoName, tag: &Tag) -> Result<ImageFacts, PromoteError> {
+    let gathered = gather::tag(app, repository, tag).await?;
+    let gathered = gathered.ok_or_else(|| PromoteError::NoTag(stage(repository, tag)))?;
+    Ok(gathered.facts.facts().clone())
+}
+
+/// What was known when a decision was made.
+///
+/// # Errors
+/// [`PromoteError::Stored`] where it is no longer kept.
+pub async fn facts_then(app: &App, digest: &str) -> Result<ImageFacts, PromoteError> {
+    Ok(stored::read(&app.store, digest).await?.facts().clone())
+}
+
+/// Asks for a new judgement; it comes as soon as a worker is free.
+///
+/// # Errors
+/// [`PromoteError::NoTag`], or the store's.
+pub async fn ask_again(app: &App, by: &str, repository: &RepoName, tag: &Tag) -> Result<(), PromoteError> {
+    if crate::registry::tag::find(&app.store, repository, tag).await?.is_none() {
+        return Err(PromoteError::NoTag(stage(repository, tag)));
+    }
+    let asked = Kind::JudgementAsked { repository: repository.clone(), tag: tag.clone() };
+    let event = &Event::new(app.now_ms(), by, asked);
+    app.store.act(|mut tx| async move { crate::event::append(&mut tx, event) }).await?;
+    Ok(())
+}

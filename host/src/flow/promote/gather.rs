@@ -1,0 +1,201 @@
+//! What stands at a tag, as one facts document.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use wharf_oci::{Descriptor, Digest, Manifest, ManifestKind, RepoName, Tag, Target};
+use wharf_plugin::facts::{Approval, SealedFacts};
+use wharf_store::{Rev, Stored};
+
+use super::{PromoteError, stage};
+use crate::App;
+use crate::event::Stage;
+use crate::facts::document::{self, Kind};
+use crate::facts::{PlatformInput, Scanned, TagInput, assemble, scanned};
+use crate::promote::decision::{self, Outcome};
+use crate::registry::row::TagRow;
+use crate::registry::{blob, manifest};
+
+/// Platforms of one index that are judged.
+const PLATFORMS_MAX: usize = 128;
+/// Largest configuration document that is read, in bytes.
+const CONFIG_BYTES_MAX: u64 = 4 << 20;
+/// How far back a stage's decision is searched for, in decisions of one tag.
+const APPROVAL_SEARCH: usize = 50;
+
+/// A tag with all that is known of what it points at.
+#[derive(Debug, Clone)]
+pub(super) struct Gathered {
+    pub(super) stage: Stage,
+    pub(super) row: TagRow,
+    pub(super) revision: Rev,
+    pub(super) facts: Arc<SealedFacts>,
+    /// The platforms' scans at the revisions that were read.
+    pub(super) scans: Vec<(Digest, Option<Rev>)>,
+}
+
+impl Gathered {
+    pub(super) fn digest(&self) -> &Digest {
+        &self.row.digest
+    }
+}
+
+/// Reads everything. `None` where the tag points at nothing that is there.
+pub(super) async fn tag(
+    app: &App,
+    repository: &RepoName,
+    tag: &Tag,
+) -> Result<Option<Gathered>, PromoteError> {
+    let found = manifest::read(&app.store, repository, &Target::Tag(tag.clone())).await?;
+    let Some((found, bytes)) = found else { return Ok(None) };
+    let Some((row, revision)) = found.tag else { return Ok(None) };
+    let manifest = Manifest::parse(&bytes, Some(&found.row.media_type))
+        .map_err(|error| PromoteError::Facts(error.to_string()))?;
+    let is_index = manifest.kind == ManifestKind::Index;
+    let annotations = if is_index { manifest.annotations.clone() } else { Default::default() };
+    let platforms = if is_index {
+        index(app, repository, &manifest).await?
+    } else {
+        vec![platform(app, repository, found.digest.clone(), Some(manifest), None).await?]
+    };
+    let (platforms, scans) = platforms
+        .into_iter()
+        .map(|(input, rev)| {
+            let digest = input.digest.clone();
+            (input, (digest, rev))
+        })
+        .unzip();
+    let stage = stage(repository, tag);
+    let input = TagInput {
+        repository: repository.clone(),
+        tag: tag.clone(),
+        revision: revision.0,
+        digest: found.digest,
+        media_type: found.row.media_type,
+        at_ms: row.at_ms,
+        by: row.by.clone(),
+        annotations,
+        is_index,
+        approvals: approvals(app, &row, &stage).await?,
+    };
+    let facts = assemble(&input, platforms, app.now_ms())
+        .seal()
+        .map_err(|error| PromoteError::Facts(error.to_string()))?;
+    Ok(Some(Gathered { stage, row, revision, facts, scans }))
+}
+
+/// The platforms of an index; entries that do not run, such as attestations, are none.
+async fn index(
+    app: &App,
+    repository: &RepoName,
+    index: &Manifest,
+) -> Result<Vec<(PlatformInput, Option<Rev>)>, PromoteError> {
+    let runs = |entry: &&Descriptor| !entry.platform.as_ref().is_some_and(|platform| platform.is_unknown());
+    let entries: Vec<&Descriptor> = index.manifests.iter().filter(runs).collect();
+    if entries.len() > PLATFORMS_MAX {
+        let found = entries.len();
+        return Err(PromoteError::Facts(format!(
+            "the index has {found} platforms, more than {PLATFORMS_MAX}"
+        )));
+    }
+    let mut platforms = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let manifest = manifest::parsed(&app.store, repository, &entry.digest).await?;
+        let declared = entry.platform.clone();
+        platforms.push(platform(app, repository, entry.digest.clone(), manifest, declared).await?);
+    }
+    Ok(platforms)
+}
+
+async fn platform(
+    app: &App,
+    repository: &RepoName,
+    digest: Digest,
+    manifest: Option<Manifest>,
+    declared: Option<wharf_oci::Platform>,
+) -> Result<(PlatformInput, Option<Rev>), PromoteError> {
+    let found = scanned::find_at(&app.store, &digest).await?;
+    let (scanned, rev) = found.map_or((None, None), |(scanned, rev)| (Some(scanned), Some(rev)));
+    let (components, findings) = match &scanned {
+        Some(Scanned { components, findings, .. }) => {
+            (list(app, Kind::Components, components).await?, list(app, Kind::Findings, findings).await?)
+        }
+        None => (Vec::new(), Vec::new()),
+    };
+    let config = match manifest.as_ref().filter(|m| m.is_container_image()).and_then(|m| m.config.as_ref()) {
+        Some(config) => read_config(app, repository, &config.digest).await?,
+        None => None,
+    };
+    let is_pending = scanned.is_none() && manifest.is_some();
+    let input = PlatformInput {
+        digest,
+        manifest,
+        platform: declared,
+        config,
+        scanned,
+        is_pending,
+        components,
+        findings,
+    };
+    Ok((input, rev))
+}
+
+async fn list<T: serde::de::DeserializeOwned>(
+    app: &App,
+    kind: Kind,
+    digest: &Option<String>,
+) -> Result<Vec<T>, PromoteError> {
+    match digest {
+        Some(digest) => Ok(document::read_json(&app.store, kind, digest).await?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A configuration's bytes; none where it is not here, or larger than any that is read.
+async fn read_config(
+    app: &App,
+    repository: &RepoName,
+    digest: &Digest,
+) -> Result<Option<Vec<u8>>, PromoteError> {
+    let Some(found) = blob::find(&app.store, repository, digest).await? else { return Ok(None) };
+    if found.size > CONFIG_BYTES_MAX {
+        return Ok(None);
+    }
+    let id = match found.stored {
+        Stored::Inline(bytes) => return Ok(Some(bytes.to_vec())),
+        Stored::File(id) => id,
+    };
+    let unreadable =
+        |error: &dyn std::fmt::Display| PromoteError::Facts(format!("`{digest}` cannot be read: {error}"));
+    let reader = app.blobs.open(&id).await.map_err(|error| unreadable(&error))?;
+    let mut stream = reader.stream(0..reader.size());
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|error| unreadable(&error))?);
+    }
+    Ok(Some(bytes))
+}
+
+/// Who let the image through each stage that it has passed, oldest first.
+async fn approvals(app: &App, row: &TagRow, here: &Stage) -> Result<Vec<Approval>, PromoteError> {
+    let mut approvals = Vec::new();
+    let stages = row.lineage.iter().chain([here]);
+    for (from, to) in row.lineage.iter().zip(stages.skip(1)) {
+        let target = to.to_string();
+        let history =
+            decision::history(&app.store, &from.repository, &from.tag, None, APPROVAL_SEARCH).await?;
+        let led_here = history.into_iter().find(|decision| {
+            decision.effects.iter().any(|effect| {
+                effect.outcome == Outcome::Promoted && effect.to.as_deref() == Some(target.as_str())
+            })
+        });
+        if let Some(decision) = led_here {
+            let by = match &decision.authority {
+                decision::Authority::Binding { binding, .. } => format!("policy:{binding}"),
+                decision::Authority::Hand { by, .. } => by.clone(),
+            };
+            approvals.push(Approval { stage: to.repository.to_string(), by, at_ms: decision.at_ms });
+        }
+    }
+    Ok(approvals)
+}

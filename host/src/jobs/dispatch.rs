@@ -1,0 +1,140 @@
+//! Which event leads to which work, and which flow does it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wharf_oci::{Digest, RepoName};
+use wharf_store::StoreError;
+
+use super::queue::Work;
+use super::runner::{Failure, Handler, Running};
+use super::schedule::Every;
+use crate::App;
+use crate::event::{Kind, Recorded};
+use crate::flow::promote::{judge, mass};
+use crate::flow::{collect, scan_image};
+
+/// Work that comes back without an event.
+pub fn schedule() -> Vec<Every> {
+    vec![
+        Every { work: Work::Collect, period: Duration::from_secs(3600) },
+        Every { work: Work::Trim, period: Duration::from_secs(6 * 3600) },
+    ]
+}
+
+/// What follows from an event.
+pub fn route(recorded: &Recorded) -> Vec<Work> {
+    match &recorded.event.kind {
+        Kind::ImagePushed { repository, digest, tag, .. } => {
+            let scan = Work::Scan { repository: repository.clone(), digest: digest.clone() };
+            let judge = tag.clone().map(|tag| Work::Judge { repository: repository.clone(), tag });
+            [scan].into_iter().chain(judge).collect()
+        }
+        Kind::ImagePromoted { to, .. } => {
+            vec![Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() }]
+        }
+        Kind::JudgementAsked { repository, tag } | Kind::TagDeleted { repository, tag, .. } => {
+            vec![Work::Judge { repository: repository.clone(), tag: tag.clone() }]
+        }
+        Kind::ImageScanned { digest, .. } | Kind::FindingsChanged { digest, .. } => {
+            vec![Work::RejudgeImage { digest: digest.clone(), from: None }]
+        }
+        Kind::VulnerabilityDataImported { .. } => vec![Work::Rematch { from: None }],
+        Kind::BindingChanged { binding } | Kind::BindingRemoved { binding } => {
+            vec![Work::RejudgeBinding { binding: binding.clone(), from: None }]
+        }
+        Kind::PluginLoaded { plugin, .. } | Kind::PluginRemoved { plugin } => {
+            vec![Work::RejudgePlugin { plugin: plugin.clone(), from: None }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Does the work of jobs.
+pub fn handler(app: App) -> Handler {
+    Arc::new(move |job| {
+        let app = app.clone();
+        Box::pin(async move { work(&app, &job).await })
+    })
+}
+
+async fn work(app: &App, job: &Running) -> Result<(), Failure> {
+    match job.work() {
+        Work::Judge { repository, tag } => {
+            judge::tag(app, repository, tag, job.cause()).await.map(drop).map_err(Failure::new)
+        }
+        Work::Scan { repository, digest } => scan(app, repository, digest, job).await,
+        Work::Collect => collect::run(app, app.now_ms()).await.map(drop).map_err(Failure::new),
+        Work::Trim => Ok(()),
+        _ => mass_work(app, job).await,
+    }
+}
+
+async fn scan(app: &App, repository: &RepoName, digest: &Digest, job: &Running) -> Result<(), Failure> {
+    let scanning = scan_image::image(app, repository, digest, job.is_last());
+    let platforms = &tokio::select! {
+        () = job.stop().cancelled() => return Err(Failure::new("it was stopped")),
+        scanned = scanning => scanned.map_err(Failure::new)?,
+    };
+    if platforms.is_empty() {
+        return Ok(());
+    }
+    app.store
+        .act(|mut tx| async move {
+            for digest in platforms {
+                let work = Work::Scan { repository: repository.clone(), digest: digest.clone() };
+                super::row::enqueue_once(&mut tx, work).await?;
+            }
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// Does mass work portion by portion, keeping its place after each.
+async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
+    let cause = job.cause();
+    let mut work = job.work().clone();
+    loop {
+        let next = match &work {
+            Work::RejudgeBinding { binding, from } => {
+                mass::by_binding(app, binding, from.as_deref(), cause).await
+            }
+            Work::RejudgePlugin { plugin, from } => {
+                mass::by_plugin(app, plugin, from.as_deref(), cause).await
+            }
+            Work::RejudgeImage { digest, from } => {
+                mass::by_image(app, digest.as_str(), from.as_deref(), cause).await
+            }
+            Work::Rematch { from } => {
+                let next = scan_image::rematch(app, from.as_deref()).await.map_err(Failure::new)?;
+                Ok(next)
+            }
+            _ => return Ok(()),
+        };
+        let Some(place) = next.map_err(Failure::new)? else { return Ok(()) };
+        work = work.going_on(Some(place));
+        job.save(&work).await?;
+        if job.stop().is_cancelled() {
+            return Err(Failure::new("it was stopped on the way"));
+        }
+    }
+}
+
+/// Asks for judgements that an age rule wants now. Returns how many.
+pub async fn ask_due(app: &App) -> Result<usize, StoreError> {
+    let due = &mass::due(app).await?;
+    if due.is_empty() {
+        return Ok(0);
+    }
+    app.store
+        .act(|mut tx| async move {
+            for (repository, tag) in due {
+                let work = Work::Judge { repository: repository.clone(), tag: tag.clone() };
+                super::row::enqueue_once(&mut tx, work).await?;
+            }
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+    Ok(due.len())
+}

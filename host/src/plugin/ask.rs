@@ -1,0 +1,277 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, Semaphore};
+use wharf_plugin::archive::{Archive, ArchiveError};
+use wharf_plugin::breaker::{Breaker, Gate};
+use wharf_plugin::catalog::Catalog;
+use wharf_plugin::facts::SealedFacts;
+use wharf_plugin::trace::{Subject, Trace};
+use wharf_plugin::{
+    CallError, CallLimits, Cause, CompileError, Engine, Evaluation, GrantError, Grants, InspectError, Plugin,
+    Problem, grant, inspect,
+};
+
+/// Plugins of the archive that are kept ready for replays.
+const REVIVED_MAX: usize = 8;
+
+/// What [`Plugins`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub engine: Arc<Engine>,
+    pub catalog: Arc<Catalog>,
+    pub archive: Archive,
+    pub limits: CallLimits,
+}
+
+/// The plugins in force.
+#[derive(Debug)]
+pub struct Plugins {
+    parts: Parts,
+    breaker: Breaker,
+    /// Calls at a time: as many as there are cores. More wait here, not in the engine's pool.
+    slots: Arc<Semaphore>,
+    /// Plugins that are no longer in force, for replays; the one used last is last.
+    revived: Mutex<VecDeque<Arc<Plugin>>>,
+    rescan: Notify,
+}
+
+/// Which plugin was asked, and what came of it.
+#[derive(Debug)]
+pub struct Asked {
+    /// Empty where it is gone.
+    pub version: String,
+    pub digest: String,
+    pub answer: Result<Evaluation, Unasked>,
+}
+
+/// Why there is no verdict. The image is held.
+#[derive(Debug)]
+pub enum Unasked {
+    /// It is not there, or is not asked about this image any more.
+    Held { code: &'static str, text: String },
+    /// It found no room; it may soon.
+    Passing { code: &'static str, text: String },
+    /// It failed, after asking this.
+    Failed { code: &'static str, text: String, trace: Trace, opened_breaker: bool },
+}
+
+/// Why a plugin that is no longer in force cannot be asked again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviveError {
+    #[error("its bytes are no longer kept")]
+    Gone,
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("the thread that compiled it ended")]
+    Thread,
+}
+
+/// Why a config cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(
+        "there is no plugin `{0}`; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are"
+    )]
+    NoPlugin(String),
+    #[error("plugin `{plugin}` refuses the config: {}", list(.problems))]
+    Refused { plugin: String, problems: Vec<Problem> },
+    #[error(transparent)]
+    Call(Box<CallError>),
+    #[error("the plugin's thread ended")]
+    Thread,
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Plugins {
+    pub fn new(parts: Parts) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = Arc::new(Semaphore::new(cores));
+        Plugins {
+            parts,
+            breaker: Breaker::default(),
+            slots,
+            revived: Mutex::default(),
+            rescan: Notify::new(),
+        }
+    }
+
+    /// The set in force, for listings and for the loader.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.parts.catalog
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.parts.engine
+    }
+
+    pub fn archive(&self) -> &Archive {
+        &self.parts.archive
+    }
+
+    pub fn limits(&self) -> CallLimits {
+        self.parts.limits
+    }
+
+    /// Has the folder looked at now, changed or not: for SIGHUP and the API.
+    pub fn rescan(&self) {
+        self.rescan.notify_one();
+    }
+
+    /// Waits until somebody calls [`Plugins::rescan`].
+    pub async fn rescan_asked(&self) {
+        self.rescan.notified().await;
+    }
+
+    /// The plugin in force of that name.
+    pub fn find(&self, name: &str) -> Option<Arc<Plugin>> {
+        self.parts.catalog.current().get(name).cloned()
+    }
+
+    /// The plugin of these bytes, in force or from the archive: what a replay asks.
+    ///
+    /// # Errors
+    /// [`ReviveError`].
+    pub async fn by_digest(&self, digest: &str) -> Result<Arc<Plugin>, ReviveError> {
+        let current = self.parts.catalog.current();
+        if let Some(plugin) = current.plugins().values().find(|plugin| plugin.digest() == digest) {
+            return Ok(plugin.clone());
+        }
+        if let Some(plugin) = self.revived().iter().find(|plugin| plugin.digest() == digest) {
+            return Ok(plugin.clone());
+        }
+        let (engine, archive) = (self.parts.engine.clone(), self.parts.archive.clone());
+        let wanted = digest.to_owned();
+        let revive = move || -> Result<Plugin, ReviveError> {
+            let bytes = archive.get(&wanted)?.ok_or(ReviveError::Gone)?;
+            let inspected = inspect(&bytes)?;
+            // It gets what its kind has by default: memory only, whatever was allowed since.
+            let granted = grant(&inspected, &Grants::default())?;
+            Ok(engine.load(inspected, granted, &bytes)?)
+        };
+        let plugin = Arc::new(self.on_a_thread(revive).await.ok_or(ReviveError::Thread)??);
+        let mut revived = self.revived();
+        if revived.len() >= REVIVED_MAX {
+            revived.pop_front();
+        }
+        revived.push_back(plugin.clone());
+        Ok(plugin)
+    }
+
+    fn revived(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Plugin>>> {
+        self.revived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks a config by the plugin's schema and by the plugin itself.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub async fn check_config(&self, name: &str, config: &str) -> Result<(), ConfigError> {
+        let plugin = self.find(name).ok_or_else(|| ConfigError::NoPlugin(name.to_owned()))?;
+        let (config, limits) = (config.to_owned(), self.parts.limits);
+        let checked = self.on_a_thread(move || plugin.validate(&config, &limits)).await;
+        match checked.ok_or(ConfigError::Thread)? {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(problems)) => Err(ConfigError::Refused { plugin: name.to_owned(), problems }),
+            Err(error) => Err(ConfigError::Call(Box::new(error))),
+        }
+    }
+
+    /// Asks the plugin of that name about `subject` of the facts.
+    pub async fn ask(
+        &self,
+        name: &str,
+        config: &str,
+        facts: &Arc<SealedFacts>,
+        subject: Subject,
+        targets: &[String],
+    ) -> Asked {
+        let Some(plugin) = self.find(name) else {
+            let text = format!("plugin `{name}` is gone; hint: drop its `.wasm` into the plugin folder");
+            let answer = Err(Unasked::Held { code: "plugin-gone", text });
+            return Asked { version: String::new(), digest: String::new(), answer };
+        };
+        let image = image_digest(facts, subject);
+        if let Gate::Open { reason, .. } = self.breaker.gate(plugin.digest(), image, now_ms()) {
+            let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
+            let text = format!("plugin `{name}` {version} is not asked about this image for now: {reason}");
+            return Asked { version, digest, answer: Err(Unasked::Held { code: "breaker-open", text }) };
+        }
+        self.ask_plugin(&plugin, config, facts, subject, targets).await
+    }
+
+    /// Asks this plugin, in force or not: what a replay does.
+    pub async fn ask_plugin(
+        &self,
+        plugin: &Arc<Plugin>,
+        config: &str,
+        facts: &Arc<SealedFacts>,
+        subject: Subject,
+        targets: &[String],
+    ) -> Asked {
+        let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
+        let call = {
+            let (plugin, config, facts) = (plugin.clone(), config.to_owned(), facts.clone());
+            let (targets, limits) = (targets.to_vec(), self.parts.limits);
+            move || plugin.evaluate(&config, &facts, subject, &targets, &limits)
+        };
+        let answer = match self.on_a_thread(call).await {
+            Some(Ok(evaluation)) => {
+                self.breaker.succeeded(&digest, image_digest(facts, subject));
+                Ok(evaluation)
+            }
+            Some(Err(error)) => {
+                let image = image_digest(facts, subject);
+                let opened_breaker = self.breaker.failed(&digest, image, &error, now_ms());
+                Err(failed(error, opened_breaker))
+            }
+            None => Err(Unasked::Passing { code: "thread", text: "the plugin's thread ended".to_owned() }),
+        };
+        Asked { version, digest, answer }
+    }
+
+    async fn on_a_thread<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let slot = self.slots.clone().acquire_owned().await.ok()?;
+        let called = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            call()
+        });
+        called.await.ok()
+    }
+}
+
+fn failed(error: CallError, opened_breaker: bool) -> Unasked {
+    let (code, text) = (error.cause.code(), error.to_string());
+    match error.cause {
+        Cause::Busy => Unasked::Passing { code, text },
+        _ => Unasked::Failed { code, text, trace: error.partial.trace, opened_breaker },
+    }
+}
+
+/// The digest of what is judged.
+fn image_digest(facts: &SealedFacts, subject: Subject) -> &str {
+    let facts = facts.facts();
+    match subject {
+        Subject::Image => &facts.digest,
+        Subject::Platform(index) => usize::try_from(index)
+            .ok()
+            .and_then(|index| facts.platforms.get(index))
+            .map_or(&facts.digest, |platform| &platform.digest),
+    }
+}
+
+/// The breaker's clock: pauses, not evidence.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

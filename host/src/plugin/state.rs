@@ -1,0 +1,154 @@
+//! What became of plugin files: what is in force by name, and what was refused.
+//!
+//! Rows of `Space::Plugin`: `active/NAME` → [`ActiveRow`]; `quarantine/FILE/DIGEST` → [`QuarantineRow`], kept after the
+//! file is gone, the newest [`QUARANTINE_MAX`] of each file.
+
+use serde::{Deserialize, Serialize};
+use wharf_plugin::catalog::Failed;
+use wharf_plugin::loader::{Active, Outcome};
+use wharf_store::{Key, KeyRange, Space, Store, StoreError, Tx, key};
+
+use crate::event::{self, Event, Kind};
+
+/// Refused versions of one file that are remembered.
+pub const QUARANTINE_MAX: usize = 100;
+/// Plugins and refusals in one listing.
+const LIST_MAX: usize = 1000;
+/// Earlier versions of a plugin that are named.
+const PREVIOUS_MAX: usize = 10;
+
+/// A plugin in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ActiveRow {
+    pub name: String,
+    pub version: String,
+    pub digest: String,
+    pub file: String,
+    /// Since when, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Digests of what it took the place of, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<String>,
+}
+
+/// A file that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct QuarantineRow {
+    pub file: String,
+    /// The plugin's name, where it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Empty where it could not be read.
+    pub digest: String,
+    /// How far it came: `read`, `inspect`, `grant`, `name`, `compile`, `self-test`, `archive`.
+    pub stage: String,
+    pub reason: String,
+    pub at_ms: u64,
+    /// What stays in force in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+}
+
+fn active_key(name: &str) -> Key {
+    key(Space::Plugin, &["active", name])
+}
+
+/// What is in force by the rows, by name.
+pub async fn active(store: &Store) -> Result<Vec<ActiveRow>, StoreError> {
+    let page = store.scan(KeyRange::prefix(Space::Plugin, &["active"]), LIST_MAX).await?;
+    page.rows.iter().map(wharf_store::Row::value).collect()
+}
+
+/// Expects that nothing is written about the plugin of this name before the commit.
+pub async fn expect_active(tx: &mut Tx, name: &str) -> Result<(), StoreError> {
+    tx.get(&active_key(name)).await.map(drop)
+}
+
+/// What was in force when the host stopped, as the loader takes it.
+pub async fn before(store: &Store) -> Result<Vec<Active>, StoreError> {
+    let of = |row: ActiveRow| Active { file: row.file, name: row.name, digest: row.digest };
+    Ok(active(store).await?.into_iter().map(of).collect())
+}
+
+/// What was refused, by file, the newest first in each.
+pub async fn quarantine(store: &Store) -> Result<Vec<QuarantineRow>, StoreError> {
+    let page = store.scan(KeyRange::prefix(Space::Plugin, &["quarantine"]), LIST_MAX).await?;
+    let mut rows: Vec<QuarantineRow> =
+        page.rows.iter().map(wharf_store::Row::value).collect::<Result<_, _>>()?;
+    rows.sort_by(|a, b| (&a.file, b.at_ms).cmp(&(&b.file, a.at_ms)));
+    Ok(rows)
+}
+
+/// Writes what became of one file, with its event. Returns whether anything changed.
+pub async fn record(tx: &mut Tx, outcome: &Outcome, now_ms: u64) -> Result<bool, StoreError> {
+    let kind = match outcome {
+        Outcome::Unchanged { .. } => return Ok(false),
+        Outcome::Loaded { file, name, version, digest, replaced } => {
+            let key = active_key(name);
+            let old: Option<ActiveRow> = tx.get(&key).await?.map(|row| row.value()).transpose()?;
+            let mut previous = old.map(|old| old.previous).unwrap_or_default();
+            previous.retain(|other| other != digest);
+            if let Some(replaced) = replaced {
+                previous.retain(|other| other != replaced);
+                previous.insert(0, replaced.clone());
+            }
+            previous.truncate(PREVIOUS_MAX);
+            let row = ActiveRow {
+                name: name.clone(),
+                version: version.clone(),
+                digest: digest.clone(),
+                file: file.clone(),
+                at_ms: now_ms,
+                previous,
+            };
+            tx.put_value(&key, &row)?;
+            Kind::PluginLoaded {
+                plugin: name.clone(),
+                version: version.clone(),
+                digest: digest.clone(),
+                previous: replaced.clone(),
+            }
+        }
+        Outcome::Removed { name, .. } => {
+            tx.delete(&active_key(name));
+            Kind::PluginRemoved { plugin: name.clone() }
+        }
+        Outcome::Quarantined { failed, kept } => quarantined(tx, failed, kept.as_deref(), now_ms).await?,
+    };
+    event::append(tx, &Event::system(now_ms, kind))?;
+    Ok(true)
+}
+
+async fn quarantined(
+    tx: &mut Tx,
+    failed: &Failed,
+    kept: Option<&str>,
+    now_ms: u64,
+) -> Result<Kind, StoreError> {
+    let range = KeyRange::prefix(Space::Plugin, &["quarantine", &failed.file]);
+    let page = tx.peek_scan(range, LIST_MAX).await?;
+    if page.rows.len() >= QUARANTINE_MAX {
+        let at_ms = |row: &&wharf_store::Row| row.value::<QuarantineRow>().map_or(0, |row| row.at_ms);
+        if let Some(oldest) = page.rows.iter().min_by_key(at_ms) {
+            tx.delete(&oldest.key);
+        }
+    }
+    let row = QuarantineRow {
+        file: failed.file.clone(),
+        name: failed.name.clone(),
+        digest: failed.digest.clone(),
+        stage: failed.stage.as_str().to_owned(),
+        reason: failed.reason.clone(),
+        at_ms: now_ms,
+        kept: kept.map(str::to_owned),
+    };
+    tx.put_value(&key(Space::Plugin, &["quarantine", &failed.file, &failed.digest]), &row)?;
+    Ok(Kind::PluginQuarantined {
+        plugin: failed.name.clone().unwrap_or_else(|| failed.file.clone()),
+        digest: failed.digest.clone(),
+        stage: failed.stage.as_str().to_owned(),
+        reason: failed.reason.clone(),
+    })
+}
