@@ -15,7 +15,11 @@ const RETRY_AFTER_S: u64 = 1;
 
 /// What a request failed with.
 #[derive(Debug)]
-pub struct ApiError {
+pub struct ApiError(Box<Answer>);
+
+/// Boxed, so that what succeeds does not pay for it.
+#[derive(Debug)]
+struct Answer {
     status: StatusCode,
     body: ErrorBody,
     challenge: Option<HeaderValue>,
@@ -51,7 +55,7 @@ impl ApiError {
             None => (message, None),
         };
         let error = ErrorText { code: code.to_owned(), message, hint };
-        ApiError { status, body: ErrorBody { error }, challenge: None, retry_s: None }
+        ApiError(Box::new(Answer { status, body: ErrorBody { error }, challenge: None, retry_s: None }))
     }
 
     /// 400.
@@ -89,8 +93,8 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Damaged { .. } | StoreError::Encode(_) => ApiError::internal(&error),
         };
-        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
-            answer.retry_s = Some(RETRY_AFTER_S);
+        if answer.0.status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.0.retry_s = Some(RETRY_AFTER_S);
         }
         answer
     }
@@ -101,21 +105,21 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::Unauthenticated { challenge, message } => {
                 let mut error = ApiError::new(StatusCode::UNAUTHORIZED, "unauthenticated", message);
-                error.challenge = Some(challenge);
-                error.body.error.hint.get_or_insert("`wharf login` logs in".to_owned());
+                error.0.challenge = Some(challenge);
+                error.0.body.error.hint.get_or_insert("`wharf login` logs in".to_owned());
                 error
             }
             Refusal::Denied { message } => ApiError::new(StatusCode::FORBIDDEN, "denied", message),
             Refusal::Throttled { retry_s } => {
                 let message = format!("too many failed logins; hint: try again in {retry_s} s");
                 let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "throttled", message);
-                error.retry_s = Some(retry_s);
+                error.0.retry_s = Some(retry_s);
                 error
             }
             Refusal::Busy => {
                 let message = "too many logins are being checked; hint: try again";
                 let mut error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
-                error.retry_s = Some(RETRY_AFTER_S);
+                error.0.retry_s = Some(RETRY_AFTER_S);
                 error
             }
             Refusal::Store(error) => error.into(),
@@ -126,11 +130,12 @@ impl From<Refusal> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, axum::Json(self.body)).into_response();
-        if let Some(challenge) = self.challenge {
+        let Answer { status, body, challenge, retry_s } = *self.0;
+        let mut response = (status, axum::Json(body)).into_response();
+        if let Some(challenge) = challenge {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
-        if let Some(retry_s) = self.retry_s {
+        if let Some(retry_s) = retry_s {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_s));
         }
         response

@@ -20,8 +20,9 @@ use crate::api::{ErrorBody, ErrorText};
 const SERVER_DEFAULT: &str = "http://127.0.0.1:5080";
 /// For a connection to be there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// For an answer to begin and to go on; longer than the longest wait that an endpoint offers.
-const READ_WITHIN: Duration = Duration::from_secs(60);
+/// For an answer to begin and to go on: an import of vulnerability data answers when it is done. A server that is gone is
+/// noticed by the connection's keep-alive before that.
+const READ_WITHIN: Duration = Duration::from_secs(600);
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Largest file of certificates that is read, in bytes.

@@ -136,7 +136,7 @@ impl Events {
 }
 
 /// `2026-11-22T13:00:00Z  image-pushed  alice  dev/app:1.4 sha256:4f5312ab34cd`.
-fn line(event: &EventEntry) -> String {
+pub(super) fn line(event: &EventEntry) -> String {
     plain(&format!(
         "{}  {:<20}  {:<10}  {}",
         time(event.at_ms),
@@ -179,6 +179,10 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
         let _ = match value {
             Value::String(text) if text.contains(' ') => write!(out, " {name}={text:?}"),
             Value::String(text) => write!(out, " {name}={}", short(text)),
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                write!(out, " {name}={}", items.join(","))
+            }
             Value::Null => continue,
             other => write!(out, " {name}={other}"),
         };
@@ -190,13 +194,13 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
     }
 }
 
-/// The image, plugin or user that an event is about.
+/// The image, plugin, user or namespace that an event is about.
 fn subject(fields: &Map<String, Value>) -> String {
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
     match (text("repository"), text("tag")) {
         (Some(repository), Some(tag)) => format!("{repository}:{tag}"),
         (Some(repository), None) => repository.to_owned(),
-        _ => text("plugin").or(text("user")).unwrap_or_default().to_owned(),
+        _ => ["plugin", "user", "namespace"].iter().find_map(|name| text(name)).unwrap_or_default().to_owned(),
     }
 }
 

@@ -78,6 +78,10 @@ pub(super) struct Stop {
 }
 
 impl Stop {
+    pub(super) fn failed(message: impl std::fmt::Display) -> Self {
+        Stop { exit: Exit::Failed, message: message.to_string() }
+    }
+
     pub(super) fn usage(message: impl std::fmt::Display) -> Self {
         Stop { exit: Exit::Usage, message: message.to_string() }
     }

@@ -102,7 +102,7 @@ fn table(tokens: &[TokenEntry], now_ms: u64) -> String {
 }
 
 /// `90d` in seconds.
-fn seconds(text: &str) -> Result<u64, Stop> {
+pub(super) fn seconds(text: &str) -> Result<u64, Stop> {
     let wrong = || Stop::usage("it is a number with s, min, h or d, such as `90d`");
     let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let unit = match &text[at..] {

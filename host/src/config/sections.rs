@@ -162,6 +162,9 @@ settings! {
         /// Repositories, as patterns, that take images of which blobs are missing, as a partial mirror has them. Elsewhere
         /// such an image is refused, and only manifests that an index names may be missing.
         sparse: Vec<RepoPattern> = Vec::new();
+        /// How long blobs that no manifest needs, uploads that nobody continues and files that nothing names are kept. A
+        /// client that is told of a blob has half of it to push the manifest.
+        grace_ms: u64 = 86_400_000, 60_000..=31_536_000_000;
     }
 }
 

@@ -41,6 +41,7 @@ pub enum CollectionError {
 /// Where the store or the disk fails; what was done stays done.
 pub async fn run(app: &App, now_ms: u64) -> Result<Collected, CollectionError> {
     let mut done = Collected::default();
+    let grace_ms = app.config.registry.grace_ms;
     sweep(app, now_ms, &mut done).await?;
     for _ in 0..REAP_PAGES_MAX {
         match links::reap(&app.store, &app.blobs).await? {
@@ -49,16 +50,17 @@ pub async fn run(app: &App, now_ms: u64) -> Result<Collected, CollectionError> {
         }
     }
     for digit in 0..16 {
-        done.orphans += links::orphans(&app.store, &app.blobs, digit, now_ms).await? as u64;
+        done.orphans += links::orphans(&app.store, &app.blobs, digit, now_ms, grace_ms).await? as u64;
     }
     Ok(done)
 }
 
 async fn sweep(app: &App, now_ms: u64, done: &mut Collected) -> Result<(), RegistryError> {
     let store = app.store.background();
+    let grace_ms = app.config.registry.grace_ms;
     let mut cursor = None;
     loop {
-        let page = links::stale_page(&store, cursor.as_ref(), now_ms).await?;
+        let page = links::stale_page(&store, cursor.as_ref(), now_ms, grace_ms).await?;
         for (digest, repository) in &page.links {
             let (Ok(digest), Ok(repository)) = (digest.parse::<Digest>(), repository.parse::<RepoName>())
             else {
@@ -66,8 +68,9 @@ async fn sweep(app: &App, now_ms: u64, done: &mut Collected) -> Result<(), Regis
                 continue;
             };
             let (digest, repository) = (&digest, &repository);
-            let act =
-                store.act(|mut tx| async move { collect::sweep(&mut tx, repository, digest, now_ms).await });
+            let act = store.act(|mut tx| async move {
+                collect::sweep(&mut tx, repository, digest, now_ms, grace_ms).await
+            });
             match act.await?.0 {
                 Swept::Kept => {}
                 Swept::Blob => done.links += 1,
@@ -78,5 +81,60 @@ async fn sweep(app: &App, now_ms: u64, done: &mut Collected) -> Result<(), Regis
             Some(next) => cursor = Some(next),
             None => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use wharf_oci::{Algorithm, MediaType, Target};
+
+    use super::*;
+    use crate::access::Principal;
+    use crate::config::{Config, LISTEN};
+    use crate::flow::{delete, push, upload as uploads};
+    use crate::registry::upload;
+
+    async fn blob(app: &App, name: &RepoName, bytes: Bytes) -> Digest {
+        let digest = Digest::sha256(&bytes);
+        let mut writer = upload::begin(&app.blobs, name, Algorithm::Sha256).await.unwrap();
+        let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
+        upload::receive(&mut writer, body, None).await.unwrap();
+        uploads::finish(app, name, writer, &digest).await.unwrap();
+        digest
+    }
+
+    #[tokio::test]
+    async fn what_nothing_needs_goes_and_nothing_else() {
+        let data = tempfile::tempdir().unwrap();
+        let app = App::open(Config::new(data.path(), LISTEN)).await.unwrap();
+        let (who, name) = (Principal::user("alice"), "dev/app".parse::<RepoName>().unwrap());
+        let layer = Bytes::from(vec![7; 10_000]);
+        let needed = blob(&app, &name, layer.clone()).await;
+        blob(&app, &name, vec![8; 10_000].into()).await;
+        upload::start(&app.blobs, &name, Algorithm::Sha256).await.unwrap();
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{needed}","size":10000}},"layers":[]}}"#
+        );
+        let push = push::Push {
+            repository: name.clone(),
+            target: Target::Tag("1.0".parse().unwrap()),
+            tags: Vec::new(),
+            content_type: Some(MediaType::OCI_MANIFEST.parse().unwrap()),
+            bytes: manifest.into(),
+        };
+        let pushed = push::manifest(&app, &who, &push).await.unwrap();
+
+        let (now_ms, grace_ms) = (app.now_ms(), app.config.registry.grace_ms);
+        assert_eq!(run(&app, now_ms).await.unwrap(), Collected::default());
+        let later_ms = now_ms + grace_ms + 60_000;
+        let done = run(&app, later_ms).await.unwrap();
+        assert_eq!(done, Collected { links: 1, files: 1, orphans: 1, manifests: 0 });
+
+        delete::target(&app, &who, &name, &Target::Digest(pushed.digest)).await.unwrap();
+        assert_eq!(run(&app, now_ms).await.unwrap(), Collected::default(), "it has just lost its manifest");
+        let done = run(&app, later_ms).await.unwrap();
+        assert_eq!(done, Collected { links: 1, files: 1, orphans: 0, manifests: 0 });
+        assert_eq!(run(&app, later_ms).await.unwrap(), Collected::default());
     }
 }

@@ -11,13 +11,26 @@ pub use wharf_store::links::Blob;
 
 use super::{RegistryError, quota};
 
-/// A blob that the repository serves: needed by a manifest, or young enough that a client which is told of it has half
-/// the grace period left to push the manifest. One read of two rows; a third for an old blob.
+/// A blob that clients are told of: needed by a manifest, or young enough that whoever is told has half of `grace_ms` left
+/// to push the manifest. One read of two rows; a third for an old blob.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn promise(
+    store: &Store,
+    repository: &RepoName,
+    digest: &Digest,
+    grace_ms: u64,
+) -> Result<Option<Blob>, StoreError> {
+    links::find(store, digest.as_str(), repository.as_str(), store.now_ms(), grace_ms).await
+}
+
+/// A blob that the repository has now, for readers inside the host, to whom nothing is promised.
 ///
 /// # Errors
 /// Where the store cannot be read.
 pub async fn find(store: &Store, repository: &RepoName, digest: &Digest) -> Result<Option<Blob>, StoreError> {
-    links::find(store, digest.as_str(), repository.as_str(), store.now_ms()).await
+    promise(store, repository, digest, u64::MAX).await
 }
 
 /// Links a finished upload to the repository. Returns whether the upload's file is used; if not, the same bytes were

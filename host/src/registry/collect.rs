@@ -28,8 +28,9 @@ pub async fn sweep(
     repository: &RepoName,
     digest: &Digest,
     now_ms: u64,
+    grace_ms: u64,
 ) -> Result<Swept, RegistryError> {
-    if !links::stale(tx, digest.as_str(), repository.as_str(), now_ms).await? {
+    if !links::stale(tx, digest.as_str(), repository.as_str(), now_ms, grace_ms).await? {
         return Ok(Swept::Kept);
     }
     let Some(row) = tx.get(&row::manifest(repository, digest)).await? else {

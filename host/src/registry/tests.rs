@@ -120,13 +120,13 @@ impl World {
     async fn sweep(&self, now_ms: u64) -> (usize, usize) {
         let (mut blobs, mut manifests) = (0, 0);
         loop {
-            let page = links::stale_page(&self.store, None, now_ms).await.unwrap();
+            let page = links::stale_page(&self.store, None, now_ms, T).await.unwrap();
             assert_eq!(page.next, None);
             let before = blobs + manifests;
             for (digest, name) in &page.links {
                 let (digest, name): (&Digest, &RepoName) = (&digest.parse().unwrap(), &repo(name));
                 let swept =
-                    self.act(|mut tx| async move { collect::sweep(&mut tx, name, digest, now_ms).await });
+                    self.act(|mut tx| async move { collect::sweep(&mut tx, name, digest, now_ms, T).await });
                 match swept.await.unwrap() {
                     Swept::Kept => {}
                     Swept::Blob => blobs += 1,

@@ -133,7 +133,7 @@ impl ChunkRange {
     }
 
     /// Bytes of the chunk.
-    pub fn len(self) -> u64 {
+    pub fn bytes(self) -> u64 {
         self.end - self.start + 1
     }
 }
@@ -152,7 +152,9 @@ pub fn check_chunk(
         return Err(UploadError::OutOfOrder { start: range.start, offset });
     }
     match content_length {
-        Some(actual) if actual != range.len() => Err(UploadError::Length { declared: range.len(), actual }),
+        Some(actual) if actual != range.bytes() => {
+            Err(UploadError::Length { declared: range.bytes(), actual })
+        }
         _ => Ok(()),
     }
 }
@@ -171,7 +173,7 @@ where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
 {
-    let limit = range.map_or(BLOB_BYTES_MAX, |range| range.start + range.len());
+    let limit = range.map_or(BLOB_BYTES_MAX, |range| range.start + range.bytes());
     loop {
         let next = tokio::time::timeout(IDLE, body.next());
         let next = next.await.map_err(|_| UploadError::Body("nothing arrived for a minute".into()))?;
@@ -180,7 +182,7 @@ where
         let end = writer.offset().saturating_add(chunk.len() as u64);
         if end > limit {
             return Err(match range {
-                Some(range) => UploadError::Length { declared: range.len(), actual: end - range.start },
+                Some(range) => UploadError::Length { declared: range.bytes(), actual: end - range.start },
                 None => UploadError::TooLarge,
             });
         }
@@ -188,7 +190,7 @@ where
     }
     match range {
         Some(range) if writer.offset() != limit => {
-            Err(UploadError::Length { declared: range.len(), actual: writer.offset() - range.start })
+            Err(UploadError::Length { declared: range.bytes(), actual: writer.offset() - range.start })
         }
         _ => Ok(()),
     }
@@ -235,7 +237,7 @@ mod tests {
         #[test]
         fn any_text_is_a_range_or_not(text in "(bytes )?[0-9*/ -]{0,44}") {
             if let Some(range) = ChunkRange::parse(&text) {
-                prop_assert!(range.len() >= 1);
+                prop_assert!(range.bytes() >= 1);
             }
         }
     }

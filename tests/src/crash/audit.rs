@@ -162,7 +162,7 @@ pub(super) async fn collection_leaves_only_what_is_named(data: &Path) -> Result<
     while links::reap(&disk.store, &disk.blobs).await? > 0 {}
     let later_ms = disk.store.now_ms() + 2 * FRESH_MS;
     for digit in 0..16 {
-        links::orphans(&disk.store, &disk.blobs, digit, later_ms).await?;
+        links::orphans(&disk.store, &disk.blobs, digit, later_ms, FRESH_MS).await?;
     }
     let (files, named) = (disk.files().await?, disk.named().await?);
     let left: BTreeSet<&String> = files.keys().filter(|id| !named.contains_key(*id)).collect();

@@ -24,7 +24,6 @@ async fn what_was_acknowledged_outlives_fifty_kills() -> Result<()> {
     let mut server = Server::start_in(data.path(), &[])?;
     let mut workers: Vec<Worker> = (0..WORKERS).map(Worker::new).collect();
     for kill in 0..KILLS {
-        let at = workers.iter().map(Worker::acknowledged).sum::<usize>();
         let url = server.url.clone();
         let password = server.admin_password.clone();
         let running: Vec<_> = workers
@@ -51,8 +50,6 @@ async fn what_was_acknowledged_outlives_fifty_kills() -> Result<()> {
         for worker in &mut workers {
             worker.check_newest(&server.url, &password).await?;
         }
-        let now = workers.iter().map(Worker::acknowledged).sum::<usize>();
-        println!("kill {kill}: {} images acknowledged before it, {now} in all", now - at);
     }
     for worker in &workers {
         worker.check_all(&server.url, &server.admin_password).await?;

@@ -20,7 +20,8 @@ use crate::registry::blob::{self, Blob};
 pub(super) async fn read(call: &Call<'_>, name: &RepoName, digest: &Digest) -> Result<Response, OciError> {
     call.require(Action::Pull, name).await?;
     let unknown = || RegistryError::BlobUnknown { repository: name.clone(), digest: digest.clone() };
-    let found = blob::find(&call.app.store, name, digest).await?.ok_or_else(unknown)?;
+    let grace_ms = call.app.config.registry.grace_ms;
+    let found = blob::promise(&call.app.store, name, digest, grace_ms).await?.ok_or_else(unknown)?;
     let mut headers = headers(digest)?;
     if is_known(call, digest) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());

@@ -1,8 +1,8 @@
 //! Errors as the distribution specification writes them ("Error Codes"), and the status code of each.
 
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 /// Seconds that a client is asked to wait when the store is busy or restarting.
@@ -109,21 +109,17 @@ pub(super) struct OciError {
     code: Code,
     message: String,
     detail: Option<serde_json::Value>,
-    headers: HeaderMap,
+    /// A few; a whole map would make every `Result` of this API large.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl OciError {
     pub(super) fn new(code: Code, message: impl Into<String>) -> OciError {
-        let mut headers = HeaderMap::new();
-        match code {
-            Code::TooManyRequests | Code::Unavailable => {
-                headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
-            }
-            Code::InUse => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            }
-            _ => {}
-        }
+        let headers = match code {
+            Code::TooManyRequests | Code::Unavailable => vec![(RETRY_AFTER, RETRY_AFTER_S.into())],
+            Code::InUse => vec![(ALLOW, HeaderValue::from_static("GET, HEAD"))],
+            _ => Vec::new(),
+        };
         OciError { code, message: message.into(), detail: None, headers }
     }
 
@@ -134,7 +130,8 @@ impl OciError {
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> OciError {
-        self.headers.insert(name, value);
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value));
         self
     }
 

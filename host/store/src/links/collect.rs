@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Blob, FRESH_MS, Link, Reap, is_held, link_key};
+use super::{Blob, Link, Reap, is_held, link_key};
 use crate::act::Tx;
 use crate::blobs::{BlobError, BlobId, Blobs, Stored};
 use crate::key::{Key, KeyRange, Space};
@@ -22,7 +22,7 @@ const ORPHAN_PAGE: usize = 1000;
 pub struct Stale {
     /// Links looked at.
     pub seen: usize,
-    /// Digest and repository of those that no manifest has needed for [`FRESH_MS`].
+    /// Digest and repository of those that no manifest has needed for the grace period.
     pub links: Vec<(String, String)>,
     /// Where the next page begins; none at the end.
     pub next: Option<Key>,
@@ -30,7 +30,12 @@ pub struct Stale {
 
 /// Looks for links to take away. Begin with no cursor and go on with [`Stale::next`]. Whoever takes one away asks
 /// [`stale`] again in the act that calls [`unlink`](super::unlink).
-pub async fn stale_page(store: &Store, cursor: Option<&Key>, now_ms: u64) -> Result<Stale, StoreError> {
+pub async fn stale_page(
+    store: &Store,
+    cursor: Option<&Key>,
+    now_ms: u64,
+    fresh_ms: u64,
+) -> Result<Stale, StoreError> {
     let mut range = KeyRange::all(Space::Link);
     if let Some(cursor) = cursor {
         range = range.after(cursor);
@@ -39,7 +44,7 @@ pub async fn stale_page(store: &Store, cursor: Option<&Key>, now_ms: u64) -> Res
     let next = page.rows.last().filter(|_| page.more).map(|row| row.key.clone());
     let mut found = Stale { seen: page.rows.len(), links: Vec::new(), next };
     for row in page.rows {
-        if !is_old(row.value()?, now_ms) {
+        if !is_old(row.value()?, now_ms, fresh_ms) {
             continue;
         }
         let (digest, repo) = (row.key.part(0).unwrap_or_default(), row.key.part(1).unwrap_or_default());
@@ -50,15 +55,21 @@ pub async fn stale_page(store: &Store, cursor: Option<&Key>, now_ms: u64) -> Res
     Ok(found)
 }
 
-fn is_old(link: Link, now_ms: u64) -> bool {
-    link.since_ms.saturating_add(FRESH_MS) <= now_ms
+fn is_old(link: Link, now_ms: u64, fresh_ms: u64) -> bool {
+    link.since_ms.saturating_add(fresh_ms) <= now_ms
 }
 
-/// Whether the repository has the blob and no manifest of it has needed it for [`FRESH_MS`]. The act is applied only
+/// Whether the repository has the blob and no manifest of it has needed it for `fresh_ms`. The act is applied only
 /// while that stays so.
-pub async fn stale(tx: &mut Tx, digest: &str, repo: &str, now_ms: u64) -> Result<bool, StoreError> {
+pub async fn stale(
+    tx: &mut Tx,
+    digest: &str,
+    repo: &str,
+    now_ms: u64,
+    fresh_ms: u64,
+) -> Result<bool, StoreError> {
     let Some(row) = tx.get(&link_key(digest, repo)).await? else { return Ok(false) };
-    if !is_old(row.value()?, now_ms) {
+    if !is_old(row.value()?, now_ms, fresh_ms) {
         return Ok(false);
     }
     Ok(tx.scan(KeyRange::prefix(Space::Mref, &[digest, repo]), 1).await?.rows.is_empty())
@@ -96,11 +107,17 @@ pub async fn reap(store: &Store, blobs: &Blobs) -> Result<usize, CollectError> {
     Ok(keys.len())
 }
 
-/// Removes files that no row names and that nobody has written to for [`FRESH_MS`]: what crashes and clients that went
+/// Removes files that no row names and that nobody has written to for `fresh_ms`: what crashes and clients that went
 /// away leave behind. Looks at ids that begin with one hexadecimal digit (0 to 15), so that memory stays small;
 /// returns how many it removed.
-pub async fn orphans(store: &Store, blobs: &Blobs, digit: u8, now_ms: u64) -> Result<usize, CollectError> {
-    let before_ms = now_ms.saturating_sub(FRESH_MS);
+pub async fn orphans(
+    store: &Store,
+    blobs: &Blobs,
+    digit: u8,
+    now_ms: u64,
+    fresh_ms: u64,
+) -> Result<usize, CollectError> {
+    let before_ms = now_ms.saturating_sub(fresh_ms);
     // An upload may have a file and a state: it is as old as the newer of the two.
     let mut files: BTreeMap<BlobId, u64> = BTreeMap::new();
     for file in blobs.list(digit).await? {

@@ -197,9 +197,9 @@ impl World {
     }
 
     async fn sweep(&self, now_ms: u64) -> Result<(), StoreError> {
-        for (digest, repo) in &stale_page(&self.store, None, now_ms).await?.links {
+        for (digest, repo) in &stale_page(&self.store, None, now_ms, T).await?.links {
             let act = self.store.act(|mut tx| async move {
-                if stale(&mut tx, digest, repo, now_ms).await? {
+                if stale(&mut tx, digest, repo, now_ms, T).await? {
                     unlink(&mut tx, digest, repo).await?;
                 }
                 Ok::<_, StoreError>(())
@@ -212,7 +212,7 @@ impl World {
     async fn orphans(&self, now_ms: u64) -> usize {
         let mut removed = 0;
         for digit in 0..16 {
-            removed += orphans(&self.store, &self.blobs, digit, now_ms).await.unwrap();
+            removed += orphans(&self.store, &self.blobs, digit, now_ms, T).await.unwrap();
         }
         removed
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! absent ──upload, mount──▶ Fresh(since) ──manifest commit──▶ Held (≥ 1 mref)
-//! Held ──last mref goes, same commit sets since──▶ Fresh ──age ≥ FRESH_MS, sweep──▶ absent
+//! Held ──last mref goes, same commit sets since──▶ Fresh ──age ≥ T, sweep──▶ absent
 //! last link gone ⇒ blob row deleted in the same commit + Append(reap, id) ⇒ unlink
 //! ```
 //! Digests are opaque text here (`sha256:…`), repositories and manifests too. Functions that take a [`Tx`] contribute
@@ -11,7 +11,9 @@
 //! Invariant: a row names a file only after [`BlobWriter::finish`](crate::BlobWriter::finish).
 //! Invariant: a file is unlinked only after a commit in which nothing names it.
 //! Invariant: where there is a link there is a blob row, and where there is an mref there is a link.
-//! Invariant: reads never write; what [`find`] returned stays for [`FRESH_MS`] / 2 at least.
+//! Invariant: reads never write; what [`find`] returned stays for T / 2 at least.
+//!
+//! T is the grace period: [`FRESH_MS`] unless configured. Every caller of one store has to name the same.
 
 mod collect;
 #[cfg(test)]
@@ -32,7 +34,7 @@ use crate::store::{Store, StoreError};
 pub use collect::{CollectError, Stale, orphans, reap, stale, stale_page};
 pub use scrub::{Scrubbed, scrub_page};
 
-/// How long a blob that no manifest needs is kept in a repository; milliseconds.
+/// How long a blob that no manifest needs is kept in a repository, unless configured; milliseconds.
 pub const FRESH_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A blob row: where the bytes are.
@@ -305,9 +307,15 @@ async fn is_held(store: &Store, digest: &str, repo: &str) -> Result<bool, StoreE
     Ok(!store.scan(KeyRange::prefix(Space::Mref, &[digest, repo]), 1).await?.rows.is_empty())
 }
 
-/// A blob that can be served from the repository: Held, or Fresh for less than half of [`FRESH_MS`], and not damaged.
+/// A blob that can be served from the repository: Held, or Fresh for less than half of `fresh_ms`, and not damaged.
 /// So whoever is told that it is there has the other half to push a manifest that needs it.
-pub async fn find(store: &Store, digest: &str, repo: &str, now_ms: u64) -> Result<Option<Blob>, StoreError> {
+pub async fn find(
+    store: &Store,
+    digest: &str,
+    repo: &str,
+    now_ms: u64,
+    fresh_ms: u64,
+) -> Result<Option<Blob>, StoreError> {
     let rows = store.get_many(vec![link_key(digest, repo), blob_key(digest)]).await?;
     let [Some(link), Some(blob)] = rows.as_slice() else { return Ok(None) };
     let blob = Blob::decode(blob)?;
@@ -315,6 +323,6 @@ pub async fn find(store: &Store, digest: &str, repo: &str, now_ms: u64) -> Resul
         return Ok(None);
     }
     let link: Link = link.value()?;
-    let promised = now_ms < link.since_ms.saturating_add(FRESH_MS / 2);
+    let promised = now_ms < link.since_ms.saturating_add(fresh_ms / 2);
     Ok((promised || is_held(store, digest, repo).await?).then_some(blob))
 }

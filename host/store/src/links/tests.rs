@@ -55,12 +55,12 @@ impl World {
     }
 
     async fn collect(&self, now_ms: u64) -> (usize, usize, usize) {
-        let page = stale_page(&self.store, None, now_ms).await.unwrap();
+        let page = stale_page(&self.store, None, now_ms, T).await.unwrap();
         assert_eq!(page.next, None);
         let (mut links, mut blobs) = (0, 0);
         for (digest, repo) in &page.links {
             let act = self.store.act(|mut tx| async move {
-                assert!(stale(&mut tx, digest, repo, now_ms).await?);
+                assert!(stale(&mut tx, digest, repo, now_ms, T).await?);
                 unlink(&mut tx, digest, repo).await
             });
             assert!(act.await.unwrap().0.is_some());
@@ -79,7 +79,7 @@ impl World {
     }
 
     async fn readable(&self, digest: &str, repo: &str, now_ms: u64) -> bool {
-        match find(&self.store, digest, repo, now_ms).await.unwrap().map(|blob| blob.stored) {
+        match find(&self.store, digest, repo, now_ms, T).await.unwrap().map(|blob| blob.stored) {
             Some(Stored::File(id)) => self.blobs.open(&id).await.is_ok(),
             Some(Stored::Inline(_)) => true,
             None => false,
@@ -242,7 +242,7 @@ async fn only_what_no_row_names_is_an_orphan() {
     let sweep = async |now_ms| {
         let mut removed = 0;
         for digit in 0..16 {
-            removed += orphans(&w.store, &w.blobs, digit, now_ms).await.unwrap();
+            removed += orphans(&w.store, &w.blobs, digit, now_ms, T).await.unwrap();
         }
         removed
     };
