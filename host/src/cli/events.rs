@@ -200,7 +200,9 @@ fn subject(fields: &Map<String, Value>) -> String {
     match (text("repository"), text("tag")) {
         (Some(repository), Some(tag)) => format!("{repository}:{tag}"),
         (Some(repository), None) => repository.to_owned(),
-        _ => ["plugin", "user", "namespace"].iter().find_map(|name| text(name)).unwrap_or_default().to_owned(),
+        _ => {
+            ["plugin", "user", "namespace"].iter().find_map(|name| text(name)).unwrap_or_default().to_owned()
+        }
     }
 }
 

@@ -18,10 +18,14 @@ mod db;
 mod events;
 mod exit;
 mod grant;
+mod image;
 mod jobs;
 mod login;
 mod openapi;
 mod output;
+mod plugin;
+mod policy;
+mod promote;
 mod prompt;
 mod reference;
 mod repo;
@@ -59,6 +63,11 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Status(status::StatusCommand),
+    Image(image::Image),
+    Plugin(plugin::Plugin),
+    Policy(policy::Policy),
+    Promote(promote::Promote),
+    Db(db::Db),
     Repo(repo::Repo),
     User(user::User),
     Token(token::Token),
@@ -66,7 +75,6 @@ enum Command {
     Events(events::Events),
     Jobs(jobs::Jobs),
     Scan(scan::Scan),
-    Db(db::Db),
     Config(config::Config),
     Admin(admin::Admin),
     Completions(completions::Completions),
@@ -124,6 +132,10 @@ impl Command {
             Command::Login(command) => command.run().await,
             Command::Logout(command) => command.run().await,
             Command::Status(command) => command.run().await,
+            Command::Image(command) => command.run().await,
+            Command::Plugin(command) => command.run().await,
+            Command::Policy(command) => command.run().await,
+            Command::Promote(command) => command.run().await,
             Command::Repo(command) => command.run().await,
             Command::User(command) => command.run().await,
             Command::Token(command) => command.run().await,

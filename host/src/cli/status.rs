@@ -1,6 +1,6 @@
 use super::client::Remote;
 use super::output::{Table, ago, now_ms, pairs};
-use crate::api::admin::{QueueStatus, Status};
+use crate::api::admin::{DatabaseEntry, QueueStatus, Status};
 
 /// Show how the server is and what keeps it busy
 #[derive(Debug, clap::Args)]
@@ -22,14 +22,40 @@ impl StatusCommand {
         self.remote.output.show(&status, |status| {
             let caller = &status.caller;
             let role = if caller.administers { " (administrator)" } else { "" };
+            let now_ms = now_ms();
             let head = pairs(&[
-                ("server", client.address().to_owned()),
+                ("server", format!("{} is ready", client.address())),
                 ("version", status.version.clone()),
                 ("logged in as", format!("{}{role}", caller.user)),
-                ("commits", status.commits.to_string()),
+                ("store", format!("at commit {}", status.commits)),
+                ("plugins", plugins(status)),
+                ("vulnerability data", data(&status.vulnerability_data, now_ms)),
             ]);
-            format!("{head}\n{}", queues(&status.queues, now_ms()))
+            format!("{head}\n{}", queues(&status.queues, now_ms))
         })
+    }
+}
+
+fn plugins(status: &Status) -> String {
+    let mut lines = match status.plugins.is_empty() {
+        true => vec!["none in force".to_owned()],
+        false => vec![status.plugins.join(", ")],
+    };
+    if !status.refused.is_empty() {
+        lines.push(format!("refused: {}; hint: `wharf plugin ls` says why", status.refused.join(", ")));
+    }
+    lines.join("\n")
+}
+
+fn data(data: &DatabaseEntry, now_ms: u64) -> String {
+    let sources: Vec<String> = data
+        .sources
+        .iter()
+        .map(|source| format!("{} of {}", source.source, ago(source.as_of_ms, now_ms)))
+        .collect();
+    match sources.is_empty() {
+        true => "none: nothing is known of any image; hint: `wharf db import FILE`".to_owned(),
+        false => sources.join(", "),
     }
 }
 

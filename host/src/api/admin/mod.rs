@@ -8,11 +8,16 @@
 //! Invariant: names that may hold a slash (repositories, images, jobs) are in the query or the body, never in the path,
 //! so that no proxy can misread them.
 
+mod binding;
+mod database;
+mod decision;
 mod event;
 mod extract;
 mod grant;
+mod image;
 mod job;
 mod page;
+mod plugin;
 mod repository;
 mod status;
 mod token;
@@ -23,10 +28,17 @@ use utoipa::OpenApi as _;
 
 use crate::App;
 
+pub use binding::{BindingEntry, NewBinding, NewDryRun};
+pub use database::{DatabaseEntry, ImportEntry, SourceEntry};
+pub use decision::{ExplainedEntry, ExplainedStanding, NewPromotion, PromotionEntry, TagName};
 pub use event::{EventEntry, EventPage};
 pub use grant::{GrantEntry, GrantText};
+pub use image::{
+    FactsEntry, FindingEntry, ImageEntry, PlatformCounts, ScanEntry, SeverityCounts, StandingEntry,
+};
 pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
+pub use plugin::{PluginEntry, PluginList};
 pub use repository::{NewQuota, QuotaEntry, RepositoryEntry};
 pub use status::{QueueStatus, Status, StatusCaller};
 pub use token::{MadeToken, NewTokenRequest, TokenEntry};
@@ -41,7 +53,12 @@ pub(super) fn routes() -> Router<App> {
         .merge(grant::routes())
         .merge(event::routes())
         .merge(job::routes())
-        .merge(repository::routes());
+        .merge(repository::routes())
+        .merge(binding::routes())
+        .merge(database::routes())
+        .merge(decision::routes())
+        .merge(image::routes())
+        .merge(plugin::routes());
     Router::new().nest("/api/v1", nouns.method_not_allowed_fallback(not_allowed))
 }
 
@@ -108,6 +125,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         event::Doc::openapi(),
         job::Doc::openapi(),
         repository::Doc::openapi(),
+        plugin::Doc::openapi(),
+        image::Doc::openapi(),
+        decision::Doc::openapi(),
+        database::Doc::openapi(),
+        binding::Doc::openapi(),
     ] {
         document.merge(noun);
     }

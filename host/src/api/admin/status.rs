@@ -7,11 +7,12 @@ use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Failures;
+use super::{DatabaseEntry, Failures, database};
 use crate::App;
 use crate::access::{self, Answer};
 use crate::api::{ApiError, Caller};
 use crate::jobs::{self, Queue};
+use crate::plugin::state;
 
 /// Jobs of one queue that are counted; more are shown as "at least".
 const COUNTED_MAX: usize = 500;
@@ -23,8 +24,14 @@ pub struct Status {
     pub version: String,
     /// Who asks.
     pub caller: StatusCaller,
-    /// The number of the newest commit.
+    /// The number of the newest commit; the store has just answered.
     pub commits: u64,
+    /// Plugins in force, as `name version`.
+    pub plugins: Vec<String>,
+    /// Files in the plugin folder that are refused now.
+    pub refused: Vec<String>,
+    /// What images are compared with.
+    pub vulnerability_data: DatabaseEntry,
     /// What must happen next, by queue.
     pub queues: Vec<QueueStatus>,
 }
@@ -67,10 +74,16 @@ async fn status(State(app): State<App>, parts: Parts) -> Result<Json<Status>, Ap
     for queue in Queue::ALL {
         queues.push(queue_status(&app, queue).await?);
     }
+    let active = state::active(&app.store).await?;
+    let vulnerability_data = database::entry(&app).await?;
+    let refused = app.plugins.catalog().current().failed().keys().cloned().collect();
     Ok(Json(Status {
         version: crate::VERSION.to_owned(),
         caller: StatusCaller { user: caller.principal.name, administers },
         commits: *app.store.head().borrow(),
+        plugins: active.iter().map(|row| format!("{} {}", row.name, row.version)).collect(),
+        refused,
+        vulnerability_data,
         queues,
     }))
 }

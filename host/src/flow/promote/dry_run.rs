@@ -1,6 +1,6 @@
 //! What a binding would do about what is in the registry now.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wharf_oci::{RepoName, Tag};
 
 use super::{PromoteError, ask, gather};
@@ -17,7 +17,7 @@ pub const TAGS_MAX: usize = 500;
 const PAGE: usize = 200;
 
 /// What it would do about one tag.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Would {
     #[schema(value_type = String)]
     pub repository: RepoName,
@@ -32,7 +32,7 @@ pub struct Would {
 }
 
 /// What a dry run found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DryRun {
     pub tags: Vec<Would>,
     /// Where the next run goes on, `REPOSITORY:TAG` of the last tag looked at, or `REPOSITORY:`; absent at the end.

@@ -64,7 +64,7 @@ pub struct Instead {
 }
 
 /// What a replay found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Replayed {
     /// Decisions asked again.
     pub decisions: u64,
@@ -74,12 +74,12 @@ pub struct Replayed {
     pub skipped: u64,
     pub differences: Vec<Difference>,
     /// Where to go on; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
 /// A decision that came out otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
     pub repository: String,
     pub tag: String,

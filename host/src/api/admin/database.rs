@@ -1,0 +1,180 @@
+//! `/api/v1/vulnerability-data`: what images are compared with.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::StreamExt as _;
+use http::StatusCode;
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Failures;
+use super::extract::Asked;
+use crate::App;
+use crate::api::{ApiError, Caller, ErrorBody};
+use crate::flow::db_import::{self, DbImportError, Export};
+
+/// Largest export that is taken, in bytes: several times that of all of Debian's.
+const EXPORT_BYTES_MAX: u64 = 4 << 30;
+/// Longest name of a source, in bytes.
+const SOURCE_BYTES_MAX: usize = 64;
+
+/// What data there is.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DatabaseEntry {
+    /// Digest of all of it; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    pub sources: Vec<SourceEntry>,
+    /// Records by release, such as `Debian:12`.
+    pub releases: BTreeMap<String, u64>,
+}
+
+/// One source of data.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SourceEntry {
+    pub source: String,
+    /// The newest change among its records, milliseconds since 1970.
+    pub as_of_ms: u64,
+    pub records: u64,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ImportEntry {
+    /// Of all data in force now.
+    pub version: String,
+    /// Records read.
+    pub records: u64,
+    /// Records of releases that are matched.
+    pub kept: u64,
+    pub withdrawn: u64,
+    /// Records that could not be read, and the first of them described.
+    pub malformed: u64,
+    pub described: Vec<String>,
+    /// Records of ecosystems that are not matched, by ecosystem; they are not stored.
+    pub others: BTreeMap<String, u64>,
+    /// Entries of a list of exploited vulnerabilities.
+    pub exploited: u64,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Query {
+    /// Under which name: it takes the place of what was imported under it before.
+    #[param(example = "debian")]
+    source: String,
+}
+
+pub(super) fn routes() -> Router<App> {
+    // The body goes to a file as it comes, with a bound of its own.
+    Router::new().route("/vulnerability-data", get(show).post(import).layer(DefaultBodyLimit::disable()))
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(show, import))]
+pub(super) struct Doc;
+
+impl From<DbImportError> for ApiError {
+    fn from(error: DbImportError) -> Self {
+        match error {
+            DbImportError::Import(error) => ApiError::invalid(error),
+            DbImportError::Store(error) => error.into(),
+            DbImportError::Db(_) | DbImportError::Write(_) | DbImportError::Interrupted => {
+                ApiError::internal(error)
+            }
+        }
+    }
+}
+
+/// What data images are compared with, and how old it is.
+pub(super) async fn entry(app: &App) -> Result<DatabaseEntry, ApiError> {
+    let app = app.clone();
+    // Reads the file where it is a new one.
+    let read = tokio::task::spawn_blocking(move || app.vulnerability_data.current());
+    let Some(db) = read.await.map_err(ApiError::internal)?.map_err(ApiError::internal)? else {
+        return Ok(DatabaseEntry { version: None, sources: Vec::new(), releases: BTreeMap::new() });
+    };
+    let sources = db.coverage().into_iter().map(|coverage| SourceEntry {
+        source: coverage.source,
+        as_of_ms: coverage.as_of_ms,
+        records: coverage.records,
+    });
+    Ok(DatabaseEntry {
+        version: Some(db.version().to_owned()),
+        sources: sources.collect(),
+        releases: db.releases().map(|(release, records)| (release.to_string(), records)).collect(),
+    })
+}
+
+/// What data images are compared with, and how old it is.
+#[utoipa::path(get, path = "/api/v1/vulnerability-data", tag = "vulnerability data",
+    responses((status = 200, body = DatabaseEntry), Failures))]
+async fn show(State(app): State<App>, parts: Parts) -> Result<Json<DatabaseEntry>, ApiError> {
+    Caller::of(&app, &parts).await?.require_user()?;
+    Ok(Json(entry(&app).await?))
+}
+
+/// Imports an OSV export (`all.zip`, or JSON records), in place of the earlier records of its source. What is known of all
+/// images is then compared again. For administrators.
+#[utoipa::path(post, path = "/api/v1/vulnerability-data", tag = "vulnerability data", params(Query),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = ImportEntry), (status = 413, body = ErrorBody), Failures))]
+async fn import(
+    State(app): State<App>,
+    parts: Parts,
+    Asked(query): Asked<Query>,
+    body: Body,
+) -> Result<Json<ImportEntry>, ApiError> {
+    let caller = Caller::of(&app, &parts).await?;
+    caller.require_admin(&app).await?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
+    if query.source.is_empty() || query.source.len() > SOURCE_BYTES_MAX || !query.source.chars().all(plain) {
+        let message = "`source` is 1 to 64 letters, digits, `.`, `_`, `-`, `/` and `:`";
+        return Err(ApiError::invalid(message));
+    }
+    let file = receive(&app, body).await?;
+    let export = Export { source: query.source, file };
+    let done = db_import::import(&app, &caller.principal.name, vec![export]).await?;
+    Ok(Json(ImportEntry {
+        version: done.version,
+        records: done.records,
+        kept: done.kept,
+        withdrawn: done.withdrawn,
+        malformed: done.malformed,
+        described: done.described,
+        others: done.others,
+        exploited: done.exploited,
+    }))
+}
+
+/// Writes the body to a file without a name, which goes with the request whatever happens.
+async fn receive(app: &App, body: Body) -> Result<std::fs::File, ApiError> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::StorageFull => wharf_store::StoreError::Full.into(),
+        _ => ApiError::internal(format!("the export cannot be kept: {error}")),
+    };
+    let mut file = tempfile::tempfile_in(&app.config.data).map_err(failed)?;
+    let mut stream = body.into_data_stream();
+    let mut size = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| ApiError::invalid(format!("the body ended early: {error}")))?;
+        size += chunk.len() as u64;
+        if size > EXPORT_BYTES_MAX {
+            let message = format!("the export is larger than {EXPORT_BYTES_MAX} bytes");
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message));
+        }
+        file = tokio::task::spawn_blocking(move || file.write_all(&chunk).map(|()| file))
+            .await
+            .map_err(ApiError::internal)?
+            .map_err(failed)?;
+    }
+    use std::io::Seek as _;
+    file.rewind().map_err(failed)?;
+    Ok(file)
+}

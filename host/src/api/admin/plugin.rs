@@ -1,0 +1,123 @@
+//! `/api/v1/plugins`: what is in force, and what was refused and why.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Failures;
+use super::extract::Named;
+use crate::App;
+use crate::api::{ApiError, Caller, ErrorBody};
+use crate::plugin::state::{self, ActiveRow, QuarantineRow};
+use crate::promote::binding;
+
+/// What is in force, and what was refused.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PluginList {
+    /// By name.
+    pub active: Vec<ActiveRow>,
+    /// By file, the newest first in each; kept after the file is gone.
+    pub quarantine: Vec<QuarantineRow>,
+}
+
+/// One plugin in force.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PluginEntry {
+    #[schema(example = "criteria")]
+    pub name: String,
+    pub version: String,
+    /// Of its file's bytes.
+    pub digest: String,
+    /// In the plugin folder.
+    pub file: String,
+    /// Since when it is in force, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Digests of what it took the place of, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<String>,
+    #[schema(example = "promotion-policy")]
+    pub kind: String,
+    /// Version of the interface that it was made for.
+    pub interface: String,
+    pub description: String,
+    /// What it asks for, and what the operator's file beside it grants.
+    pub asked: Vec<String>,
+    pub granted: Vec<String>,
+    /// JSON Schema of its config.
+    #[schema(value_type = Object)]
+    pub config_schema: Value,
+    /// Bindings that ask it.
+    pub bindings: Vec<String>,
+}
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/plugins", get(ls))
+        .route("/plugins/rescan", post(rescan))
+        .route("/plugins/{name}", get(show))
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(ls, show, rescan))]
+pub(super) struct Doc;
+
+/// Plugins in force, and files that were refused: both are few, so there are no pages. For whoever is logged in: their
+/// reasons explain decisions.
+#[utoipa::path(get, path = "/api/v1/plugins", tag = "plugins",
+    responses((status = 200, body = PluginList), Failures))]
+async fn ls(State(app): State<App>, parts: Parts) -> Result<Json<PluginList>, ApiError> {
+    Caller::of(&app, &parts).await?.require_user()?;
+    let active = state::active(&app.store).await?;
+    let quarantine = state::quarantine(&app.store).await?;
+    Ok(Json(PluginList { active, quarantine }))
+}
+
+/// One plugin in force, with what it asks for and the schema of its config.
+#[utoipa::path(get, path = "/api/v1/plugins/{name}", tag = "plugins", params(("name" = String, Path)),
+    responses((status = 200, body = PluginEntry), (status = 404, body = ErrorBody), Failures))]
+async fn show(
+    State(app): State<App>,
+    parts: Parts,
+    Named(name): Named<String>,
+) -> Result<Json<PluginEntry>, ApiError> {
+    Caller::of(&app, &parts).await?.require_user()?;
+    let row = state::active(&app.store).await?.into_iter().find(|row| row.name == name);
+    let (Some(row), Some(plugin)) = (row, app.plugins.find(&name)) else {
+        let name: String = name.chars().take(100).collect();
+        let message = format!(
+            "no plugin `{name}` is in force; hint: `wharf plugin ls` shows those there are, and what was refused"
+        );
+        return Err(ApiError::not_found(message));
+    };
+    let bindings = binding::all(&app.store).await?;
+    let asks = |bound: &&binding::Bound| bound.binding.policies.iter().any(|policy| policy.plugin == name);
+    let inspected = plugin.inspected();
+    Ok(Json(PluginEntry {
+        name: row.name,
+        version: row.version,
+        digest: row.digest,
+        file: row.file,
+        at_ms: row.at_ms,
+        previous: row.previous,
+        kind: inspected.kind.as_str().to_owned(),
+        interface: inspected.interface.to_string(),
+        description: inspected.manifest.description.clone(),
+        asked: inspected.manifest.capabilities.iter().cloned().collect(),
+        granted: plugin.granted().capabilities.iter().cloned().collect(),
+        config_schema: inspected.manifest.config_schema.clone(),
+        bindings: bindings.iter().filter(asks).map(|bound| bound.binding.name.to_string()).collect(),
+    }))
+}
+
+/// Looks at the plugin folder now, as SIGHUP does; what comes of it is in the events.
+#[utoipa::path(post, path = "/api/v1/plugins/rescan", tag = "plugins", responses((status = 202), Failures))]
+async fn rescan(State(app): State<App>, parts: Parts) -> Result<StatusCode, ApiError> {
+    Caller::of(&app, &parts).await?.require_admin(&app).await?;
+    app.plugins.rescan();
+    Ok(StatusCode::ACCEPTED)
+}

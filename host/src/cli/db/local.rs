@@ -1,0 +1,131 @@
+//! Databases in files: no server is asked, and a running one takes up what is new by itself.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use wharf_scan::vuln::{Coverage, Db as Data, Import, ImportStats};
+
+use super::{Files, Offline};
+use crate::cli::exit::Stop;
+use crate::cli::output::{self, Output, Table};
+use crate::scan::Database;
+
+impl Offline {
+    /// The database that is named; none: the server's.
+    pub(super) fn database(&self) -> Option<Database> {
+        match (&self.db, &self.data) {
+            (Some(file), _) => Some(Database::at(file.clone())),
+            (None, Some(data)) => Some(Database::of_data(data)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// What the commands answer.
+#[derive(Debug, Serialize)]
+struct About {
+    /// Digest of the data.
+    version: String,
+    sources: Vec<Coverage>,
+    /// Records of each release.
+    releases: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    imported: Option<Imported>,
+}
+
+#[derive(Debug, Serialize)]
+struct Imported {
+    records: u64,
+    kept: u64,
+    withdrawn: u64,
+    malformed: u64,
+    exploited: u64,
+    /// Records of ecosystems that cannot be matched; they are not kept.
+    not_kept: BTreeMap<String, u64>,
+}
+
+/// Imports files, each in place of what was imported under its name before.
+///
+/// # Errors
+/// Where a file cannot be read or holds nothing that can be matched; the database stays as it was.
+pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
+    let names: Vec<String> = files.files.iter().map(|file| files.source(file)).collect();
+    let mut import = Import::new();
+    if let Some(old) = database.current().with_context(|| database.path().display().to_string())? {
+        let replaced: Vec<&str> = names.iter().map(String::as_str).collect();
+        import.carry(&old, &replaced)?;
+    }
+    for (file, name) in files.files.iter().zip(&names) {
+        let shown = || format!("cannot import `{}`", file.display());
+        import.add(name, File::open(file).with_context(shown)?).with_context(shown)?;
+    }
+    let stats = import.stats().clone();
+    tell(&stats);
+    if stats.kept == 0 && stats.exploited == 0 {
+        let hint = "hint: Debian's and Alpine's exports can be matched";
+        return Err(Stop::usage(format!("nothing to keep in {} records; {hint}", stats.records)).into());
+    }
+    let bytes = import.finish()?;
+    let about = About { imported: Some(imported(stats)), ..about(&Data::from_bytes(bytes.clone())?) };
+    database.replace(&bytes).with_context(|| format!("cannot write `{}`", database.path().display()))?;
+    files.remote.output.show(&about, table)
+}
+
+/// Shows what data there is.
+///
+/// # Errors
+/// Where there is no database or it is damaged.
+pub(super) fn status(database: &Database, output: Output) -> anyhow::Result<()> {
+    let Some(data) = database.current()? else {
+        let path = database.path().display();
+        return Err(Stop::not_found(format!("there is no `{path}`; hint: `wharf db import`")).into());
+    };
+    output.show(&about(&data), table)
+}
+
+/// Remarks on what was left out.
+fn tell(stats: &ImportStats) {
+    for (ecosystem, records) in &stats.others {
+        output::note(format!("{records} records of `{ecosystem}` were not kept: there is no matcher for it"));
+    }
+    for record in &stats.described {
+        output::note(format!("malformed: {record}"));
+    }
+    if stats.malformed > stats.described.len() as u64 {
+        output::note(format!("{} malformed records in all", stats.malformed));
+    }
+}
+
+fn imported(stats: ImportStats) -> Imported {
+    Imported {
+        records: stats.records,
+        kept: stats.kept,
+        withdrawn: stats.withdrawn,
+        malformed: stats.malformed,
+        exploited: stats.exploited,
+        not_kept: stats.others,
+    }
+}
+
+fn about(data: &Data) -> About {
+    About {
+        version: data.version().to_owned(),
+        sources: data.coverage(),
+        releases: data.releases().map(|(release, records)| (release.to_string(), records)).collect(),
+        imported: None,
+    }
+}
+
+fn table(about: &About) -> String {
+    let mut sources = Table::new(&["~SOURCE", ">RECORDS", "NEWEST"], "no sources");
+    for source in &about.sources {
+        sources.row([source.source.clone(), source.records.to_string(), output::time(source.as_of_ms)]);
+    }
+    let mut releases = Table::new(&["RELEASE", ">RECORDS"], "no releases");
+    for (release, records) in &about.releases {
+        releases.row([release.clone(), records.to_string()]);
+    }
+    format!("{}\n{}", sources.text(), releases.text())
+}

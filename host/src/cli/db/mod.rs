@@ -1,0 +1,115 @@
+//! `wharf db`: vulnerability data, of a running server or, with `--db` or `--data`, of files without one.
+
+mod local;
+mod remote;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::client::Remote;
+
+/// Vulnerability data: what images are compared with
+#[derive(Debug, clap::Args)]
+pub(super) struct Db {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Import(Files),
+    Status(Status),
+}
+
+/// Which database; without one of them, the server's.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+struct Offline {
+    /// Database in a file of its own, without a server
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
+    /// Database of a server's data folder, on its machine
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Import OSV exports, single records, or CISA's list of exploited vulnerabilities
+///
+/// They are sent to the server, which compares all images again; with --db or --data they are read here. What was
+/// imported before under the same name is replaced, everything else stays. Records of distributions that cannot be
+/// matched yet are counted and not kept.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wharf db import Debian/all.zip Alpine/all.zip known_exploited_vulnerabilities.json
+  wharf db import --source own advisories.json
+  wharf db import --db own.db --source own advisories.json")]
+struct Files {
+    /// `all.zip` of an ecosystem, or JSON: one record, an array, or a record a line
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    offline: Offline,
+    /// Name to keep the records under, instead of the file's own (`Debian/all.zip` is `Debian`)
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Show what data there is and how old it is
+#[derive(Debug, clap::Args)]
+#[command(
+    visible_alias = "show",
+    after_help = "Examples:
+  wharf db status
+  wharf db status --data /var/lib/wharf"
+)]
+struct Status {
+    #[command(flatten)]
+    offline: Offline,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Db {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Import(files) => match files.offline.database() {
+                Some(database) => local::import(&database, &files),
+                None => super::block_on(remote::import(&files)),
+            },
+            Command::Status(status) => match status.offline.database() {
+                Some(database) => local::status(&database, status.remote.output),
+                None => super::block_on(remote::status(&status.remote)),
+            },
+        }
+    }
+}
+
+impl Files {
+    /// The name that a file's records are kept under.
+    fn source(&self, file: &Path) -> String {
+        self.source.clone().unwrap_or_else(|| name(file))
+    }
+}
+
+/// `Debian/all.zip`, as OSV lays its exports out, is `Debian`.
+fn name(file: &Path) -> String {
+    let part = |part: Option<&std::ffi::OsStr>| part.map(|text| text.to_string_lossy().into_owned());
+    let stem = part(file.file_stem()).unwrap_or_default();
+    let folder = part(file.parent().and_then(Path::file_name));
+    if stem == "all" { folder.unwrap_or(stem) } else { stem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_is_named_like_its_folder() {
+        assert_eq!(name(Path::new("osv/Debian/all.zip")), "Debian");
+        assert_eq!(name(Path::new("own/advisories.json")), "advisories");
+        assert_eq!(name(Path::new("all.zip")), "all");
+    }
+}

@@ -1,0 +1,87 @@
+//! The server's data.
+
+use std::path::Path;
+
+use http::Method;
+use serde::Serialize;
+
+use super::Files;
+use crate::api::admin::{DatabaseEntry, ImportEntry};
+use crate::cli::client::{Client, Remote};
+use crate::cli::exit::Stop;
+use crate::cli::output::{Output, Table, ago, bytes, note, now_ms};
+
+#[derive(Serialize)]
+struct Query<'a> {
+    source: &'a str,
+}
+
+/// Sends files to the server, one after the other.
+///
+/// # Errors
+/// Where a file cannot be read, or as the server says.
+pub(super) async fn import(files: &Files) -> anyhow::Result<()> {
+    let client = files.remote.client()?;
+    for file in &files.files {
+        send(&client, files.remote.output, file, &files.source(file)).await?;
+    }
+    Ok(())
+}
+
+/// Shows what data the server has.
+///
+/// # Errors
+/// As the server says.
+pub(super) async fn status(remote: &Remote) -> anyhow::Result<()> {
+    let data: DatabaseEntry = remote.client()?.get(&["vulnerability-data"]).await?;
+    remote.output.show(&data, |data| table(data, now_ms()))
+}
+
+async fn send(client: &Client, output: Output, path: &Path, source: &str) -> anyhow::Result<()> {
+    let wrong = |error: std::io::Error| Stop::usage(format!("cannot read `{}`: {error}", path.display()));
+    let file = tokio::fs::File::open(path).await.map_err(wrong)?;
+    let size = file.metadata().await.map_err(wrong)?.len();
+    note(format!("sending `{}` ({}) as source `{source}` …", path.display(), bytes(size)));
+    let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024));
+    let request = client
+        .request(Method::POST, &["vulnerability-data"])
+        .query(&Query { source })
+        .header(http::header::CONTENT_LENGTH, size)
+        .header(http::header::CONTENT_TYPE, "application/octet-stream")
+        .body(body);
+    let done: ImportEntry = client.receive(request).await?;
+    for line in &done.described {
+        note(format!("left out: {line}"));
+    }
+    output.show(&done, |done| {
+        let mut parts = vec![format!("{} records read, {} kept", done.records, done.kept)];
+        let others: u64 = done.others.values().sum();
+        for (n, what) in [
+            (done.withdrawn, "withdrawn"),
+            (done.malformed, "malformed"),
+            (others, "of ecosystems that are not matched"),
+            (done.exploited, "known to be exploited"),
+        ] {
+            if n > 0 {
+                parts.push(format!("{n} {what}"));
+            }
+        }
+        format!("imported `{source}`: {}\n", parts.join(", "))
+    })
+}
+
+fn table(data: &DatabaseEntry, now_ms: u64) -> String {
+    let empty = "no vulnerability data: nothing is known of any image; hint: `wharf db import FILE`";
+    let mut sources = Table::new(&["SOURCE", ">RECORDS", "NEWEST CHANGE"], empty);
+    for source in &data.sources {
+        sources.row([source.source.clone(), source.records.to_string(), ago(source.as_of_ms, now_ms)]);
+    }
+    let mut releases = Table::new(&["RELEASE", ">RECORDS"], "no release has records");
+    for (release, records) in &data.releases {
+        releases.row([release.clone(), records.to_string()]);
+    }
+    match data.sources.is_empty() {
+        true => sources.text(),
+        false => format!("{}\n{}", sources.text(), releases.text()),
+    }
+}

@@ -1,0 +1,339 @@
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::client::{Client, Remote};
+use super::exit::Stop;
+use super::output::{Output, Table, ago, bytes, note, now_ms, pairs, print, short, time};
+use crate::api::admin::{FactsEntry, FindingEntry, ImageEntry, ScanEntry, SeverityCounts};
+
+/// What is in the registry: tags, what is in their images, what is wrong with that
+#[derive(Debug, clap::Args)]
+pub(super) struct Image {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List tags with scan and decisions
+    #[command(after_help = "Examples:
+  wharf image ls
+  wharf image ls dev/app
+  wharf image ls 'qa/**' --output json")]
+    Ls {
+        /// Only repositories of this pattern
+        #[arg(value_name = "PATTERN")]
+        repositories: Option<String>,
+        /// Rows at most
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show all that a policy would be told of an image
+    #[command(after_help = "Examples:
+  wharf image facts dev/app:1.4")]
+    Facts {
+        /// Image, as REPOSITORY:TAG
+        image: String,
+    },
+    /// Print the bill of materials (CycloneDX, JSON)
+    #[command(after_help = "Examples:
+  wharf image bom dev/app:1.4 > bom.json
+  wharf image bom dev/app:1.4 --platform sha256:4f53…")]
+    Bom {
+        /// Image, as REPOSITORY:TAG or REPOSITORY@DIGEST
+        image: String,
+        /// Manifest digest of one platform, or its beginning; needed where there are several
+        #[arg(long, value_name = "DIGEST")]
+        platform: Option<String>,
+    },
+    /// List known vulnerabilities, the worst first
+    #[command(after_help = "Examples:
+  wharf image findings dev/app:1.4")]
+    Findings {
+        /// Image, as REPOSITORY:TAG or REPOSITORY@DIGEST
+        image: String,
+        /// Rows at most
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct OfRepositories<'a> {
+    repository: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct OfImage<'a> {
+    image: &'a str,
+}
+
+impl Image {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = self.remote.client()?;
+        let output = self.remote.output;
+        match self.verb {
+            Verb::Ls { repositories, limit } => {
+                let query = OfRepositories { repository: repositories.as_deref() };
+                let (images, more): (Vec<ImageEntry>, bool) = client.list(&["images"], &query, limit).await?;
+                output.show(&images, |images| table(images, now_ms()))?;
+                if more {
+                    note("there are more; hint: --limit N");
+                }
+                Ok(())
+            }
+            Verb::Facts { image } => {
+                let facts: FactsEntry =
+                    client.query(&["images", "facts"], &OfImage { image: &image }).await?;
+                output.show(&facts, |entry| facts_text(entry, now_ms()))
+            }
+            Verb::Bom { image, platform } => bom(&client, &image, platform.as_deref()).await,
+            Verb::Findings { image, limit } => findings(&client, output, &image, limit).await,
+        }
+    }
+}
+
+fn table(images: &[ImageEntry], now_ms: u64) -> String {
+    let empty = "no images; hint: `skopeo copy SOURCE docker://HOST/dev/app:1.0` pushes one";
+    let head = ["~IMAGE", "DIGEST", ">SIZE", "PUSHED", "BY", "FINDINGS", "~DECISIONS"];
+    let mut table = Table::new(&head, empty);
+    for image in images {
+        let decisions: Vec<String> = image
+            .standings
+            .iter()
+            .map(|standing| format!("{}: {}", standing.binding, standing.verdict))
+            .collect();
+        table.row([
+            format!("{}:{}", image.repository, image.tag),
+            short(&image.digest),
+            bytes(image.size_bytes),
+            ago(image.pushed_at_ms, now_ms),
+            image.pushed_by.clone(),
+            found(&image.scan),
+            decisions.join(", "),
+        ]);
+    }
+    table.text()
+}
+
+/// The findings in one cell, or why there can be none.
+fn found(scan: &ScanEntry) -> String {
+    match (&*scan.state, &*scan.matched) {
+        ("complete", "complete") => counts(scan.findings),
+        ("complete" | "partial", "complete" | "partial") => format!("{} (partial)", counts(scan.findings)),
+        ("complete" | "partial", "none") => "no data".to_owned(),
+        ("none", _) => "not scanned".to_owned(),
+        ("pending", _) => "waits for scan".to_owned(),
+        ("failed", _) => "scan failed".to_owned(),
+        ("complete" | "partial", other) => other.to_owned(),
+        (other, _) => other.to_owned(),
+    }
+}
+
+/// `2 critical, 1 high, 4 more`.
+fn counts(counts: SeverityCounts) -> String {
+    let total = counts.total();
+    let mut parts: Vec<String> = [(counts.critical, "critical"), (counts.high, "high")]
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, name)| format!("{n} {name}"))
+        .collect();
+    match (total - counts.critical - counts.high, parts.is_empty()) {
+        (0, true) => return "none known".to_owned(),
+        (0, false) => {}
+        (rest, true) => parts.push(format!("{rest} lesser")),
+        (rest, false) => parts.push(format!("{rest} more")),
+    }
+    parts.join(", ")
+}
+
+fn all_counts(counts: SeverityCounts) -> String {
+    let named = [
+        (counts.critical, "critical"),
+        (counts.high, "high"),
+        (counts.medium, "medium"),
+        (counts.low, "low"),
+        (counts.negligible, "negligible"),
+        (counts.unknown, "of unknown severity"),
+    ];
+    let parts: Vec<String> =
+        named.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
+    if parts.is_empty() { "none known".to_owned() } else { parts.join(", ") }
+}
+
+fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
+    let facts = &entry.facts;
+    let at = |ms: u64| format!("{} ({})", time(ms), ago(ms, now_ms));
+    let tag = facts.tag.as_deref().unwrap_or_default();
+    let approvals: Vec<String> = facts
+        .approvals
+        .iter()
+        .map(|a| format!("into {} by {}, {}", a.stage, a.by, ago(a.at_ms, now_ms)))
+        .collect();
+    let mut out = pairs(&[
+        ("image", format!("{}:{tag}", facts.repository)),
+        ("digest", facts.digest.clone()),
+        (
+            "kind",
+            if facts.index {
+                format!("index of {} platforms", facts.platforms.len())
+            } else {
+                "image".into()
+            },
+        ),
+        ("size", bytes(facts.size_bytes)),
+        ("pushed", format!("{} by {}", at(facts.pushed_at_ms), facts.pushed_by)),
+        (
+            "signatures",
+            if facts.signatures.is_empty() {
+                facts.signature_check.as_str().to_owned()
+            } else {
+                facts.signatures.len().to_string()
+            },
+        ),
+        ("approved", approvals.join("\n")),
+        ("data version", facts.vulnerability_data_version.clone().unwrap_or_default()),
+    ]);
+    for (platform, counts) in facts.platforms.iter().zip(&entry.counts) {
+        let data: Vec<String> = platform
+            .coverage
+            .iter()
+            .map(|c| format!("{} of {}", c.source, ago(c.as_of_ms, now_ms)))
+            .collect();
+        let findings = if data.is_empty() {
+            "no data: nothing is known about vulnerabilities; hint: `wharf db import`".to_owned()
+        } else {
+            all_counts(counts.findings)
+        };
+        let labels: Vec<String> =
+            platform.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let end_of_life = match platform.end_of_life {
+            Some(true) => "past its end of life",
+            Some(false) => "still maintained",
+            None => "",
+        };
+        let name = platform.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+        out.push('\n');
+        out.push_str(&pairs(&[
+            ("platform", if name.is_empty() { "not named".to_owned() } else { name }),
+            ("manifest", platform.digest.clone()),
+            ("size", format!("{} in {} layers", bytes(platform.size_bytes), platform.layers.len())),
+            ("built", platform.created_at_ms.map(at).unwrap_or_default()),
+            ("distribution", platform.distribution.iter().map(|d| format!("{d} {end_of_life}")).collect()),
+            ("scan", platform.scan.as_str().to_owned()),
+            ("packages", counts.packages.to_string()),
+            ("findings", findings),
+            ("data", data.join("\n")),
+            ("labels", labels.join("\n")),
+        ]));
+    }
+    out
+}
+
+async fn bom(client: &Client, image: &str, platform: Option<&str>) -> anyhow::Result<()> {
+    let all: serde_json::Map<String, serde_json::Value> =
+        client.query(&["images", "bom"], &OfImage { image }).await?;
+    let wanted: Vec<_> =
+        all.iter().filter(|(digest, _)| platform.is_none_or(|wanted| digest.starts_with(wanted))).collect();
+    match wanted.as_slice() {
+        [(_, bom)] => print(&format!("{}\n", serde_json::to_string_pretty(bom)?)),
+        [] => Err(Stop::not_found(format!("`{image}` has no bill of materials for that platform")).into()),
+        several => {
+            let digests: Vec<&str> = several.iter().map(|(digest, _)| digest.as_str()).collect();
+            let message =
+                format!("`{image}` has several platforms; hint: --platform one of {}", digests.join(", "));
+            Err(Stop::usage(message).into())
+        }
+    }
+}
+
+async fn findings(client: &Client, output: Output, image: &str, limit: usize) -> anyhow::Result<()> {
+    let query = OfImage { image };
+    let (found, more): (Vec<FindingEntry>, bool) =
+        client.list(&["images", "findings"], &query, limit).await?;
+    let known: Result<FactsEntry, _> = client.query(&["images", "facts"], &query).await;
+    output.show(&found, |found| findings_table(found))?;
+    // An empty list says nothing unless there was data to compare with.
+    if let Ok(entry) = known {
+        for platform in &entry.facts.platforms {
+            let name = platform.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+            let sources: Vec<&str> =
+                platform.coverage.iter().map(|coverage| coverage.source.as_str()).collect();
+            let data = match sources.as_slice() {
+                [] => "no vulnerability data: nothing is known; hint: `wharf db import`".to_owned(),
+                sources => format!("compared with {}", sources.join(", ")),
+            };
+            note(format!("{name} scan {}, {data}", platform.scan.as_str()).trim());
+        }
+    }
+    if more {
+        note("there are more; hint: --limit N");
+    }
+    Ok(())
+}
+
+fn findings_table(findings: &[FindingEntry]) -> String {
+    let mut table =
+        Table::new(&["SEVERITY", ">CVSS", "ID", "~PACKAGE", "~VERSION", "~FIXED IN"], "no findings");
+    for finding in findings {
+        let fixed = match (&finding.fixed_in, &*finding.fix) {
+            (Some(version), _) => version.clone(),
+            (None, "unknown") => String::new(),
+            (None, state) => state.to_owned(),
+        };
+        table.row([
+            finding.severity.clone(),
+            finding.cvss.map(|score| format!("{score:.1}")).unwrap_or_default(),
+            finding.id.clone(),
+            finding.component.clone(),
+            finding.version.clone().unwrap_or_default(),
+            fixed,
+        ]);
+    }
+    table.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(state: &str, matched: &str, critical: u64, low: u64) -> ScanEntry {
+        let findings = SeverityCounts { critical, low, ..SeverityCounts::default() };
+        ScanEntry { state: state.into(), matched: matched.into(), findings, ..ScanEntry::default() }
+    }
+
+    #[test]
+    fn what_is_not_known_is_never_shown_as_clean() {
+        let cases = [
+            (scan("complete", "complete", 0, 0), "none known"),
+            (scan("complete", "complete", 2, 5), "2 critical, 5 more"),
+            (scan("complete", "complete", 0, 5), "5 lesser"),
+            (scan("partial", "complete", 0, 0), "none known (partial)"),
+            (scan("complete", "none", 0, 0), "no data"),
+            (scan("none", "none", 0, 0), "not scanned"),
+            (scan("pending", "pending", 0, 0), "waits for scan"),
+            (scan("failed", "none", 0, 0), "scan failed"),
+            (scan("unsupported", "none", 0, 0), "unsupported"),
+        ];
+        for (scan, expected) in cases {
+            assert_eq!(found(&scan), expected, "{scan:?}");
+        }
+    }
+
+    #[test]
+    fn images_are_a_table() {
+        let images = serde_json::json!([
+            {"repository": "dev/app", "tag": "1.4", "digest": "sha256:4f5312ab34cd4f53", "media_type": "x",
+             "size_bytes": 12_000_000, "platforms": [], "pushed_at_ms": 1_000, "pushed_by": "alice",
+             "scan": scan("complete", "complete", 1, 2),
+             "standings": [{"binding": "to-qa", "verdict": "hold", "promoted": false, "decision": 7}]},
+            {"repository": "qa/app", "tag": "1.3", "digest": "sha256:99aa12ab34cd4f53", "media_type": "x",
+             "size_bytes": 812, "platforms": [], "pushed_at_ms": 61_000, "pushed_by": "system",
+             "scan": scan("complete", "none", 0, 0)},
+        ]);
+        let images: Vec<ImageEntry> = serde_json::from_value(images).unwrap();
+        insta::assert_snapshot!(table(&images, 121_000));
+    }
+}

@@ -1,0 +1,148 @@
+use clap::Subcommand;
+use http::Method;
+use serde::Serialize;
+
+use super::client::Remote;
+use super::events;
+use super::output::{Table, ago, note, now_ms, pairs, plain, short, time};
+use crate::api::admin::{EventPage, PluginEntry, PluginList};
+
+/// The plugins in force, and the files that were refused
+///
+/// A plugin is a `.wasm` file in the server's plugin folder. It is in force within a second of being dropped there; one
+/// that is refused is remembered with the reason, and the one before it stays in force.
+#[derive(Debug, clap::Args)]
+pub(super) struct Plugin {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List what is in force and what was refused
+    #[command(after_help = "Examples:
+  wharf plugin ls")]
+    Ls {
+        /// All refusals that are remembered, not only the newest of each file
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one plugin: what it asks for, what it was granted, the schema of its config
+    #[command(after_help = "Examples:
+  wharf plugin inspect criteria")]
+    Inspect {
+        /// Name of the plugin
+        name: String,
+    },
+    /// Show when plugins were loaded, refused and removed
+    #[command(after_help = "Examples:
+  wharf plugin events
+  wharf plugin events criteria")]
+    Events {
+        /// Only of this plugin
+        name: Option<String>,
+        /// Events at most
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Look at the plugin folder now, as SIGHUP to the server does
+    #[command(after_help = "Examples:
+  wharf plugin rescan")]
+    Rescan {},
+}
+
+impl Plugin {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = self.remote.client()?;
+        let output = self.remote.output;
+        match self.verb {
+            Verb::Ls { all } => {
+                let list: PluginList = client.get(&["plugins"]).await?;
+                output.show(&list, |list| table(list, all, now_ms()))
+            }
+            Verb::Inspect { name } => {
+                let entry: PluginEntry = client.get(&["plugins", &name]).await?;
+                output.show(&entry, |entry| details(entry, now_ms()))
+            }
+            Verb::Events { name, limit } => {
+                let mut found = Vec::new();
+                let mut cursor = None;
+                while found.len() < limit {
+                    let query = EventQuery { order: "newest", limit: 1000, cursor };
+                    let page: EventPage = client.query(&["events"], &query).await?;
+                    found.extend(page.items.into_iter().filter(|event| {
+                        let named = event.about.get("plugin").and_then(serde_json::Value::as_str);
+                        event.kind.starts_with("plugin-") && (name.is_none() || named == name.as_deref())
+                    }));
+                    cursor = page.next;
+                    if cursor.is_none() {
+                        break;
+                    }
+                }
+                found.truncate(limit);
+                for event in found.iter().rev() {
+                    output.line(event, events::line)?;
+                }
+                Ok(())
+            }
+            Verb::Rescan {} => {
+                client.call(client.request(Method::POST, &["plugins", "rescan"])).await?;
+                note("the folder is looked at; hint: `wharf plugin ls` shows what came of it");
+                Ok(())
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EventQuery {
+    order: &'static str,
+    limit: usize,
+    cursor: Option<String>,
+}
+
+fn table(list: &PluginList, all: bool, now_ms: u64) -> String {
+    let empty = "no plugin is in force; hint: drop a `.wasm` file into the server's plugin folder";
+    let mut active = Table::new(&["NAME", "VERSION", "FILE", "DIGEST", "SINCE"], empty);
+    for row in &list.active {
+        let since = ago(row.at_ms, now_ms);
+        active.row([row.name.clone(), row.version.clone(), row.file.clone(), short(&row.digest), since]);
+    }
+    let mut out = active.text();
+    let mut last = None;
+    for row in &list.quarantine {
+        if all || last != Some(&row.file) {
+            // A reason is a sentence with a hint: it would not fit a column.
+            let when = ago(row.at_ms, now_ms);
+            let kept =
+                row.kept.as_ref().map(|kept| format!("; {} stays in force", short(kept))).unwrap_or_default();
+            let head =
+                format!("refused `{}` ({}) at {}, {when}{kept}", row.file, short(&row.digest), row.stage);
+            out.push_str(&format!("\n{}\n  {}\n", plain(&head), plain(&row.reason)));
+        }
+        last = Some(&row.file);
+    }
+    out
+}
+
+fn details(entry: &PluginEntry, now_ms: u64) -> String {
+    let none = |list: &[String]| if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
+    let head = pairs(&[
+        ("name", entry.name.clone()),
+        ("version", entry.version.clone()),
+        ("kind", format!("{}, interface {}", entry.kind, entry.interface)),
+        ("description", entry.description.clone()),
+        ("file", entry.file.clone()),
+        ("digest", entry.digest.clone()),
+        ("in force", format!("since {} ({})", time(entry.at_ms), ago(entry.at_ms, now_ms))),
+        ("before", entry.previous.join("\n")),
+        ("asks for", none(&entry.asked)),
+        ("granted", none(&entry.granted)),
+        ("bindings", none(&entry.bindings)),
+    ]);
+    let schema = serde_json::to_string_pretty(&entry.config_schema).unwrap_or_default();
+    let schema: Vec<String> = schema.lines().map(|line| format!("  {line}\n")).collect();
+    format!("{head}\nits config is\n{}", schema.concat())
+}
