@@ -12,6 +12,8 @@ use crate::registry::{RegistryError, blob, manifest, tag};
 /// Pages of tags that are searched within the commit which deletes their manifest. A repository with more keeps the
 /// rest, which nobody is served by from that commit on, for the chunks that follow.
 const TAG_PAGES_IN_COMMIT: usize = 4;
+/// Tags removed in that commit, each with its event: what the manifest's own rows leave of its operations.
+const TAGS_IN_COMMIT: usize = 16;
 /// Tags removed in one chunk.
 const TAG_CHUNK: usize = 256;
 
@@ -74,7 +76,8 @@ async fn one_manifest(
     Ok(())
 }
 
-/// Removes the tags of a manifest in the commit that removes it. Returns the range that was not searched.
+/// Removes the tags of a manifest in the commit that removes it, the first few of them. Returns the range in which there
+/// may be more.
 async fn remove_tags(
     tx: &mut Tx,
     app: &App,
@@ -82,25 +85,31 @@ async fn remove_tags(
     repository: &RepoName,
     digest: &Digest,
 ) -> Result<Option<KeyRange>, RegistryError> {
-    let mut range = row::tags(repository);
-    let mut found = 0;
+    let all = row::tags(repository);
+    let mut range = all.clone();
+    let mut found = Vec::new();
+    let mut all_seen = false;
     for _ in 0..TAG_PAGES_IN_COMMIT {
         let page = tx.scan(range.clone(), MAX_PAGE).await?;
         for row in &page.rows {
-            let Some(tag) = tag_of(row, digest)? else { continue };
-            if found == TAG_CHUNK {
-                return Ok(Some(range));
-            }
-            tag::remove(tx, repository, &tag).await?;
-            tag_deleted(tx, app, who, repository, &tag, digest.clone())?;
-            found += 1;
+            found.extend(tag_of(row, digest)?);
         }
         match page.rows.last() {
             Some(last) if page.more => range = range.after(&last.key),
-            _ => return Ok(None),
+            _ => {
+                all_seen = true;
+                break;
+            }
         }
     }
-    Ok(Some(range))
+    for tag in &found {
+        tag::refuse_if_immutable(tx, repository, tag, digest).await?;
+    }
+    for tag in found.iter().take(TAGS_IN_COMMIT) {
+        tag::remove(tx, repository, tag).await?;
+        tag_deleted(tx, app, who, repository, tag, digest.clone())?;
+    }
+    Ok((!all_seen || found.len() > TAGS_IN_COMMIT).then_some(all))
 }
 
 /// Removes what is left of a deleted manifest's tags in the first page of `range` that has any. Returns what follows.

@@ -3,7 +3,7 @@
 //! The bytes are complete, verified and on the disk before the one commit that links them to the repository.
 
 use wharf_oci::{Algorithm, Digest, RepoName};
-use wharf_store::BlobWriter;
+use wharf_store::{BlobWriter, StoreError};
 
 use crate::App;
 use crate::access::{self, Action, Principal};
@@ -45,8 +45,12 @@ pub async fn finish(
         Ok((true, _)) => Ok(()),
         // The blob was there before; this copy is not needed.
         Ok((false, _)) => Ok(finished.discard().await.map_err(UploadError::from)?),
-        // The commit may have been made: an orphan is collected later, a named file must stay.
-        Err(error) => Err(error),
+        // The commit may have been made: a named file must stay, and an orphan is collected later.
+        Err(error @ RegistryError::Store(StoreError::Unknown)) => Err(error),
+        Err(error) => {
+            finished.discard().await.map_err(UploadError::from)?;
+            Err(error)
+        }
     }
 }
 

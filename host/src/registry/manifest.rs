@@ -12,8 +12,9 @@ use wharf_store::{Rev, Row, Store, StoreError, Tx};
 use super::row::{self, ManifestRow, RepoRow, TagRow};
 use super::{RegistryError, blob, referrer};
 
-/// Most distinct blobs and manifests that one manifest may name: each is an operation of the one commit.
-pub const DESCRIPTORS_MAX: usize = 900;
+/// Most distinct blobs and manifests that one manifest may name. Each is an operation of the push's commit and two of the
+/// delete's, of which the store takes 1,024.
+pub const DESCRIPTORS_MAX: usize = 480;
 
 /// A manifest whose bytes were looked at, before anything is read from the store.
 #[derive(Debug, Clone)]

@@ -75,7 +75,11 @@ pub async fn remove(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Dig
     Ok(old.digest)
 }
 
-async fn refuse_if_immutable(
+/// Refuses what would take an immutable tag away from the manifest it points to.
+///
+/// # Errors
+/// [`RegistryError::TagImmutable`]; else only where the store fails.
+pub async fn refuse_if_immutable(
     tx: &mut Tx,
     repository: &RepoName,
     tag: &Tag,

@@ -27,6 +27,24 @@ async fn deletes_take_effect_at_once() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_manifest_goes_with_more_tags_than_one_commit_takes() -> Result<()> {
+    let registry = Registry::start()?;
+    let (manifest, digest) = registry.image("dev/app", "keep", "a").await?;
+    let (_, other) = registry.image("dev/app", "other", "b").await?;
+    for page in 0..6 {
+        let tags: Vec<String> = (0..60).map(|i| format!("tag=t{page}-{i}")).collect();
+        let target = format!("{digest}?{}", tags.join("&"));
+        registry.put_manifest("dev/app", &target, &manifest).await?.expect(201);
+    }
+    registry.delete(&format!("dev/app/manifests/{digest}")).await?.expect(202);
+    assert_eq!(registry.get("dev/app/tags/list").await?.json()["tags"], json!(["other"]));
+    registry.get("dev/app/manifests/t5-59").await?.expect(404);
+    let kept = registry.get("dev/app/manifests/other").await?.expect(200);
+    assert_eq!(kept.header("docker-content-digest"), other.as_str());
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_something_needs_is_not_deleted() -> Result<()> {
     let registry = Registry::start()?;
     let (one, digest) = registry.image("dev/app", "1.0", "a").await?;
