@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wharf_oci::Digest;
-use wharf_tests::{Image, server};
+use wharf_tests::{Image, Server, server};
 
 fn wharf(arguments: &[&str]) -> Output {
     // What the caller's environment says of users and servers must not decide a test.
@@ -155,4 +155,40 @@ fn targets_that_are_none_are_refused_with_a_hint() {
     let output = wharf(&["db", "import", "--db", db.to_str().unwrap(), file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("there is no matcher") && !db.exists(), "{}", text(&output.stderr));
+}
+
+/// The same image in a registry: with a password, with the login of `wharf login`, and with neither.
+#[tokio::test]
+async fn an_image_in_a_registry_is_scanned_by_whoever_may_pull_it() {
+    let registry = Server::start().unwrap();
+    let image = Image::debian("hello", "2.10-3").unwrap();
+    image.push(&registry, "dev/hello", "1").await.unwrap();
+    let home = TempDir::new().unwrap();
+    let target = format!("{}/dev/hello:1", registry.host());
+    let scan = |with_password: bool| {
+        let mut command = Command::new(server::binary());
+        command.args(["scan", &target, "--output", "json"]).env_clear().env("HOME", home.path());
+        if with_password {
+            command.env("WHARF_USER", "admin").env("WHARF_PASSWORD", &registry.admin_password);
+        }
+        command.output().unwrap()
+    };
+    let refused = scan(false);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("401"), "{}", text(&refused.stderr));
+
+    let scanned: Value = serde_json::from_slice(&scan(true).stdout).unwrap();
+    assert_eq!(scanned["digest"], image.digest().to_string());
+    assert_eq!(scanned["report"]["packages"][0]["name"], "hello");
+
+    let login = Command::new(server::binary())
+        .args(["login", &registry.url, "--user", "admin"])
+        .env_clear()
+        .env("HOME", home.path())
+        .env("WHARF_PASSWORD", &registry.admin_password)
+        .output()
+        .unwrap();
+    assert!(login.status.success(), "{}", text(&login.stderr));
+    let again: Value = serde_json::from_slice(&scan(false).stdout).unwrap();
+    assert_eq!(again, scanned);
 }

@@ -5,7 +5,7 @@
 //! Invariant: documents are bounded and compared with their digests; layers are compared by the scan.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -18,6 +18,7 @@ use wharf_oci::{
     Descriptor, Digest, MANIFEST_BYTES_MAX, Manifest, ManifestKind, MediaType, Platform, Reference, Target,
 };
 
+use crate::cli::credentials::{self, Credentials, CredentialsError};
 use crate::scan::Input;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ const CA_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Registry options")]
 pub(super) struct Access {
-    /// User to log in to the registry as, with the password in WHARF_PASSWORD
+    /// User to log in to the registry as, with the password in WHARF_PASSWORD; without it, the one of `wharf login`
     #[arg(long, env = "WHARF_USER", value_name = "NAME")]
     user: Option<String>,
     #[arg(long, env = "WHARF_PASSWORD", hide = true, hide_env_values = true, requires = "user")]
@@ -44,6 +45,15 @@ pub(super) struct Access {
     /// Speak HTTP without TLS to a registry that is not on this machine
     #[arg(long)]
     plain_http: bool,
+    #[command(flatten)]
+    place: credentials::Place,
+}
+
+impl Access {
+    /// What earlier logins (`wharf login`) left; a machine without a home folder has none.
+    fn logins(&self) -> Result<Credentials, CredentialsError> {
+        self.place.file().map_or_else(|_| Ok(Credentials::default()), |path| Credentials::load(&path))
+    }
 }
 
 /// An image that was found, its layers still to be fetched.
@@ -97,18 +107,26 @@ impl Registry {
     fn new(host: &str, reference: &Reference, access: &Access) -> anyhow::Result<Self> {
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let here = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
-        let scheme = if access.plain_http || (here && access.ca.is_none()) { "http" } else { "https" };
-        let base =
-            Url::parse(&format!("{scheme}://{host}/")).with_context(|| format!("`{host}` is no address"))?;
+        let address = |scheme| {
+            Url::parse(&format!("{scheme}://{host}/")).with_context(|| format!("`{host}` is no address"))
+        };
+        let logins = access.logins()?;
+        let secure = address("https")?;
+        // On this machine plain HTTP is usual, unless something says that this registry has a certificate.
+        let usual = here && access.ca.is_none() && logins.server(&secure).is_none();
+        let base = if access.plain_http || usual { address("http")? } else { secure };
+        let login = logins.server(&base);
         let user = match (&access.user, &access.password) {
             (Some(user), Some(password)) => Some((user.clone(), password.clone())),
             (Some(user), None) => bail!("`{user}` needs a password; hint: set WHARF_PASSWORD"),
-            (None, _) => None,
+            // An access token stands in the password's place.
+            (None, _) => login.map(|login| (login.user.clone(), login.token.clone())),
         };
-        let safe = scheme == "https" || here;
+        let ca = access.ca.as_deref().or(login.and_then(|login| login.ca.as_deref()));
+        let safe = base.scheme() == "https" || here;
         ensure!(user.is_none() || safe, "a password is not sent without TLS; hint: leave out `--plain-http`");
         Ok(Registry {
-            http: client(access, scheme)?,
+            http: client(ca, base.scheme())?,
             base,
             repository: reference.repository.to_string(),
             user,
@@ -143,10 +161,10 @@ impl Registry {
         ];
         let url = self.url("manifests", &target.to_string())?;
         let request = self.http.get(url).header(ACCEPT, accept.join(", "));
-        let response = self
-            .call(request)
-            .await
-            .with_context(|| format!("cannot fetch `{}`, `{target}`", self.repository))?;
+        let response = self.call(request).await.with_context(|| {
+            let mark = if matches!(target, Target::Tag(_)) { ':' } else { '@' };
+            format!("cannot fetch `{}{mark}{target}`", self.repository)
+        })?;
         let media_type = text(response.headers(), CONTENT_TYPE.as_str());
         let media_type = media_type.and_then(|t| t.split(';').next()?.trim().parse::<MediaType>().ok());
         let bytes = body(response, MANIFEST_BYTES_MAX).await?;
@@ -261,7 +279,7 @@ impl Challenge {
     }
 }
 
-fn client(access: &Access, scheme: &str) -> anyhow::Result<Client> {
+fn client(ca: Option<&Path>, scheme: &str) -> anyhow::Result<Client> {
     // The first call of the process installs it, later ones find it there.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -269,7 +287,7 @@ fn client(access: &Access, scheme: &str) -> anyhow::Result<Client> {
         .connect_timeout(CONNECT_WITHIN)
         .read_timeout(READ_WITHIN)
         .redirect(reqwest::redirect::Policy::none());
-    if let Some(path) = &access.ca {
+    if let Some(path) = ca {
         let shown = || format!("cannot use the certificates in `{}`", path.display());
         ensure!(std::fs::metadata(path).with_context(shown)?.len() <= CA_BYTES_MAX, "{}: too large", shown());
         let pem = std::fs::read(path).with_context(shown)?;
@@ -326,7 +344,9 @@ fn refuse(response: Response) -> anyhow::Result<Response> {
         return Ok(response);
     }
     let hint = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; hint: `--user NAME` and WHARF_PASSWORD",
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "; hint: `wharf login`, or `--user NAME` and WHARF_PASSWORD"
+        }
         _ => "",
     };
     bail!("`{}` answers {status}{hint}", response.url())
