@@ -10,3 +10,5 @@ export PATH
 # One selection of packages for every cargo call, so that dependencies are built once.
 cargo build --workspace --all-targets
 cargo test --workspace "$@"
+# An outsider's workspace; in release, since the quickstart built its dependencies so.
+cargo test --quiet --release --workspace --manifest-path examples/policy-rust/Cargo.toml --target-dir target/policy-rust

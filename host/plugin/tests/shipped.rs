@@ -80,7 +80,7 @@ fn example() -> &'static (Plugin, Plugin) {
     static EXAMPLE: OnceLock<(Plugin, Plugin)> = OnceLock::new();
     EXAMPLE.get_or_init(|| {
         let folder = root().join("examples/policy-rust");
-        let built = build(&folder, "target/examples", "release", &["--workspace"]);
+        let built = build(&folder, "target/policy-rust", "release", &["--workspace"]);
         (load_file(&built.join("no_criticals.wasm")), load_file(&built.join("no_criticals_strict.wasm")))
     })
 }

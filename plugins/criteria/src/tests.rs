@@ -380,3 +380,13 @@ fn the_page_lists_the_fields() {
         assert!(named, "`{name}` is not on the page");
     }
 }
+
+#[test]
+fn the_page_shows_a_configuration_that_is_taken() {
+    let page = include_str!("../README.md");
+    let json = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config: Value = serde_json::from_str(json).unwrap();
+    let outcome = judge::<Plugin>(&config, &image()).unwrap();
+    let unmet: Vec<&str> = outcome.reasons.iter().map(|reason| reason.code.as_str()).collect();
+    assert_eq!(unmet, ["vulnerability_critical", "component.version"]);
+}

@@ -155,3 +155,14 @@ fn mistakes_are_told_with_pointers() {
     }
     assert!(told(json!({ "allow": ["MIT"], "denied": "never" })).contains("`/denied`"));
 }
+
+#[test]
+fn the_page_shows_a_configuration_that_is_taken() {
+    let page = include_str!("../README.md");
+    let json = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config: Value = serde_json::from_str(json).unwrap();
+    let facts = image(&[("a", &["MIT"]), ("b", &["Zlib"]), ("c", &["AGPL-3.0-only OR LGPL-3.0-only"])]);
+    let judged = outcome(&config, &facts);
+    assert_eq!(judged.verdict, Verdict::Hold);
+    assert_eq!(judged.reasons[0].text, "`Zlib` is not in the list of those allowed: b 1.0");
+}

@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 #[command(after_help = "Examples:
   wharf policy bind to-qa --from 'dev/*' --plugin criteria --config rules.json --to 'qa/{name}'
   wharf policy bind to-qa --from 'dev/*' --plugin criteria \\
-      --config '{\"rules\":[{\"field\":\"critical\",\"operator\":\"equals\",\"values\":[0]}]}' \\
+      --config '{\"criteria\":[{\"field\":\"vulnerability_critical\",\"operator\":\"lte\",\"values\":[0]}]}' \\
       --to 'qa/{name}' --tag '%n-%Y%m%d' --mode shadow
   wharf policy bind to-prod -f to-prod.toml
 
