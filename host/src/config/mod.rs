@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use reader::Reader;
 
 pub use reference::reference;
-pub use sections::{Limits, Log, LogFormat, Metrics, Plugin, Registry, Scan, Store, TlsMode};
+pub use sections::{Limits, Log, LogFormat, Metrics, Plugin, Registry, Retention, Scan, Store, TlsMode};
 
 /// Where the server listens unless told otherwise.
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5080);
@@ -46,6 +46,7 @@ pub struct Config {
     pub registry: Registry,
     pub plugin: Plugin,
     pub scan: Scan,
+    pub retention: Retention,
 }
 
 /// Whether and how connections are encrypted.
@@ -79,6 +80,7 @@ impl Config {
             registry: Registry::default(),
             plugin: Plugin::default(),
             scan: Scan::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -154,6 +156,7 @@ fn parse(text: &str, folder: &Path, data: &Path) -> Result<Config, Vec<Problem>>
         registry: Registry::read(&mut reader),
         plugin: Plugin::read(&mut reader),
         scan: Scan::read(&mut reader),
+        retention: Retention::read(&mut reader),
         public_url: server.public_url,
     };
     if let Some(url) = &config.public_url {

@@ -198,6 +198,17 @@ settings! {
     }
 }
 
+settings! {
+    /// How long records are kept.
+    pub Retention, "retention" {
+        /// Events and refused requests, in days; never less than until every part of the server has read them.
+        events_days: u64 = 90, 1..=36_500;
+        /// Decisions, in days, with the facts, bills of materials and plugins that they were made with. The newest
+        /// decision of each binding about each tag is kept for as long as it stands.
+        decisions_days: u64 = 365, 1..=36_500;
+    }
+}
+
 /// Every table, in the order of the reference.
 pub(super) fn known() -> Vec<Section> {
     vec![
@@ -210,6 +221,7 @@ pub(super) fn known() -> Vec<Section> {
         Registry::describe(),
         Plugin::describe(),
         Scan::describe(),
+        Retention::describe(),
     ]
 }
 

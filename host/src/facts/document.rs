@@ -13,6 +13,9 @@ const STORED_BYTES_MAX: usize = 4 << 20;
 /// Documents up to this size together are written in the commit that names them; larger ones before it.
 const ALONG_BYTES_MAX: usize = 1 << 20;
 
+/// Documents that one commit of a search looks at.
+const SWEEP_PAGE: usize = 200;
+
 /// What a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -57,11 +60,6 @@ pub enum DocumentError {
 
 pub(super) fn row_key(kind: Kind, digest: &str) -> Key {
     key(Space::Facts, &[kind.name(), digest])
-}
-
-/// All documents of a kind, for collection.
-pub fn range(kind: Kind) -> KeyRange {
-    KeyRange::prefix(Space::Facts, &[kind.name()])
 }
 
 /// Documents that a commit is going to name.
@@ -138,6 +136,12 @@ impl Pending {
     /// # Errors
     /// Only where the store fails.
     pub async fn write(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        if tx.get(&sweep_key()).await?.is_some() {
+            let documents = self.documents.iter().map(|(kind, digest, _)| (kind, digest));
+            for (kind, digest) in documents.chain(self.named.iter().map(|(kind, digest)| (kind, digest))) {
+                tx.put(&named_key(*kind, digest), Vec::new());
+            }
+        }
         for (kind, digest, packed) in &self.documents {
             let key = row_key(*kind, digest);
             if tx.peek(&key).await?.is_some() {
@@ -151,6 +155,68 @@ impl Pending {
         }
         Ok(())
     }
+}
+
+/// There while documents that nothing names are searched for and removed: whoever names one meanwhile leaves a mark, so
+/// that what was not yet named when the search went past it stays.
+fn sweep_key() -> Key {
+    key(Space::Facts, &["sweep"])
+}
+
+fn named_key(kind: Kind, digest: &str) -> Key {
+    key(Space::Facts, &["named", kind.name(), digest])
+}
+
+/// Begins a search; every commit that names a document from now on says so.
+pub fn begin_sweep(tx: &mut Tx) {
+    tx.put(&sweep_key(), Vec::new());
+}
+
+/// A page of the documents of a kind that `is_named` does not know, from behind `after`, and where to go on.
+///
+/// # Errors
+/// Only where the store fails.
+pub async fn unnamed(
+    store: &Store,
+    kind: Kind,
+    after: Option<&Key>,
+    is_named: impl Fn(&str) -> bool,
+) -> Result<(Vec<String>, Option<Key>), StoreError> {
+    let all = KeyRange::prefix(Space::Facts, &[kind.name()]);
+    let page = store.scan(after.map_or(all.clone(), |after| all.after(after)), SWEEP_PAGE).await?;
+    let next = page.rows.last().filter(|_| page.more).map(|row| row.key.clone());
+    let digests = page.rows.iter().filter_map(|row| row.key.part(1));
+    Ok((digests.filter(|digest| !is_named(digest)).collect(), next))
+}
+
+/// Removes documents, but those that were named since the search began. Returns how many.
+///
+/// # Errors
+/// Only where the store fails.
+pub async fn sweep(tx: &mut Tx, kind: Kind, unnamed: &[String]) -> Result<usize, StoreError> {
+    let mut removed = 0;
+    for digest in unnamed {
+        if tx.get(&named_key(kind, digest)).await?.is_none() {
+            tx.delete(&row_key(kind, digest));
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Ends a search: the marks go, a page at a time. Returns whether some are left.
+///
+/// # Errors
+/// Only where the store fails.
+pub async fn end_sweep(tx: &mut Tx) -> Result<bool, StoreError> {
+    let marks = tx.peek_scan(KeyRange::prefix(Space::Facts, &["named"]), SWEEP_PAGE).await?;
+    for row in &marks.rows {
+        tx.delete(&row.key);
+    }
+    if !marks.more {
+        tx.delete(&sweep_key());
+    }
+    Ok(marks.more)
 }
 
 /// A document's bytes.

@@ -10,6 +10,7 @@ pub mod plugin_drop;
 pub mod promote;
 pub mod push;
 pub mod repository;
+pub mod retention;
 pub mod scan_image;
 pub mod token;
 pub mod upload;

@@ -12,7 +12,7 @@ use super::schedule::Every;
 use crate::App;
 use crate::event::{Kind, Recorded};
 use crate::flow::promote::{judge, mass};
-use crate::flow::{collect, scan_image};
+use crate::flow::{collect, retention, scan_image};
 
 /// Work that comes back without an event.
 pub fn schedule() -> Vec<Every> {
@@ -65,7 +65,7 @@ async fn work(app: &App, job: &Running) -> Result<(), Failure> {
         }
         Work::Scan { repository, digest } => scan(app, repository, digest, job).await,
         Work::Collect => collect::run(app, app.now_ms()).await.map(drop).map_err(Failure::new),
-        Work::Trim => Ok(()),
+        Work::Trim => retention::run(app, app.now_ms(), job.stop()).await.map(drop).map_err(Failure::new),
         _ => mass_work(app, job).await,
     }
 }

@@ -205,7 +205,7 @@ impl Plugins {
         if let Gate::Open { reason, .. } = self.breaker.gate(plugin.digest(), image, now_ms()) {
             let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
             let text = format!("plugin `{name}` {version} is not asked about this image for now: {reason}");
-            return Asked { version, digest, answer: Err(Unasked::Held { code: "breaker-open", text }) };
+            return Asked { version, digest, answer: Err(Unasked::Passing { code: "breaker-open", text }) };
         }
         self.ask_plugin(&plugin, config, facts, subject, targets).await
     }

@@ -1,7 +1,7 @@
 //! What became of plugin files: what is in force by name, and what was refused.
 //!
 //! Rows of `Space::Plugin`: `active/NAME` → [`ActiveRow`]; `quarantine/FILE/DIGEST` → [`QuarantineRow`], kept after the
-//! file is gone, the newest [`QUARANTINE_MAX`] of each file.
+//! file is gone, the newest [`QUARANTINE_MAX`] of each file; `archived/DIGEST`, empty, for each plugin whose bytes are kept.
 
 use serde::{Deserialize, Serialize};
 use wharf_plugin::catalog::Failed;
@@ -55,6 +55,21 @@ fn active_key(name: &str) -> Key {
     key(Space::Plugin, &["active", name])
 }
 
+fn archived_key(digest: &str) -> Key {
+    key(Space::Plugin, &["archived", digest])
+}
+
+/// Digests of plugins whose bytes are kept.
+pub async fn archived(store: &Store) -> Result<Vec<String>, StoreError> {
+    let page = store.scan(KeyRange::prefix(Space::Plugin, &["archived"]), LIST_MAX).await?;
+    Ok(page.rows.iter().filter_map(|row| row.key.part(1)).collect())
+}
+
+/// A plugin's bytes are no longer kept.
+pub fn forget_archived(tx: &mut Tx, digest: &str) {
+    tx.delete(&archived_key(digest));
+}
+
 /// What is in force by the rows, by name.
 pub async fn active(store: &Store) -> Result<Vec<ActiveRow>, StoreError> {
     let page = store.scan(KeyRange::prefix(Space::Plugin, &["active"]), LIST_MAX).await?;
@@ -104,6 +119,7 @@ pub async fn record(tx: &mut Tx, outcome: &Outcome, now_ms: u64) -> Result<bool,
                 previous,
             };
             tx.put_value(&key, &row)?;
+            tx.put(&archived_key(digest), Vec::new());
             Kind::PluginLoaded {
                 plugin: name.clone(),
                 version: version.clone(),

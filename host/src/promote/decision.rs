@@ -267,3 +267,20 @@ pub fn put_promotion(
 ) -> Result<(), StoreError> {
     tx.put_value(&promotion_key(binding, from, tag_revision), promotion)
 }
+
+/// A page of promotion keys, each with its source and the revision that it is of, from behind `after`, and where to go on.
+pub async fn promotions(
+    store: &Store,
+    after: Option<&Key>,
+) -> Result<(Vec<(Key, Stage, u64)>, Option<Key>), StoreError> {
+    let all = KeyRange::all(Space::Promotion);
+    let page = store.scan(after.map_or(all.clone(), |after| all.after(after)), PAGE_MAX).await?;
+    let of = |row: &wharf_store::Row| {
+        let parts = row.key.parts();
+        let [_, repository, tag, revision] = parts.as_slice() else { return None };
+        let stage = Stage { repository: repository.parse().ok()?, tag: tag.parse().ok()? };
+        Some((row.key.clone(), stage, wharf_store::parse_number(revision)?))
+    };
+    let next = page.rows.last().filter(|_| page.more).map(|row| row.key.clone());
+    Ok((page.rows.iter().filter_map(of).collect(), next))
+}

@@ -19,6 +19,8 @@ pub(super) struct Opinions {
     pub(super) images: Vec<String>,
     /// Something failed that may well work soon.
     pub(super) is_passing_trouble: bool,
+    /// Plugins that will not be asked about an image for a while, with the image and why.
+    pub(super) opened: Vec<(String, String, String)>,
 }
 
 /// Asks, and takes the traces into `pending`.
@@ -32,19 +34,29 @@ pub(super) async fn binding(
     let platforms: Vec<(u32, Option<String>, &PlatformFacts)> = counting(binding, facts);
     let mut judged = Vec::new();
     let mut is_passing_trouble = false;
+    let mut opened = Vec::new();
     for (index, name, platform) in &platforms {
         for policy in &binding.policies {
             let config = policy.config_json();
             let asked =
                 app.plugins.ask(&policy.plugin, &config, facts, Subject::Platform(*index), &targets).await;
             is_passing_trouble |= matches!(&asked.answer, Err(Unasked::Passing { .. }));
+            if let Err(Unasked::Failed { text, opened_breaker: true, .. }) = &asked.answer {
+                opened.push((policy.plugin.clone(), platform.digest.clone(), text.clone()));
+            }
             judged.push(judge(policy, config, (*index, name.clone()), platform, asked, pending)?);
         }
     }
     let opinions: Vec<Opinion> = judged.iter().map(opinion).collect();
     let names: Vec<Option<String>> = platforms.iter().map(|(_, name, _)| name.clone()).collect();
     let images = platforms.iter().map(|(_, _, platform)| platform.digest.clone()).collect();
-    Ok(Opinions { composed: compose(&names, &opinions, &targets), judged, images, is_passing_trouble })
+    Ok(Opinions {
+        composed: compose(&names, &opinions, &targets),
+        judged,
+        images,
+        is_passing_trouble,
+        opened,
+    })
 }
 
 /// Platforms that count, by place and name.

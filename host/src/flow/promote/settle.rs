@@ -237,7 +237,7 @@ async fn commit(
         .map(|promoted| (promoted.target.clone(), promoted.to.clone()))
         .collect();
     let is_news = old.as_ref().is_none_or(|old| old.fingerprint != standing.fingerprint);
-    if !is_news && promoted.is_empty() {
+    if !is_news && promoted.is_empty() && case.opinions.opened.is_empty() {
         let kept = Standing { decision: old.as_ref().map_or(number, |old| old.decision), ..standing };
         if old.as_ref() != Some(&kept) {
             standing::put(tx, &place, old.as_ref(), &kept)?;
@@ -456,6 +456,12 @@ fn tell(
             reason,
         };
         event::append(tx, &Event::system(now_ms, judged))?;
+    }
+    for (plugin, image, reason) in &case.opinions.opened {
+        let Ok(digest) = image.parse() else { continue };
+        let (plugin, reason) = (plugin.clone(), reason.clone());
+        let opened = Kind::PluginBreakerOpened { plugin, digest, reason };
+        event::append(tx, &Event::system(now_ms, opened))?;
     }
     for (_, to) in promoted {
         let moved = promoted_event(case.gathered, to, Some(binding.clone()), None, number);

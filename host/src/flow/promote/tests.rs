@@ -473,6 +473,7 @@ async fn whatever_fails_is_a_hold_and_the_breaker_says_so() {
         (newest.policies[0].held_because.as_ref()?.code == "breaker-open").then_some(newest)
     });
     assert_eq!(open.await.verdict, Verdict::Hold);
+    assert_eq!(case.events(|kind| matches!(kind, Kind::PluginBreakerOpened { .. })).await.len(), 1);
     assert_ne!(case.digest_at("qa/app:1").await, Some(digest));
     case.stop().await;
 }
@@ -768,5 +769,40 @@ async fn a_removed_binding_or_tag_leaves_no_standing_behind() {
         (rows.len() == 2).then_some(())
     })
     .await;
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", json!([no_criticals(), does("list")])).await;
+    for content in ["x", "y", "z"] {
+        let digest = case.push("dev/app:1", content, &[("openssl", "3.0.9"), (content, "1")]).await;
+        case.until_at("qa/app:1", &digest).await;
+    }
+    case.until_idle().await;
+    case.drop_in("guest.wasm", &marked(2));
+    let new = wharf_plugin::facts::sha256(&marked(2));
+    case.until("the new plugin", async |case| {
+        case.app.plugins.find("guest").filter(|plugin| plugin.digest() == new).map(drop)
+    })
+    .await;
+    case.until_idle().await;
+    let (stop, day_ms) = (tokio_util::sync::CancellationToken::new(), 24 * 3600 * 1000);
+    let now_ms = case.app.now_ms();
+    let none = flow::retention::run(&case.app, now_ms, &stop).await.unwrap();
+    assert_eq!((none.events, none.decisions, none.documents, none.plugins), (0, 0, 0, 0));
+    assert_eq!(none.promotions, 2, "keys of the first two pushes");
+    let later = flow::retention::run(&case.app, now_ms + 400 * day_ms, &stop).await.unwrap();
+    assert!(later.decisions >= 2 && later.documents >= 2 && later.events > 4, "{later:?}");
+    // What stands can still be explained, and replayed to the byte.
+    let stage = stage_of("dev/app:1");
+    let stands = explain::tag(&case.app, &stage.repository, &stage.tag).await.unwrap();
+    assert!(!stands[0].explained.as_ref().unwrap().traces[0].is_empty());
+    let replayed = replay::replay(&case.app, &replay::Replay::default()).await.unwrap();
+    assert_eq!((replayed.decisions, replayed.same), (1, 1), "{replayed:#?}");
+    let again = flow::retention::run(&case.app, now_ms + 400 * day_ms, &stop).await.unwrap();
+    assert_eq!((again.decisions, again.documents), (0, 0));
     case.stop().await;
 }

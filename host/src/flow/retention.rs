@@ -1,0 +1,287 @@
+//! What is past its time goes: events and refusals, decisions, promotion keys of tags that moved on, and then the documents
+//! and plugins that nothing names any more.
+//!
+//! Invariant: no event goes that the router has not read, and no decision that a tag stands by.
+//! Invariant: a document goes only if nothing named it when it was looked for and nothing has named it since.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+
+use tokio_util::sync::CancellationToken;
+use wharf_store::StoreError;
+
+use crate::App;
+use crate::event;
+use crate::facts::document::{self, Kind};
+use crate::facts::{DocumentError, scanned, stored};
+use crate::jobs;
+use crate::plugin::state;
+use crate::promote::standing::{self, Place};
+use crate::promote::{Authority, Decision, decision};
+use crate::registry::row;
+
+/// Rows that are read at once.
+const PAGE: usize = 200;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// What one run removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    pub events: usize,
+    pub decisions: usize,
+    pub promotions: usize,
+    pub documents: usize,
+    pub plugins: usize,
+}
+
+/// Why a run stopped. The next one begins again.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    #[error("it was stopped")]
+    Stopped,
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    #[error("the folder of plugins that decisions name: {0}")]
+    Archive(#[from] wharf_plugin::archive::ArchiveError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Runs once over everything, as of `now_ms` (milliseconds since 1970).
+///
+/// # Errors
+/// [`RetentionError`]; what was removed stays so.
+pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Trimmed, RetentionError> {
+    let keep = &app.config.retention;
+    let mut trimmed =
+        Trimmed { events: events(app, now_ms, keep.events_days, stop).await?, ..Trimmed::default() };
+    // From here on whoever names a document leaves a mark, and what is named already is found.
+    app.store
+        .act(|mut tx| async move {
+            document::begin_sweep(&mut tx);
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+    let mut named = Named::default();
+    let cutoff_ms = now_ms.saturating_sub(keep.decisions_days * DAY_MS);
+    trimmed.decisions = decisions(app, cutoff_ms, &mut named, stop).await?;
+    trimmed.promotions = promotions(app, stop).await?;
+    scans(app, &mut named, stop).await?;
+    trimmed.documents = documents(app, &named, stop).await?;
+    while app.store.act(|mut tx| async move { document::end_sweep(&mut tx).await }).await?.0 {}
+    trimmed.plugins = plugins(app, &named).await?;
+    Ok(trimmed)
+}
+
+/// What is named, by hash: a collision keeps a document that could go, and no more.
+#[derive(Debug, Default)]
+struct Named {
+    hashes: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Named {
+    fn add(&mut self, kind: &str, digest: &str) {
+        let hash = self.hasher.hash_one((kind, digest));
+        self.hashes.insert(hash);
+    }
+
+    fn has(&self, kind: &str, digest: &str) -> bool {
+        self.hashes.contains(&self.hasher.hash_one((kind, digest)))
+    }
+}
+
+/// What plugins are named by among documents.
+const PLUGIN: &str = "plugin";
+
+fn go_on(stop: &CancellationToken) -> Result<(), RetentionError> {
+    if stop.is_cancelled() { Err(RetentionError::Stopped) } else { Ok(()) }
+}
+
+async fn events(
+    app: &App,
+    now_ms: u64,
+    days: u64,
+    stop: &CancellationToken,
+) -> Result<usize, RetentionError> {
+    let floor = jobs::cursor(&app.store, jobs::ROUTER).await?;
+    let keep_ms = days * DAY_MS;
+    let keep_ms = keep_ms.max(u64::try_from(event::RETENTION_FLOOR.as_millis()).unwrap_or(u64::MAX));
+    let cutoff_ms = now_ms.saturating_sub(keep_ms);
+    let mut removed = 0;
+    loop {
+        go_on(stop)?;
+        let trim = async |mut tx| event::trim(&mut tx, cutoff_ms, floor).await;
+        let (trimmed, _) = app.store.background().act(trim).await?;
+        removed += trimmed.rows;
+        if !trimmed.more || trimmed.rows == 0 {
+            return Ok(removed);
+        }
+    }
+}
+
+/// Removes old decisions and takes in what the others name.
+async fn decisions(
+    app: &App,
+    cutoff_ms: u64,
+    named: &mut Named,
+    stop: &CancellationToken,
+) -> Result<usize, RetentionError> {
+    let mut removed = 0;
+    let mut after = None;
+    loop {
+        go_on(stop)?;
+        let (page, next) = decision::page(&app.store, after.as_ref(), PAGE).await?;
+        let mut old = Vec::new();
+        for decision in page {
+            if decision.at_ms < cutoff_ms && !stands(app, &decision).await? {
+                old.push(decision);
+            } else {
+                take_in(app, &decision, named).await?;
+            }
+        }
+        removed += old.len();
+        let old = &old;
+        app.store
+            .background()
+            .act(|mut tx| async move {
+                old.iter().for_each(|decision| decision::remove(&mut tx, decision));
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        after = next;
+        if after.is_none() {
+            return Ok(removed);
+        }
+    }
+}
+
+async fn stands(app: &App, decision: &Decision) -> Result<bool, StoreError> {
+    let Authority::Binding { binding, .. } = &decision.authority else { return Ok(false) };
+    let (repository, tag) = (decision.repository.clone(), decision.tag.clone());
+    let place = Place { binding: binding.clone(), repository, tag };
+    Ok(standing::find(&app.store, &place).await?.is_some_and(|standing| standing.decision == decision.number))
+}
+
+async fn take_in(app: &App, decision: &Decision, named: &mut Named) -> Result<(), RetentionError> {
+    for judged in &decision.policies {
+        named.add(PLUGIN, &judged.plugin_digest);
+        if let Some(trace) = &judged.trace {
+            named.add(Kind::Trace.name(), trace);
+        }
+    }
+    let Some(facts) = &decision.facts else { return Ok(()) };
+    if named.has(Kind::Facts.name(), facts) {
+        return Ok(());
+    }
+    named.add(Kind::Facts.name(), facts);
+    match stored::names(&app.store, facts).await {
+        Ok(lists) => lists.iter().for_each(|(kind, digest)| named.add(kind.name(), digest)),
+        // The decision stays readable without them; a replay says that they are gone.
+        Err(error @ (DocumentError::Missing { .. } | DocumentError::Damaged { .. })) => {
+            tracing::warn!(%error, "a decision names facts that cannot be read");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// Keys of tags that moved on: no judgement can ask for them again, as a revision never comes back.
+async fn promotions(app: &App, stop: &CancellationToken) -> Result<usize, RetentionError> {
+    let store = app.store.background();
+    let mut removed = 0;
+    let mut after = None;
+    loop {
+        go_on(stop)?;
+        let (page, next) = decision::promotions(&store, after.as_ref()).await?;
+        let mut stale = Vec::new();
+        for (key, stage, revision) in page {
+            let tag = store.get(&row::tag(&stage.repository, &stage.tag)).await?;
+            // A key of a later revision than was read is of a tag that has just moved.
+            if tag.is_none_or(|tag| revision < tag.rev.0) {
+                stale.push(key);
+            }
+        }
+        removed += stale.len();
+        let stale = &stale;
+        let remove = async |mut tx: wharf_store::Tx| {
+            stale.iter().for_each(|key| tx.delete(key));
+            Ok::<_, StoreError>(())
+        };
+        store.act(remove).await?;
+        after = next;
+        if after.is_none() {
+            return Ok(removed);
+        }
+    }
+}
+
+/// What scans name stays as long as they do.
+async fn scans(app: &App, named: &mut Named, stop: &CancellationToken) -> Result<(), RetentionError> {
+    let mut after = None;
+    loop {
+        go_on(stop)?;
+        let (page, next) = scanned::page(&app.store, after.as_deref(), PAGE).await?;
+        for (_, scanned) in &page {
+            let lists = [
+                (Kind::Bom, &scanned.bom),
+                (Kind::Components, &scanned.components),
+                (Kind::Findings, &scanned.findings),
+            ];
+            for (kind, digest) in lists {
+                digest.iter().for_each(|digest| named.add(kind.name(), digest));
+            }
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn documents(app: &App, named: &Named, stop: &CancellationToken) -> Result<usize, RetentionError> {
+    let store = app.store.background();
+    let mut removed = 0;
+    for kind in Kind::ALL {
+        let mut after = None;
+        loop {
+            go_on(stop)?;
+            let is_named = |digest: &str| named.has(kind.name(), digest);
+            let (unnamed, next) = document::unnamed(&store, kind, after.as_ref(), is_named).await?;
+            if !unnamed.is_empty() {
+                let unnamed = &unnamed;
+                let sweep = async |mut tx| document::sweep(&mut tx, kind, unnamed).await;
+                removed += store.act(sweep).await?.0;
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Plugins that are not in force, were not before what is, and decided nothing that is kept.
+async fn plugins(app: &App, named: &Named) -> Result<usize, RetentionError> {
+    let active = state::active(&app.store).await?;
+    let kept = |digest: &String| {
+        named.has(PLUGIN, digest)
+            || active.iter().any(|row| row.digest == *digest || row.previous.contains(digest))
+            || app.plugins.catalog().current().plugins().values().any(|plugin| plugin.digest() == digest)
+    };
+    let archive = app.plugins.archive().clone();
+    let mut removed = 0;
+    for digest in state::archived(&app.store).await?.into_iter().filter(|digest| !kept(digest)) {
+        archive.remove(&digest)?;
+        let digest = &digest;
+        app.store
+            .act(|mut tx| async move {
+                state::forget_archived(&mut tx, digest);
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        removed += 1;
+    }
+    Ok(removed)
+}
