@@ -69,6 +69,7 @@ fi
 
 say "3. Serve on loopback; the data folder is $work/data"
 mkdir -p "$work/data/plugins"
+: >"$work/server.log"
 "$wharf" serve --data "$work/data" --listen 127.0.0.1:0 >"$work/server.log" 2>&1 &
 server=$!
 for _ in $(seq 300); do
@@ -114,8 +115,9 @@ until_it_says no-criticals "$wharf" plugin ls
 
 say "5. Bind them: dev → qa by the policy of examples/policy-rust, qa → prod by Docker Trusted Registry's kind of rules"
 "$wharf" policy bind to-qa --from 'dev/*' --to 'qa/{name}' --plugin no-criticals --config '{"pushed_by": ["ci"]}'
-"$wharf" policy bind to-prod --from 'qa/*' --to 'prod/{name}' --plugin criteria \
-    --config '{"criteria": [{"field": "vulnerability_critical", "operator": "lte", "values": ["0"]}]}'
+"$wharf" policy bind to-prod --from 'qa/*' --to 'prod/{name}' --plugin criteria --config '{"criteria": [
+    {"field": "cvss", "operator": "lt", "values": ["9"]},
+    {"field": "component.name", "operator": "noo", "values": ["telnetd"]}]}'
 
 say "6. dev/app:1.0 holds a package with a (made-up) critical finding: it stays where it is"
 push 1.0
