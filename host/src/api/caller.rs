@@ -16,6 +16,7 @@ use super::Peer;
 use crate::App;
 use crate::access::{self, Action, Answer, Principal};
 use crate::auth::{self, AuthError, Credentials, Identity, Proof};
+use crate::event::{self, Observation};
 
 /// Longest `Authorization` header looked at, in bytes.
 const AUTHORIZATION_BYTES_MAX: usize = 20 * 1024;
@@ -112,7 +113,17 @@ impl Caller {
     pub async fn require(&self, app: &App, action: Action, repository: &RepoName) -> Result<(), Refusal> {
         let answer = access::judge(app, &self.principal, action, repository).await.map_err(Refusal::Store)?;
         let message = || format!("`{}` may not {} in `{repository}`", self.principal.name, action.name());
-        self.answer(answer, &scope(action, repository), message)
+        let answered = self.answer(answer, &scope(action, repository), message);
+        if let Err(Refusal::Denied { message }) = &answered {
+            app.observations.note(Observation::Refused(event::Refusal {
+                at_ms: app.now_ms(),
+                by: self.principal.name.clone(),
+                action: action.name().to_owned(),
+                resource: repository.to_string(),
+                reason: message.clone(),
+            }));
+        }
+        answered
     }
 
     /// Whether this caller, who may push to `repository`, may mount a blob of `from` into it.

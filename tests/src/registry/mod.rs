@@ -6,6 +6,7 @@ mod delete;
 mod errors;
 mod list;
 mod manifest;
+mod observe;
 mod settings;
 mod upload;
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Answer, Registry, answer, image, noise};
 
 impl Registry {
-    async fn rest(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
+    pub(super) async fn rest(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
         let url = format!("{}/api/v1/{path}", self.server.url);
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.server.admin_password));
         answer(match body {

@@ -12,6 +12,7 @@ use super::blob::{etag, is_known};
 use super::error::{Code, OciError};
 use super::{CONTENT_DIGEST, Call, body, header_value};
 use crate::access::Action;
+use crate::event::Observation;
 use crate::flow;
 use crate::flow::push::Push;
 use crate::registry::RegistryError;
@@ -35,10 +36,28 @@ pub(super) async fn read(call: &Call<'_>, name: &RepoName, target: &Target) -> R
     let unknown = || RegistryError::ManifestUnknown { repository: name.clone(), target: target.clone() };
     let (found, bytes) = found.ok_or_else(unknown)?;
     let headers = headers(&found)?;
+    if !call.is_head() {
+        note_pull(call, name, target, &found);
+    }
     if is_known(call, &found.digest) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     Ok((StatusCode::OK, headers, Body::from(bytes)).into_response())
+}
+
+/// Remembered in memory and written within a second, if at all: a pull is never a durable write.
+fn note_pull(call: &Call<'_>, repository: &RepoName, target: &Target, found: &Found) {
+    let tag = match target {
+        Target::Tag(tag) => Some(tag.clone()),
+        Target::Digest(_) => None,
+    };
+    call.app.observations.note(Observation::Pulled {
+        repository: repository.clone(),
+        digest: found.digest.clone(),
+        tag,
+        by: call.caller.principal.name.clone(),
+        at_ms: call.app.now_ms(),
+    });
 }
 
 fn headers(found: &Found) -> Result<HeaderMap, OciError> {
