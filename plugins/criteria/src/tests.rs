@@ -6,6 +6,7 @@ use crate::check::Criteria;
 use crate::field::{FIELDS, Operator};
 use crate::value::{DAY_MS, HOUR_MS};
 use crate::wharf_policy::Plugin;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use table::{MET, Row, UNMET};
 use wharf_sdk::Config;
@@ -389,4 +390,19 @@ fn the_page_shows_a_configuration_that_is_taken() {
     let outcome = judge::<Plugin>(&config, &image()).unwrap();
     let unmet: Vec<&str> = outcome.reasons.iter().map(|reason| reason.code.as_str()).collect();
     assert_eq!(unmet, ["vulnerability_critical", "component.version"]);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(text in "\\PC{0,60}", field in 0..FIELDS.len(), word in "[a-z]{1,7}", value in "\\PC{0,20}") {
+        let _ = Criteria::read(&text);
+        let (name, _, operators) = FIELDS[field];
+        for word in operators.iter().map(|operator| operator.word()).chain([word.as_str()]) {
+            // What is taken can be carried out.
+            if let Ok(outcome) = judge::<Plugin>(&one(name, word, &[&value]), &image()) {
+                prop_assert!(outcome.verdict == Verdict::Approve || outcome.verdict == Verdict::Hold);
+                prop_assert!(!outcome.reasons.is_empty());
+            }
+        }
+    }
 }

@@ -196,6 +196,7 @@ pub(crate) fn time_text(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn sizes_read() {
@@ -278,6 +279,24 @@ mod tests {
         }
         for ms in [0, 951_827_445_000, 1_767_225_600_000, 4_107_542_399_000] {
             assert_eq!(time_ms(&time_text(ms)), Ok(ms));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}", near in "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]?[0-9:.Z+é-]{0,20}") {
+            for text in [&text, &near] {
+                let _ = (size_bytes(text), duration_ms(text), time_ms(text));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(ms in 0_u64..253_402_300_800_000, days in 0_u64..10_000, hours in 0_u64..24) {
+            let second = ms / SECOND_MS * SECOND_MS;
+            prop_assert_eq!(time_ms(&time_text(second)), Ok(second));
+            let span = days * DAY_MS + hours * HOUR_MS;
+            prop_assert_eq!(duration_ms(&duration_text(span).replace(' ', "")), Ok(span));
+            prop_assert_eq!(size_bytes(&format!("{days}.{hours:03}MB")), Ok(days * 1_000_000 + hours * 1_000));
         }
     }
 }

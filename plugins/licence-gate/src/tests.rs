@@ -1,5 +1,6 @@
 use crate::licence::{Lists, Standing};
 use crate::wharf_policy::Plugin;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use wharf_sdk::prelude::*;
 use wharf_sdk::testing::{self, Facts, component};
@@ -165,4 +166,20 @@ fn the_page_shows_a_configuration_that_is_taken() {
     let judged = outcome(&config, &facts);
     assert_eq!(judged.verdict, Verdict::Hold);
     assert_eq!(judged.reasons[0].text, "`Zlib` is not in the list of those allowed: b 1.0");
+}
+
+proptest! {
+    #[test]
+    fn any_licence_text_has_a_standing(
+        text in "\\PC{0,40}",
+        near in "(MIT|GPL-2\\+?|Expat|Zlib|LicenseRef-a|and|or|AND|OR|WITH|,|\\(|\\)| ){0,12}",
+        entry in "\\PC{0,20}",
+    ) {
+        for text in [&text, &near] {
+            // An empty list denies nothing; a list of everything denies all.
+            prop_assert_ne!(standing(&[], &[], text), Standing::Denied);
+            prop_assert_eq!(standing(&["*"], &["*"], text), Standing::Denied);
+            let _ = (standing(&[&entry], &[], text), crate::licence::check_entry(&entry));
+        }
+    }
 }
