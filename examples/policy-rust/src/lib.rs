@@ -13,7 +13,12 @@ fn judge(rules: &Rules, image: &Image) -> Judgement {
     let mut outcome = approve();
     let critical = image.findings().at_least(Severity::Critical);
     if let Some(worst) = critical.first(1).first() {
-        let text = format!("{} critical findings, such as {} in {}", critical.count(), worst.id, worst.component_name);
+        let text = format!(
+            "{} critical findings, such as {} in {}",
+            critical.count(),
+            worst.id,
+            worst.component_name
+        );
         outcome.reject("critical", text);
     }
     let by = image.pushed_by();

@@ -16,8 +16,10 @@ fn judge(rules: &Rules, image: &Image) -> Judgement {
         outcome.reject("critical", format!("{} in {} is critical", finding.id, finding.component_name));
     }
     for finding in image.findings().severity(Severity::High).fixable().first(5) {
-        let (name, fixed_in) = (&finding.component_name, finding.fixed_in.as_deref().unwrap_or("a newer version"));
-        outcome.hold("update", format!("{} in {name} is high and fixed in {fixed_in}: update it", finding.id));
+        let (name, fixed_in) =
+            (&finding.component_name, finding.fixed_in.as_deref().unwrap_or("a newer version"));
+        outcome
+            .hold("update", format!("{} in {name} is high and fixed in {fixed_in}: update it", finding.id));
     }
     let by = image.pushed_by();
     if !rules.pushed_by.contains(&by) {
@@ -44,6 +46,9 @@ mod tests {
         facts.add_finding(fixed_in(high, "3.0.14"));
         let outcome = testing::judge::<Plugin>(&json!({}), &facts).unwrap();
         assert_eq!(outcome.verdict, Verdict::Hold);
-        assert_eq!(outcome.reasons[0].text, "CVE-2024-6119 in libssl3 is high and fixed in 3.0.14: update it");
+        assert_eq!(
+            outcome.reasons[0].text,
+            "CVE-2024-6119 in libssl3 is high and fixed in 3.0.14: update it"
+        );
     }
 }
