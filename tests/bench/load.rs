@@ -3,6 +3,8 @@
 //! `load URL [USER:PASSWORD]` pushes 1,000 small images by 16 clients, then reads manifests with 32 connections and
 //! blobs of 10 MB with 8. `tests/bench/registry.sh` runs it against Wharf and a peer and prints the ratios.
 
+#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
