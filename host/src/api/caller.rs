@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use wharf_oci::RepoName;
 use wharf_store::StoreError;
@@ -20,6 +21,9 @@ use crate::event::{self, Observation};
 
 /// Longest `Authorization` header looked at, in bytes.
 const AUTHORIZATION_BYTES_MAX: usize = 20 * 1024;
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Proxies behind each other that are looked through.
+const HOPS_MAX: usize = 8;
 
 /// Whoever sent a request.
 #[derive(Debug, Clone)]
@@ -62,7 +66,7 @@ impl Caller {
                 "the Authorization header is malformed",
             ));
         };
-        match auth::identify(app, &credentials, address(parts)).await {
+        match auth::identify(app, &credentials, address(app, parts)).await {
             Ok(Identity { principal, proof }) => Ok(Caller { principal, proof, base }),
             Err(error) => Err(refusal(error, &base)),
         }
@@ -233,9 +237,29 @@ pub(super) fn base_url(app: &App, parts: &Parts) -> String {
     }
 }
 
-/// The other end's address.
-pub(super) fn address(parts: &Parts) -> IpAddr {
-    parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip())
+/// The address that the request comes from: the other end's, or what a proxy that is trusted says of it.
+pub(super) fn address(app: &App, parts: &Parts) -> IpAddr {
+    let peer =
+        parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+    behind(peer, &app.config.trusted_proxies, &parts.headers)
+}
+
+/// Each proxy appends whom it heard from, so the list is believed from its end, as far as those who wrote it are trusted.
+fn behind(peer: IpAddr, trusted: &[IpAddr], headers: &HeaderMap) -> IpAddr {
+    if !trusted.contains(&peer) {
+        return peer;
+    }
+    let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+    let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+    let mut nearest = peer;
+    for hop in hops.take(HOPS_MAX) {
+        let Ok(hop) = hop.trim().parse() else { return nearest };
+        nearest = hop;
+        if !trusted.contains(&nearest) {
+            break;
+        }
+    }
+    nearest
 }
 
 /// What the request brings along; none where the header cannot be read.
@@ -259,4 +283,77 @@ pub(super) fn credentials(parts: &Parts) -> Option<Credentials> {
         return Some(Credentials::None);
     }
     Some(Credentials::Basic { user: user.to_owned(), password: password.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parts(headers: &[(HeaderName, &str)]) -> Parts {
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn basic(text: &str) -> Option<Credentials> {
+        credentials(&parts(&[(AUTHORIZATION, &format!("Basic {}", STANDARD.encode(text)))]))
+    }
+
+    #[test]
+    fn credentials_are_read_or_refused() {
+        assert!(matches!(credentials(&parts(&[])), Some(Credentials::None)));
+        assert!(matches!(basic(":"), Some(Credentials::None)));
+        let Some(Credentials::Basic { user, password }) = basic("alice:with:colons") else { panic!() };
+        assert_eq!((user.as_str(), password.as_str()), ("alice", "with:colons"));
+        assert!(basic("no colon").is_none());
+        let bearer = credentials(&parts(&[(AUTHORIZATION, "bEaReR  x.y.z ")]));
+        assert!(matches!(bearer, Some(Credentials::Bearer(token)) if token == "x.y.z"));
+        for wrong in ["Basic", "Basic !", "Digest a=b", "Bearer"] {
+            assert!(credentials(&parts(&[(AUTHORIZATION, wrong)])).is_none(), "{wrong}");
+        }
+        let long = format!("Bearer {}", "x".repeat(AUTHORIZATION_BYTES_MAX));
+        assert!(credentials(&parts(&[(AUTHORIZATION, &long)])).is_none());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?} {:?}", basic("alice:secret"), Credentials::Bearer("secret".into()));
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_where_a_request_comes_from() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let check = |peer: &str, forwarded: &str, expected: &str| {
+            let headers = parts(&[(FORWARDED_FOR, forwarded)]).headers;
+            let trusted = [ip("127.0.0.1"), ip("10.0.0.1")];
+            assert_eq!(behind(ip(peer), &trusted, &headers), ip(expected), "{peer} {forwarded}");
+        };
+        check("192.0.2.1", "198.51.100.7", "192.0.2.1");
+        check("127.0.0.1", "198.51.100.7", "198.51.100.7");
+        // What a client wrote itself stands before what the proxies wrote.
+        check("127.0.0.1", "203.0.113.9, 198.51.100.7, 10.0.0.1", "198.51.100.7");
+        check("127.0.0.1", "203.0.113.9, nonsense", "127.0.0.1");
+        check("127.0.0.1", "", "127.0.0.1");
+    }
+
+    #[test]
+    fn a_challenge_cannot_be_broken_out_of() {
+        let refusal = challenge("https://a\r\nb", "", None, "no");
+        assert!(matches!(refusal, Refusal::Internal));
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_a_panic(text in "[ -~]{0,80}") {
+            let _ = credentials(&parts(&[(AUTHORIZATION, &text)]));
+            let _ = basic(&text);
+            let _ = behind(IpAddr::V4(Ipv4Addr::LOCALHOST), &[IpAddr::V4(Ipv4Addr::LOCALHOST)], &parts(&[(FORWARDED_FOR, &text)]).headers);
+        }
+    }
 }

@@ -274,3 +274,78 @@ pub fn default_names(listen: IpAddr, extra: &[String]) -> Vec<String> {
     names.dedup();
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn auto(folder: &TempDir, names: &[&str]) -> Source {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Source::Auto { folder: folder.path().join("tls"), names }
+    }
+
+    fn file(folder: &TempDir, name: &str) -> Vec<u8> {
+        fs::read(folder.path().join("tls").join(name)).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_stays_until_its_names_change_or_it_ends_soon() {
+        let folder = TempDir::new().unwrap();
+        Tls::open(auto(&folder, &["localhost", "127.0.0.1"])).unwrap();
+        let (authority, first) = (file(&folder, "ca.crt"), file(&folder, "server.crt"));
+        let tls = Tls::open(auto(&folder, &["localhost", "127.0.0.1"])).unwrap();
+        assert_eq!(file(&folder, "server.crt"), first);
+
+        let soon = Signed {
+            names: vec!["localhost".into(), "127.0.0.1".into()],
+            until: plus_days(today(), RENEW_DAYS).to_string(),
+        };
+        fs::write(folder.path().join("tls/server.json"), serde_json::to_vec(&soon).unwrap()).unwrap();
+        let before = tls.current.0.load_full();
+        tls.reload().unwrap();
+        assert_ne!(file(&folder, "server.crt"), first);
+        assert_ne!(tls.current.0.load_full().cert, before.cert);
+
+        let renewed = file(&folder, "server.crt");
+        Tls::open(auto(&folder, &["registry.example.com"])).unwrap();
+        assert_ne!(file(&folder, "server.crt"), renewed);
+        assert_eq!(file(&folder, "ca.crt"), authority);
+    }
+
+    #[test]
+    fn private_keys_are_private() {
+        let folder = TempDir::new().unwrap();
+        Tls::open(auto(&folder, &["localhost"])).unwrap();
+        for (name, mode) in [("ca.key", 0o600), ("server.key", 0o600), ("ca.crt", 0o644)] {
+            let is = fs::metadata(folder.path().join("tls").join(name)).unwrap().permissions().mode();
+            assert_eq!(is & 0o777, mode, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_file_is_named_and_changes_nothing() {
+        let folder = TempDir::new().unwrap();
+        Tls::open(auto(&folder, &["localhost"])).unwrap();
+        let path = |name: &str| folder.path().join("tls").join(name);
+        let source = Source::Files { certificate: path("server.crt"), key: path("server.key") };
+        let tls = Tls::open(source).unwrap();
+        let before = tls.current.0.load_full();
+        for (name, contents) in [("server.crt", "nonsense"), ("server.key", "nonsense"), ("server.key", "")] {
+            let kept = fs::read(path(name)).unwrap();
+            fs::write(path(name), contents).unwrap();
+            let error = tls.reload().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            assert!(Arc::ptr_eq(&tls.current.0.load_full(), &before));
+            fs::write(path(name), kept).unwrap();
+        }
+        // A key that belongs to another certificate.
+        fs::copy(path("ca.key"), path("server.key")).unwrap();
+        assert!(tls.reload().is_err());
+        let error = Tls::open(auto(&TempDir::new().unwrap(), &["not a name"])).unwrap_err();
+        assert!(error.to_string().contains("not a name"), "{error}");
+    }
+}

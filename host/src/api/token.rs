@@ -68,7 +68,7 @@ pub(super) async fn get(State(app): State<App>, request: Request) -> Result<Resp
     }
     let credentials = credentials(&parts)
         .ok_or_else(|| TokenError::Request("the Authorization header is malformed".into()))?;
-    let identity = auth::identify(&app, &credentials, address(&parts)).await?;
+    let identity = auth::identify(&app, &credentials, address(&app, &parts)).await?;
     if identity.proof == Proof::Bearer {
         return Err(TokenError::Request("a token cannot be had for a token; hint: use Basic".into()));
     }
@@ -94,7 +94,7 @@ struct Fields {
 /// `POST /token` with `grant_type=password` or `grant_type=refresh_token`.
 pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Response, TokenError> {
     let (parts, body) = request.into_parts();
-    let peer = address(&parts);
+    let peer = address(&app, &parts);
     let body = axum::body::to_bytes(body, FORM_BYTES_MAX).await;
     let body = body.map_err(|e| TokenError::Request(format!("the form cannot be read: {e}")))?;
     let fields: Fields = serde_urlencoded::from_bytes(&body)

@@ -38,6 +38,8 @@ pub struct Config {
     pub plugins: PathBuf,
     /// How clients reach the server, where that is not what they say themselves: behind a proxy.
     pub public_url: Option<String>,
+    /// Proxies whose word on where a request comes from is taken.
+    pub trusted_proxies: Vec<IpAddr>,
     pub tls: Tls,
     pub limits: Limits,
     pub log: Log,
@@ -72,6 +74,7 @@ impl Config {
             listen,
             plugins: data.join("plugins"),
             public_url: None,
+            trusted_proxies: Vec::new(),
             tls: Tls::Off,
             limits: Limits::default(),
             log: Log::default(),
@@ -158,6 +161,7 @@ fn parse(text: &str, folder: &Path, data: &Path) -> Result<Config, Vec<Problem>>
         scan: Scan::read(&mut reader),
         retention: Retention::read(&mut reader),
         public_url: server.public_url,
+        trusted_proxies: server.trusted_proxies,
     };
     if let Some(url) = &config.public_url {
         let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));

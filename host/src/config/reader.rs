@@ -1,7 +1,7 @@
 //! Reads a TOML document setting by setting and collects what is wrong instead of stopping at it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -247,6 +247,21 @@ impl Setting for RepoPattern {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let text = value.as_str().ok_or_else(|| "it is not a repository pattern in quotes".to_owned())?;
         text.parse().map_err(|error: wharf_oci::ParseError| error.to_string())
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl Setting for IpAddr {
+    fn kind() -> String {
+        "address".to_owned()
+    }
+
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let parsed = value.as_str().and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| "it is not an address such as `\"10.0.0.1\"`".to_owned())
     }
 
     fn show(&self) -> String {

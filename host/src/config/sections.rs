@@ -1,6 +1,6 @@
 //! Every setting: its name, type, default, bounds and what it is for.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use wharf_oci::RepoPattern;
@@ -89,6 +89,9 @@ settings! {
         /// How clients reach the server where that is not what they say themselves, such as behind a proxy:
         /// `https://registry.example.com`. It goes into the challenges that send clients to `/token`.
         public_url: Option<String> = None;
+        /// Addresses of proxies whose `X-Forwarded-For` is believed. Without it, everybody behind a proxy shares what
+        /// slows down wrong passwords from one address.
+        trusted_proxies: Vec<IpAddr> = Vec::new();
         /// The folder that plugins are dropped into; `plugins` in the data folder where it is not set. Relative to this
         /// file.
         plugins: Option<PathBuf> = None;

@@ -178,7 +178,7 @@ async fn set_password(
     let name: UserName = user.parse()?;
     let caller = caller_for(&app, &parts, &name).await?;
     if caller.principal.name == name.as_str() {
-        check_current(&app, &name, new.current, address(&parts)).await?;
+        check_current(&app, &name, new.current, address(&app, &parts)).await?;
     }
     account::set_password(&app, &caller.principal, &name, &new.password).await?;
     Ok(StatusCode::NO_CONTENT)
