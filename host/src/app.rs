@@ -1,6 +1,8 @@
 //! All that a flow needs, wired once.
 
 use std::ops::Deref;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -51,6 +53,8 @@ pub enum AppError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error("cannot make `{}`: {source}", path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
     #[error("opening the data folder was interrupted")]
     Interrupted,
 }
@@ -79,6 +83,8 @@ impl App {
                 ballast_bytes: config.store.ballast_bytes,
                 ..Options::default()
             };
+            make_private(&config.data)
+                .map_err(|source| AppError::Folder { path: config.data.clone(), source })?;
             let store = Store::open(&config.data, &options)?;
             App::over(config, store)
         };
@@ -114,6 +120,14 @@ impl App {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Makes the data folder for its owner alone; one that is there keeps the rights it was given.
+fn make_private(data: &Path) -> std::io::Result<()> {
+    if data.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)
 }
 
 fn open_plugins(config: &Config) -> Result<Plugins, AppError> {

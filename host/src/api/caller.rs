@@ -117,17 +117,8 @@ impl Caller {
     pub async fn require(&self, app: &App, action: Action, repository: &RepoName) -> Result<(), Refusal> {
         let answer = access::judge(app, &self.principal, action, repository).await.map_err(Refusal::Store)?;
         let message = || format!("`{}` may not {} in `{repository}`", self.principal.name, action.name());
-        let answered = self.answer(answer, &scope(action, repository), message);
-        if let Err(Refusal::Denied { message }) = &answered {
-            app.observations.note(Observation::Refused(event::Refusal {
-                at_ms: app.now_ms(),
-                by: self.principal.name.clone(),
-                action: action.name().to_owned(),
-                resource: repository.to_string(),
-                reason: message.clone(),
-            }));
-        }
-        answered
+        let passed = self.answer(answer, &scope(action, repository), message);
+        self.note(app, action, repository.as_str(), passed)
     }
 
     /// Whether this caller, who may push to `repository`, may mount a blob of `from` into it.
@@ -159,7 +150,22 @@ impl Caller {
     pub async fn require_admin(&self, app: &App) -> Result<(), Refusal> {
         let view = access::view(app, &self.principal).await.map_err(Refusal::Store)?;
         let message = || format!("`{}` does not administer this server", self.principal.name);
-        self.answer(view.judge_server(), "", message)
+        let passed = self.answer(view.judge_server(), "", message);
+        self.note(app, Action::Administer, "the server", passed)
+    }
+
+    /// Keeps a denial for whoever looks after the server; a challenge is no more than a step of the protocol.
+    fn note(&self, app: &App, action: Action, on: &str, passed: Result<(), Refusal>) -> Result<(), Refusal> {
+        if let Err(Refusal::Denied { message }) = &passed {
+            app.observations.note(Observation::Refused(event::Refusal {
+                at_ms: app.now_ms(),
+                by: self.principal.name.clone(),
+                action: action.name().to_owned(),
+                resource: on.to_owned(),
+                reason: message.clone(),
+            }));
+        }
+        passed
     }
 
     fn answer(&self, answer: Answer, scope: &str, message: impl Fn() -> String) -> Result<(), Refusal> {

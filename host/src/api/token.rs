@@ -3,6 +3,8 @@
 //! GET is distribution's token protocol, POST its OAuth2 form (RFC 6749, sections 4.3 and 6). A token is signed for what
 //! was asked and the grants allow; what they do not allow is left out of it, and the request it is used for is refused.
 
+use std::net::IpAddr;
+
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -14,7 +16,10 @@ use wharf_store::StoreError;
 use super::caller::{address, credentials};
 use crate::App;
 use crate::access::{self, Action, Principal, Scope};
-use crate::auth::{self, ACCESS_TTL_S, AuthError, Bearer, Credentials, Identity, Kind, Proof, REFRESH_TTL_S};
+use crate::auth::{
+    self, ACCESS_TTL_S, AuthError, Bearer, Credentials, Identity, Kind, Proof, REFRESH_TTL_S, UserName,
+};
+use crate::event::{self, Observation};
 
 /// Scopes that one request may ask for; a cross-repository mount asks for two.
 const SCOPES_MAX: usize = 32;
@@ -68,11 +73,38 @@ pub(super) async fn get(State(app): State<App>, request: Request) -> Result<Resp
     }
     let credentials = credentials(&parts)
         .ok_or_else(|| TokenError::Request("the Authorization header is malformed".into()))?;
-    let identity = auth::identify(&app, &credentials, address(&app, &parts)).await?;
+    let identity = log_in(&app, &credentials, address(&app, &parts)).await?;
     if identity.proof == Proof::Bearer {
         return Err(TokenError::Request("a token cannot be had for a token; hint: use Basic".into()));
     }
     issue(&app, &identity, &asked, None).await
+}
+
+/// Says who it is, and keeps that somebody logged in, or tried to.
+async fn log_in(app: &App, credentials: &Credentials, peer: IpAddr) -> Result<Identity, AuthError> {
+    let identity = auth::identify(app, credentials, peer).await;
+    let at_ms = app.now_ms();
+    match (&identity, credentials) {
+        (Ok(identity), _) if matches!(identity.proof, Proof::Password(_) | Proof::AccessToken(_)) => {
+            let by = identity.principal.name.clone();
+            app.observations.note(Observation::LoggedIn { by, at_ms });
+        }
+        (Err(AuthError::Wrong | AuthError::Token), Credentials::Basic { user, .. }) => {
+            // What was typed as a name may be a password: it is kept where it has a name's form alone.
+            let by = user
+                .parse::<UserName>()
+                .map_or_else(|_| Principal::ANONYMOUS.to_owned(), |name| name.to_string());
+            app.observations.note(Observation::Refused(event::Refusal {
+                at_ms,
+                by,
+                action: "log-in".to_owned(),
+                resource: format!("from {peer}"),
+                reason: "the user name or password is wrong".to_owned(),
+            }));
+        }
+        _ => {}
+    }
+    identity
 }
 
 /// The OAuth2 form's fields.
@@ -104,7 +136,7 @@ pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Res
     match fields.grant_type.as_str() {
         "password" => {
             let basic = Credentials::Basic { user: fields.username, password: fields.password };
-            let identity = auth::identify(&app, &basic, peer).await?;
+            let identity = log_in(&app, &basic, peer).await?;
             issue(&app, &identity, &asked, None).await
         }
         "refresh_token" if auth::is_access_token(&fields.refresh_token) => {

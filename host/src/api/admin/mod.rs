@@ -18,6 +18,7 @@ mod image;
 mod job;
 mod page;
 mod plugin;
+mod refusal;
 mod repository;
 mod status;
 mod token;
@@ -39,6 +40,7 @@ pub use image::{
 pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
 pub use plugin::{PluginEntry, PluginList};
+pub use refusal::RefusalEntry;
 pub use repository::{NewQuota, QuotaEntry, RepositoryEntry};
 pub use status::{QueueStatus, Status, StatusCaller};
 pub use token::{MadeToken, NewTokenRequest, TokenEntry};
@@ -51,6 +53,7 @@ pub(super) fn routes() -> Router<App> {
         .merge(user::routes())
         .merge(token::routes())
         .merge(grant::routes())
+        .merge(refusal::routes())
         .merge(event::routes())
         .merge(job::routes())
         .merge(repository::routes())
@@ -122,6 +125,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         user::Doc::openapi(),
         token::Doc::openapi(),
         grant::Doc::openapi(),
+        refusal::Doc::openapi(),
         event::Doc::openapi(),
         job::Doc::openapi(),
         repository::Doc::openapi(),
