@@ -24,7 +24,7 @@ use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -186,8 +186,11 @@ fn sign_if_needed(folder: &Path, names: &[String]) -> Result<(), TlsError> {
     let until = plus_days(today, SERVER_DAYS);
     let mut params = CertificateParams::default();
     for name in names {
-        let one = CertificateParams::new(vec![name.clone()]);
-        let one = one.map_err(|e| TlsError::Name { name: name.clone(), why: e.to_string() })?;
+        let wrong = |why: String| TlsError::Name { name: name.clone(), why };
+        // A wildcard is a name with `*` for its first label.
+        let plain = name.strip_prefix("*.").unwrap_or(name);
+        ServerName::try_from(plain).map_err(|e| wrong(e.to_string()))?;
+        let one = CertificateParams::new(vec![name.clone()]).map_err(|e| wrong(e.to_string()))?;
         params.subject_alt_names.extend(one.subject_alt_names);
     }
     params.distinguished_name = distinguished("Wharf server");
