@@ -103,7 +103,7 @@ fn without_data_there_are_no_findings_and_that_is_said() {
 #[test]
 fn a_worker_that_dies_is_an_error_with_its_reason() {
     let (_folder, image, _) = prepared();
-    let output = wharf(&["scan", &image, "--memory-mib", "1"]);
+    let output = wharf(&["scan", &image, "--memory-mib", "0"]);
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
     assert!(error.contains("the scan worker aborted") && error.contains("memory allocation"), "{error}");
@@ -191,4 +191,44 @@ async fn an_image_in_a_registry_is_scanned_by_whoever_may_pull_it() {
     assert!(login.status.success(), "{}", text(&login.stderr));
     let again: Value = serde_json::from_slice(&scan(false).stdout).unwrap();
     assert_eq!(again, scanned);
+}
+
+/// A package database that no real image has: it fits no worker of the least memory that can be set.
+fn greedy() -> Image {
+    let stanza = |i: u32| {
+        let name = format!("{i:05}{}", "+".repeat(70));
+        format!("Package: {name}\nVersion: {}\nSource: {name}\n\n", "~".repeat(80))
+    };
+    let status: String = (0..50_000).map(stanza).collect();
+    let release = "ID=debian\nVERSION_ID=\"12\"\n";
+    Image::new(&[&[("etc/os-release", release), ("var/lib/dpkg/status", &status)]]).unwrap()
+}
+
+/// How far the only platform of an image was scanned, once its job is done.
+fn scanned(registry: &Server, image: &str) -> String {
+    for _ in 0..WAIT_S {
+        let facts = registry.wharf(&["image", "facts", image, "--output", "json"]).unwrap();
+        let facts: Value = serde_json::from_str(&facts).unwrap();
+        let knowledge = facts["facts"]["platforms"][0]["scan"].as_str().unwrap_or_default().to_owned();
+        if !matches!(knowledge.as_str(), "" | "none" | "pending") {
+            return knowledge;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    panic!("`{image}` was not scanned within {WAIT_S} s")
+}
+
+/// How long a scan may take on a loaded machine. Seconds.
+const WAIT_S: u32 = 120;
+
+#[tokio::test]
+async fn an_image_that_aborts_the_scanner_leaves_the_server_serving() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("wharf.toml");
+    fs::write(&config, "[scan]\nmemory_bytes = 67108864\n").unwrap();
+    let registry = Server::start_with(&["--config", config.to_str().unwrap()]).unwrap();
+    greedy().push(&registry, "dev/greedy", "1").await.unwrap();
+    assert_eq!(scanned(&registry, "dev/greedy:1"), "failed");
+    Image::debian("hello", "2.10-3").unwrap().push(&registry, "dev/hello", "1").await.unwrap();
+    assert_eq!(scanned(&registry, "dev/hello:1"), "complete");
 }

@@ -41,7 +41,7 @@ pub struct Settings {
     pub wall_s: u64,
     /// CPU time of one worker. Seconds.
     pub cpu_s: u64,
-    /// Address space of one worker. MiB.
+    /// Address space of one worker beyond the program's own. MiB.
     pub memory_mib: u64,
     /// What one image may hold.
     pub limits: Limits,

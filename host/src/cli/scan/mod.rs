@@ -50,7 +50,7 @@ pub(super) struct Scan {
     /// End with status 3 if there is a finding of this severity or a worse one, or if that is not known
     #[arg(long, value_name = "SEVERITY")]
     fail_on: Option<Severity>,
-    /// Address space that the worker may use, in MiB
+    /// Memory that the scan may use, in MiB
     #[arg(long, value_name = "MIB", default_value_t = Settings::default().memory_mib)]
     memory_mib: u64,
     #[command(flatten)]
