@@ -37,7 +37,9 @@ fn main() -> Result<()> {
     let path = arguments.next().context("the path of a compiled policy is wanted")?;
     let config = arguments.next().unwrap_or_else(|| CRITERIA.to_owned());
     let bytes = std::fs::read(&path).with_context(|| path.clone())?;
+    let started = Instant::now();
     let engine = Engine::new(EngineConfig::new(order))?;
+    println!("engine started in {:.1?}", started.elapsed());
     let inspected = inspect(&bytes)?;
     let granted = grant(&inspected, &Grants::default())?;
     let started = Instant::now();

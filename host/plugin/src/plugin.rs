@@ -28,6 +28,9 @@ pub use error::{CallError, Cause, Partial, SelfTestError};
 /// The most problems of a config that are reported.
 const MAX_PROBLEMS: usize = 64;
 
+/// The longest message about a config from its schema, in bytes: it may quote what it is about.
+const MAX_MESSAGE_BYTES: usize = 1 << 10;
+
 /// The largest config, in bytes.
 pub const MAX_CONFIG_BYTES: usize = 256 << 10;
 
@@ -205,7 +208,12 @@ impl Plugin {
             Err(error) => return whole(format!("no JSON: {error}")),
         };
         let errors = self.schema.iter_errors(&config).take(MAX_PROBLEMS);
-        errors.map(|e| Problem { pointer: e.instance_path().to_string(), message: e.to_string() }).collect()
+        let problem = |e: jsonschema::ValidationError<'_>| {
+            let mut message = e.to_string();
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+            Problem { pointer: e.instance_path().to_string(), message }
+        };
+        errors.map(problem).collect()
     }
 
     /// What every plugin must pass before it takes over: it can be instantiated (some misfits show only then), and it takes

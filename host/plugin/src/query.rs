@@ -248,6 +248,8 @@ pub(crate) struct FindingMatcher<'q, 'f> {
     id: Globs<'q>,
     source: Globs<'q>,
     component_name: Globs<'q>,
+    /// One bit for each severity that matches.
+    severities: u8,
     facts: &'f SealedFacts,
 }
 
@@ -258,6 +260,10 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
             id: Globs::new(&query.id),
             source: Globs::new(&query.source),
             component_name: Globs::new(&query.component_name),
+            severities: match query.severity.is_empty() {
+                true => u8::MAX,
+                false => query.severity.iter().fold(0, |bits, one| bits | severity_bit(*one)),
+            },
             facts,
         }
     }
@@ -269,15 +275,15 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
         let findings = platform.map_or(&[][..], |p| &p.findings);
         (0u32..)
             .zip(self.facts.columns(position).iter().zip(findings))
-            .filter(|(_, (column, _))| self.query.column_matches(column))
+            .filter(|(_, (column, _))| self.column_matches(column))
             .map(|(index, (_, finding))| (index, finding))
             .filter(move |(_, finding)| platform.is_some_and(|p| self.finding_matches(finding, p)))
     }
 
     /// How many match.
     pub(crate) fn count(&self, position: usize) -> u32 {
-        let count = if self.query.columns_suffice() {
-            self.facts.columns(position).iter().filter(|column| self.query.column_matches(column)).count()
+        let count = if self.columns_suffice() {
+            self.facts.columns(position).iter().filter(|column| self.column_matches(column)).count()
         } else {
             self.select(position).count()
         };
@@ -299,29 +305,32 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
                 component.is_some_and(|c| glob.matches(&c.name) || glob.matches(NameKey::Source.of(c)))
             })
     }
-}
 
-impl FindingQuery {
     fn columns_suffice(&self) -> bool {
-        self.id.is_empty()
-            && self.source.is_empty()
-            && self.component_name.is_empty()
-            && self.layer.is_empty()
-            && self.published_before_ms.is_none()
+        self.query.id.is_empty()
+            && self.query.source.is_empty()
+            && self.query.component_name.is_empty()
+            && self.query.layer.is_empty()
+            && self.query.published_before_ms.is_none()
     }
 
     fn column_matches(&self, column: &Column) -> bool {
+        let query = self.query;
         let flags = column.flags;
         let scored = column.cvss_tenths != Column::UNSCORED;
-        (self.include_waived || flags & Column::WAIVED == 0)
-            && (self.include_hints || flags & Column::HINT == 0)
-            && (!self.certain || flags & Column::POSSIBLE == 0)
-            && (!self.fixable || flags & Column::FIXABLE != 0)
-            && (!self.known_exploited || flags & Column::EXPLOITED != 0)
-            && self.at_least.is_none_or(|least| column.severity >= least)
-            && (self.severity.is_empty() || self.severity.contains(&column.severity))
-            && self.cvss_at_least.is_none_or(|least| scored && column.cvss_tenths >= least)
-            && self.cvss_below.is_none_or(|bound| scored && column.cvss_tenths < bound)
-            && !(self.unscored && scored)
+        (query.include_waived || flags & Column::WAIVED == 0)
+            && (query.include_hints || flags & Column::HINT == 0)
+            && (!query.certain || flags & Column::POSSIBLE == 0)
+            && (!query.fixable || flags & Column::FIXABLE != 0)
+            && (!query.known_exploited || flags & Column::EXPLOITED != 0)
+            && query.at_least.is_none_or(|least| column.severity >= least)
+            && (self.severities & severity_bit(column.severity) != 0)
+            && query.cvss_at_least.is_none_or(|least| scored && column.cvss_tenths >= least)
+            && query.cvss_below.is_none_or(|bound| scored && column.cvss_tenths < bound)
+            && !(query.unscored && scored)
     }
+}
+
+fn severity_bit(severity: Severity) -> u8 {
+    1 << severity as u8
 }

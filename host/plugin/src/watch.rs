@@ -50,7 +50,7 @@ impl Default for WatchConfig {
 pub struct Seen {
     /// The name of the `.wasm` file.
     pub file: String,
-    /// `sha256:` and the hex digest of its bytes.
+    /// `sha256:` and the hex digest of `bytes`.
     pub digest: String,
     /// Its bytes, at most [`MAX_PLUGIN_BYTES`] and one more, by which a larger file is known.
     pub bytes: Arc<[u8]>,
@@ -258,14 +258,22 @@ fn folder_inode(dir: &Path) -> Option<u64> {
     std::fs::metadata(dir).ok().map(|meta| meta.ino())
 }
 
+/// A snapshot by digests.
+type Gist = (Vec<(String, String, Option<String>)>, Vec<Unreadable>);
+
+fn gist(snapshot: &Snapshot) -> Gist {
+    let file = |seen: &Seen| (seen.file.clone(), seen.digest.clone(), seen.grants.as_deref().map(sha256));
+    (snapshot.files.iter().map(file).collect(), snapshot.unreadable.clone())
+}
+
 struct Worker {
     dir: PathBuf,
     config: WatchConfig,
     wake: SyncSender<Wake>,
     woken: Receiver<Wake>,
     stop: Arc<AtomicBool>,
-    /// What was reported last.
-    seen: Option<Snapshot>,
+    /// What was reported last, without the bytes: plugins may be large, and the loader keeps what it needs.
+    seen: Option<Gist>,
 }
 
 impl Worker {
@@ -291,9 +299,9 @@ impl Worker {
 
     fn report(&mut self, forced: bool, on_snapshot: &mut impl FnMut(&Snapshot)) {
         match scan(&self.dir, Duration::from_millis(self.config.settle_ms)) {
-            Ok(snapshot) if forced || self.seen.as_ref() != Some(&snapshot) => {
+            Ok(snapshot) if forced || self.seen.as_ref() != Some(&gist(&snapshot)) => {
                 on_snapshot(&snapshot);
-                self.seen = Some(snapshot);
+                self.seen = Some(gist(&snapshot));
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "plugins stay as they are"),

@@ -293,7 +293,7 @@ fn replaced_twenty_times_under_load() {
     host.write("p.wasm", &marked(0));
     let Host { root, catalog, mut loader } = host;
     let outcomes = Arc::new(Mutex::new(Vec::new()));
-    let watch = Watch::start(dir.clone(), quick(), {
+    let watch = Watch::start(dir.clone(), WatchConfig::default(), {
         let outcomes = Arc::clone(&outcomes);
         move |snapshot| {
             let found = loader.apply(snapshot, &|_| vec![MARK.to_owned()]);
@@ -313,7 +313,7 @@ fn replaced_twenty_times_under_load() {
             std::thread::spawn(move || call_until(&stop, &catalog, &facts, &settled, &coming))
         })
         .collect();
-    let mut broken = 0;
+    let (mut broken, mut delays) = (0, Vec::new());
     for round in 1..=20u8 {
         let path = dir.join("p.wasm");
         if round % 4 == 0 {
@@ -323,15 +323,23 @@ fn replaced_twenty_times_under_load() {
         } else {
             coming.store(u64::from(round), Ordering::SeqCst);
             put(&root, &path, &marked(round));
+            let dropped = Instant::now();
             let digest = wharf_plugin::facts::sha256(&marked(round));
             wait("the next plugin", || catalog.current().get("guest").unwrap().digest() == digest);
+            delays.push(dropped.elapsed());
             settled.store(u64::from(round), Ordering::SeqCst);
         }
     }
     stop.store(true, Ordering::SeqCst);
     let calls: u64 = callers.into_iter().map(|caller| caller.join().expect("no call failed")).sum();
     let seconds = started.elapsed().as_secs_f64();
+    delays.sort();
     println!("{calls} calls in {seconds:.1} s, {:.0} a second", calls as f64 / seconds);
+    println!(
+        "from file to force: median {:.0?}, longest {:.0?}",
+        delays[delays.len() / 2],
+        delays[delays.len() - 1]
+    );
     assert!(calls > 20 * 1_000, "{calls} calls");
     drop(watch);
     let outcomes = outcomes.lock().unwrap();
