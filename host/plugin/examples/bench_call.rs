@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     let bytes = std::fs::read(&path).with_context(|| path.clone())?;
     let started = Instant::now();
     let engine = Engine::new(EngineConfig::new(order))?;
-    println!("engine started in {:.1?}", started.elapsed());
+    println!("engine started in {:.1?}, {}", started.elapsed(), resident());
     let inspected = inspect(&bytes)?;
     let granted = grant(&inspected, &Grants::default())?;
     let started = Instant::now();
@@ -96,6 +96,13 @@ fn measure(mut call: impl FnMut() -> Result<()>) -> Result<(Duration, Duration)>
 
 fn report(what: &str, (p50, p99): (Duration, Duration)) {
     println!("{what:20} p50 {:5.1} µs   p99 {:5.1} µs", p50.as_secs_f64() * 1e6, p99.as_secs_f64() * 1e6);
+}
+
+/// Memory of this process, by the kernel's account.
+fn resident() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    format!("resident {}", line.map_or("unknown", str::trim))
 }
 
 fn order(_: &str, left: &str, right: &str) -> Option<Ordering> {
