@@ -29,6 +29,9 @@ const SHOWN: usize = 8;
 /// What every question weighs besides its texts, in bytes.
 const QUESTION_BYTES: usize = 48;
 
+/// How many questions there is room for from the start.
+const USUAL_QUESTIONS: usize = 16;
+
 /// A page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
@@ -75,11 +78,11 @@ pub enum Ask {
     SignatureCheck,
     Signatures(Page),
     Approvals(Page),
-    CountFindings(FindingQuery),
-    Findings { query: FindingQuery, start: u32, max: u32 },
+    CountFindings(Box<FindingQuery>),
+    Findings { query: Box<FindingQuery>, start: u32, max: u32 },
     FindingFact { finding: u32, name: String },
-    CountComponents(ComponentQuery),
-    Components { query: ComponentQuery, start: u32, max: u32 },
+    CountComponents(Box<ComponentQuery>),
+    Components { query: Box<ComponentQuery>, start: u32, max: u32 },
     ComponentFact { component: u32, name: String },
     Licences(Page),
     Fact { name: String },
@@ -217,6 +220,9 @@ impl Recorder {
             return false;
         }
         self.bytes = bytes;
+        if self.trace.questions.is_empty() {
+            self.trace.questions.reserve(USUAL_QUESTIONS);
+        }
         self.trace.questions.push(question);
         true
     }

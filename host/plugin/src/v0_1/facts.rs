@@ -181,7 +181,7 @@ impl wit::HostImage for CallState {
     }
     fn count_findings(&mut self, image: Image, query: Resource<wit::FindingQuery>) -> Result<u32> {
         let handle = self.table.get(&query)?;
-        let (query, bytes) = (handle.query.clone(), handle.bytes);
+        let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
         Ok(u32::try_from(self.number(&image, Ask::CountFindings(query), bytes)?)?)
     }
     fn findings(
@@ -192,7 +192,7 @@ impl wit::HostImage for CallState {
         max: u32,
     ) -> Result<Vec<wit::Finding>> {
         let handle = self.table.get(&query)?;
-        let (query, bytes) = (handle.query.clone(), handle.bytes);
+        let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
         let ask = Ask::Findings { query: query.clone(), start, max };
         self.page(&image, ask, bytes, |view| {
             view.findings(&query, Page { start, max }).iter().map(finding).collect()
@@ -204,7 +204,7 @@ impl wit::HostImage for CallState {
     }
     fn count_components(&mut self, image: Image, query: Resource<wit::ComponentQuery>) -> Result<u32> {
         let handle = self.table.get(&query)?;
-        let (query, bytes) = (handle.query.clone(), handle.bytes);
+        let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
         Ok(u32::try_from(self.number(&image, Ask::CountComponents(query), bytes)?)?)
     }
     fn components(
@@ -215,7 +215,7 @@ impl wit::HostImage for CallState {
         max: u32,
     ) -> Result<Vec<wit::Component>> {
         let handle = self.table.get(&query)?;
-        let (query, bytes) = (handle.query.clone(), handle.bytes);
+        let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
         let ask = Ask::Components { query: query.clone(), start, max };
         self.page(&image, ask, bytes, |view| {
             view.components(&query, Page { start, max }).iter().map(component).collect()
