@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod cli;
 mod crash;
 mod layering;
 mod registry;

@@ -30,7 +30,7 @@ use crate::App;
 pub use caller::{Caller, Refusal};
 pub use error::{ApiError, ErrorBody, ErrorText};
 pub use observe::install_metrics;
-pub use server::{Limits, Peer, Server, ServerError};
+pub use server::{Limits, Peer, Server, ServerError, Stopping};
 pub use tls::{Source as TlsSource, Tls, TlsError, default_names};
 
 /// Largest body of a REST request, in bytes, where an endpoint says nothing else.

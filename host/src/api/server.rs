@@ -56,6 +56,10 @@ pub struct Peer {
     pub tls: bool,
 }
 
+/// Cancelled when the server stops; an extension of each request. What waits for something ends its wait.
+#[derive(Debug, Clone)]
+pub struct Stopping(pub CancellationToken);
+
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -115,6 +119,7 @@ impl Server {
                 builder: builder.clone(),
                 watcher: graceful.watcher(),
                 peer,
+                stopping: Stopping(stop.clone()),
             };
             let (tls, limits) = (self.tls.clone(), self.limits.clone());
             tokio::spawn(async move {
@@ -169,6 +174,7 @@ struct Connection {
     builder: Arc<auto::Builder<TokioExecutor>>,
     watcher: hyper_util::server::graceful::Watcher,
     peer: Peer,
+    stopping: Stopping,
 }
 
 impl Connection {
@@ -188,11 +194,12 @@ impl Connection {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Connection { router, builder, watcher, peer } = self;
+        let Connection { router, builder, watcher, peer, stopping } = self;
         let io = TokioIo::new(Patience::new(io, limits.header, limits.idle));
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(stopping.clone());
             let mut router = router.clone();
             async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
         });

@@ -5,8 +5,6 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// Width of a table where standard output is no terminal.
-const WIDTH_PLAIN: usize = 100;
 /// Narrowest width that a table is fitted to; below it lines wrap.
 const WIDTH_MIN: usize = 60;
 /// A column that gives way keeps at least this many characters.
@@ -74,14 +72,14 @@ pub(super) fn note(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Columns of standard output's terminal.
+/// Columns of standard output's terminal; without one nothing is shortened, as what reads it may search it.
 fn width() -> usize {
     let out = io::stdout();
     if !out.is_terminal() {
-        return WIDTH_PLAIN;
+        return usize::MAX;
     }
     let size = rustix::termios::tcgetwinsize(&out);
-    size.map_or(WIDTH_PLAIN, |size| usize::from(size.ws_col)).max(WIDTH_MIN)
+    size.map_or(usize::MAX, |size| usize::from(size.ws_col).max(WIDTH_MIN))
 }
 
 /// Where the text of a column stands.

@@ -9,6 +9,7 @@ use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, ToSchema};
 use wharf_oci::RepoPattern;
 
@@ -16,7 +17,7 @@ use super::extract::Asked;
 use super::{Failures, Paging};
 use crate::App;
 use crate::access::{self, Action, Answer, View};
-use crate::api::{ApiError, Caller};
+use crate::api::{ApiError, Caller, Stopping};
 use crate::event::{self, EventId, Recorded};
 
 /// Longest that a request may wait for an event, in seconds.
@@ -152,10 +153,22 @@ async fn ls(
     let filter =
         Filter { view: access::view(&app, &caller.principal).await?, kind: query.kind, repositories };
     let page = match query.order {
-        Order::Oldest => oldest(&app, &filter, cursor, limit, Duration::from_secs(query.wait_s)).await?,
+        Order::Oldest => {
+            // A server that stops answers those who wait, instead of waiting for them.
+            let stopping = parts.extensions.get::<Stopping>().map(|stopping| stopping.0.clone());
+            let stopping = stopping.unwrap_or_default();
+            let patience = Patience { longest: Duration::from_secs(query.wait_s), stopping };
+            oldest(&app, &filter, cursor, limit, patience).await?
+        }
         Order::Newest => newest(&app, &filter, cursor, limit).await?,
     };
     Ok(Json(page))
+}
+
+/// How long to wait for an event.
+struct Patience {
+    longest: Duration,
+    stopping: CancellationToken,
 }
 
 async fn oldest(
@@ -163,15 +176,18 @@ async fn oldest(
     filter: &Filter<'_>,
     mut cursor: Option<EventId>,
     limit: usize,
-    patience: Duration,
+    Patience { longest, stopping }: Patience,
 ) -> Result<EventPage, ApiError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + longest;
     let (mut items, mut looked_at) = (Vec::new(), 0);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // Once there is something to tell, nothing is waited for.
         let patience = if items.is_empty() { left } else { Duration::ZERO };
-        let page = event::wait(&app.store, cursor, event::PAGE_MAX, patience).await?;
+        let page = tokio::select! {
+            page = event::wait(&app.store, cursor, event::PAGE_MAX, patience) => page?,
+            () = stopping.cancelled() => event::after(&app.store, cursor, event::PAGE_MAX).await?,
+        };
         looked_at += page.events.len();
         for recorded in &page.events {
             cursor = Some(recorded.id);
@@ -180,7 +196,7 @@ async fn oldest(
                 break;
             }
         }
-        let waits = items.is_empty() && Instant::now() < deadline;
+        let waits = items.is_empty() && Instant::now() < deadline && !stopping.is_cancelled();
         if items.len() == limit || looked_at >= LOOKED_AT_MAX || !(page.more || waits) {
             return Ok(EventPage { items, next: cursor.map(|id| id.to_string()), latest: None });
         }

@@ -3,7 +3,7 @@
 //! Entry: [`routes`]; [`openapi`] describes them.
 //!
 //! Invariant: each handler asks who calls and whether they may before it looks at anything.
-//! Invariant: every list is paged by key: a page costs what it holds, wherever in the list it is.
+//! Invariant: every list that can grow is paged, those of the store by key: a page costs what it holds, wherever it is.
 //! Invariant: whatever a client sends is answered by a 4xx with a code, a message and, where it is known, a hint.
 //! Invariant: names that may hold a slash (repositories, images, jobs) are in the query or the body, never in the path,
 //! so that no proxy can misread them.

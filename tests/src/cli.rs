@@ -1,0 +1,226 @@
+//! The command line, as somebody at a terminal and a script use it: the real binary against a real server.
+
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use wharf_tests::server::binary;
+use wharf_tests::{Image, Server};
+
+/// Runs a command as whoever the arguments and the environment given here say; none of the caller's own is seen.
+fn wharf(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Output> {
+    let output = Command::new(binary())
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(output)
+}
+
+/// Exit status and standard error.
+fn ended(output: &Output) -> (i32, String) {
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn json(text: &str) -> Result<Value> {
+    Ok(serde_json::from_str(text)?)
+}
+
+#[test]
+fn a_login_is_kept_until_logout_revokes_it() -> Result<()> {
+    let server = Server::start()?;
+    let folder = TempDir::new()?;
+    let config = folder.path().to_str().unwrap_or_default();
+    let known = [("WHARF_CONFIG_DIR", config)];
+    let password = [known[0], ("WHARF_USER", "admin"), ("WHARF_PASSWORD", &*server.admin_password)];
+
+    let (status, error) = ended(&wharf(&["status", "--server", &server.url], &known)?);
+    ensure!(status == 5 && error.contains("hint: `wharf login` logs in"), "{status} {error}");
+
+    let (status, error) = ended(&wharf(&["login", &server.url], &password)?);
+    ensure!(status == 0, "{error}");
+    let kept = std::fs::read_to_string(folder.path().join("credentials.toml"))?;
+    ensure!(!kept.contains(&server.admin_password), "the password is kept: {kept}");
+
+    // No address and no credentials any more: both come from the login.
+    let output = wharf(&["status", "--output", "json"], &known)?;
+    let found = json(&String::from_utf8(output.stdout)?)?;
+    ensure!(found["caller"]["user"] == "admin" && found["caller"]["administers"] == true, "{found}");
+
+    ensure!(ended(&wharf(&["logout"], &known)?).0 == 0);
+    // The token itself is dead, not only forgotten.
+    let tokens = json(&server.wharf(&["token", "ls", "--output", "json"])?)?;
+    ensure!(tokens.as_array().is_some_and(Vec::is_empty), "{tokens}");
+    Ok(())
+}
+
+#[test]
+fn the_exit_status_tells_how_it_ended() -> Result<()> {
+    let server = Server::start()?;
+    let admin = [
+        ("WHARF_SERVER", &*server.url),
+        ("WHARF_USER", "admin"),
+        ("WHARF_PASSWORD", &*server.admin_password),
+        ("WHARF_CONFIG_DIR", "/nonexistent"),
+    ];
+    let wrong = [admin[0], admin[1], ("WHARF_PASSWORD", "wrong"), admin[3]];
+    let away = [("WHARF_SERVER", "http://127.0.0.1:1"), admin[1], admin[2], admin[3]];
+    let check = |arguments: &[&str], environment: &[(&str, &str)], expected: i32, says: &str| -> Result<()> {
+        let (status, error) = ended(&wharf(arguments, environment)?);
+        ensure!(
+            status == expected && error.contains(says),
+            "`wharf {}` ended with {status}: {error}",
+            arguments.join(" ")
+        );
+        ensure!(!error.contains("panicked"), "{error}");
+        Ok(())
+    };
+    check(&["status"], &admin, 0, "")?;
+    check(&["--no-such-option"], &admin, 2, "unexpected argument")?;
+    check(&["grant", "add", "alice", "owner", "dev/*"], &admin, 2, "hint: read, write, maintain or admin")?;
+    check(&["user", "add", "admin", "--service"], &admin, 3, "there is a user `admin` already")?;
+    check(&["user", "rm", "nobody"], &admin, 4, "hint: `wharf user ls`")?;
+    check(&["policy", "show", "nothing"], &admin, 4, "hint: `wharf policy ls`")?;
+    check(&["image", "facts", "dev/app:1.0"], &admin, 4, "there is no tag `dev/app:1.0`")?;
+    check(&["promote", "dev/app:1.0", "--to", "qa/app"], &admin, 4, "there is no tag `dev/app:1.0`")?;
+    check(&["image", "facts", "Not An Image"], &admin, 2, "is not a valid")?;
+    check(&["status"], &wrong, 5, "the user name or password is wrong")?;
+    check(&["status"], &away, 6, "hint: is the server running?")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_whole_across_pages() -> Result<()> {
+    let server = Server::start()?;
+    let image = Image::new(&[&[("etc/os-release", "ID=debian\n")]])?;
+    for n in 0..7 {
+        image.push(&server, &format!("dev/app{}", n % 3), &format!("1.{n}")).await?;
+    }
+    let all = json(&server.wharf(&["image", "ls", "--output", "json"])?)?;
+    let names = |list: &Value| -> Vec<String> {
+        let of = |image: &Value| format!("{}:{}", image["repository"], image["tag"]).replace('"', "");
+        list.as_array().into_iter().flatten().map(of).collect()
+    };
+    let expected = [
+        "dev/app0:1.0",
+        "dev/app0:1.3",
+        "dev/app0:1.6",
+        "dev/app1:1.1",
+        "dev/app1:1.4",
+        "dev/app2:1.2",
+        "dev/app2:1.5",
+    ];
+    ensure!(names(&all) == expected, "{all}");
+
+    // Pages of every size put together are the same list.
+    let http = wharf_tests::http();
+    for limit in 1..=7 {
+        let (mut found, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let url = format!("{}/api/v1/images?limit={limit}", server.url);
+            let mut request = http.get(url).basic_auth("admin", Some(&server.admin_password));
+            if let Some(cursor) = &cursor {
+                request = request.query(&[("cursor", cursor)]);
+            }
+            let page: Value = request.send().await?.json().await?;
+            found.extend(names(&page["items"]));
+            cursor = page["next"].as_str().map(ToOwned::to_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        ensure!(found == expected, "pages of {limit}: {found:?}");
+    }
+    let one = json(&server.wharf(&["image", "ls", "dev/app1", "--output", "json"])?)?;
+    ensure!(names(&one) == ["dev/app1:1.1", "dev/app1:1.4"], "{one}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_sends_is_never_a_failure_of_the_server() -> Result<()> {
+    let server = Server::start()?;
+    let http = wharf_tests::http();
+    let long = "x".repeat(5000);
+    let requests: &[(&str, &str, &str)] = &[
+        ("GET", "events?limit=0", ""),
+        ("GET", "events?limit=1001", ""),
+        ("GET", "events?cursor=nonsense", ""),
+        ("GET", "events?order=sideways", ""),
+        ("GET", "events?wait_s=31", ""),
+        ("GET", "events?repository=**x**//", ""),
+        ("GET", "jobs?queue=nothing", ""),
+        ("GET", "jobs?cursor=nothing.live.", ""),
+        ("GET", "images?cursor=%00", ""),
+        ("GET", "images/facts?image=%F0%9F%92%A9", ""),
+        ("GET", "images/facts", ""),
+        ("GET", "images/findings?image=dev/app:1&cursor=-1", ""),
+        ("GET", "decisions?image=dev/app:1&cursor=x", ""),
+        ("GET", "decisions/nothing?image=dev/app:1", ""),
+        ("PUT", "bindings/Wrong%20Name", "{}"),
+        ("PUT", "bindings/right", "not json"),
+        ("PUT", "bindings/right", r#"{"repositories":"","policies":[],"targets":[]}"#),
+        ("POST", "promotions", r#"{"from":"a","to":"b"}"#),
+        ("POST", "jobs/cancel", r#"{"id":"///"}"#),
+        ("POST", "decisions/replay", r#"{"limit":-1}"#),
+        ("POST", "vulnerability-data?source=", "{}"),
+        ("POST", "vulnerability-data?source=x", "not a zip"),
+        ("PUT", "repositories", r#"{"repository":"dev/app","immutable_tags":["a/b"]}"#),
+        ("PUT", "quotas", r#"{"namespace":"dev/app"}"#),
+        ("DELETE", "status", ""),
+        ("GET", "nothing/at/all", ""),
+    ];
+    let long = ("GET", format!("plugins/{long}"));
+    let all = requests.iter().map(|(method, path, body)| (*method, (*path).to_owned(), *body));
+    for (method, path, body) in all.chain([(long.0, long.1, "")]) {
+        let response = http
+            .request(method.parse()?, format!("{}/api/v1/{path}", server.url))
+            .basic_auth("admin", Some(&server.admin_password))
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await?;
+        let status = response.status();
+        let text = response.text().await?;
+        ensure!(status.is_client_error(), "{method} {path} {body}: {status} {text}");
+        let error: Value = serde_json::from_str(&text)?;
+        ensure!(
+            error["error"]["code"].is_string() && error["error"]["message"].is_string(),
+            "{path}: {text}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_follower_sees_what_happens_next() -> Result<()> {
+    use std::io::{BufRead as _, BufReader};
+    let server = Server::start_with(&[])?;
+    let mut follower = Command::new(binary())
+        .args(["events", "--follow", "--output", "json", "--limit", "1"])
+        .env("WHARF_SERVER", &server.url)
+        .env("WHARF_USER", "admin")
+        .env("WHARF_PASSWORD", &server.admin_password)
+        .env("WHARF_CONFIG_DIR", "/nonexistent")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let Some(out) = follower.stdout.take() else { anyhow::bail!("no standard output") };
+    let mut lines = BufReader::new(out).lines();
+    let mut next = || -> Result<Value> {
+        match lines.next() {
+            Some(line) => json(&line?),
+            None => anyhow::bail!("the follower ended"),
+        }
+    };
+    let told = next();
+    server.wharf(&["user", "add", "ci", "--service"])?;
+    let seen = next();
+    let _ = follower.kill();
+    let _ = follower.wait();
+    ensure!(told?["id"].is_string());
+    let seen = seen?;
+    ensure!(seen["kind"] == "user-added" && seen["user"] == "ci", "{seen}");
+    Ok(())
+}
