@@ -51,6 +51,8 @@ pub struct Asked {
 pub enum Unasked {
     /// It is not there, or is not asked about this image any more.
     Held { code: &'static str, text: String },
+    /// The server stops: the question was not asked to its end, and no answer is to be recorded.
+    Interrupted,
     /// It found no room; it may soon.
     Passing { code: &'static str, text: String },
     /// It failed, after asking this.
@@ -235,7 +237,7 @@ impl Plugins {
                 let opened_breaker = self.breaker.failed(&digest, image, &error, now_ms());
                 Err(failed(error, opened_breaker))
             }
-            None => Err(Unasked::Passing { code: "thread", text: "the plugin's thread ended".to_owned() }),
+            None => Err(Unasked::Interrupted),
         };
         Asked { version, digest, answer }
     }

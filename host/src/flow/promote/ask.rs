@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wharf_plugin::facts::{Knowledge, PlatformFacts, SealedFacts};
 use wharf_plugin::trace::{Ask, Subject, Trace};
 
+use super::PromoteError;
 use crate::App;
 use crate::facts::{DocumentError, Kind, Pending};
 use crate::plugin::{Asked, Unasked};
@@ -29,7 +30,7 @@ pub(super) async fn binding(
     binding: &Binding,
     facts: &Arc<SealedFacts>,
     pending: &mut Pending,
-) -> Result<Opinions, DocumentError> {
+) -> Result<Opinions, PromoteError> {
     let targets: Vec<String> = binding.targets.iter().map(|target| target.name.clone()).collect();
     let platforms: Vec<(u32, Option<String>, &PlatformFacts)> = counting(binding, facts);
     let mut judged = Vec::new();
@@ -40,7 +41,10 @@ pub(super) async fn binding(
             let config = policy.config_json();
             let asked =
                 app.plugins.ask(&policy.plugin, &config, facts, Subject::Platform(*index), &targets).await;
-            is_passing_trouble |= matches!(&asked.answer, Err(Unasked::Passing { .. }));
+            if matches!(&asked.answer, Err(Unasked::Interrupted)) {
+                return Err(PromoteError::Interrupted);
+            }
+            is_passing_trouble |= is_passing(&asked);
             if let Err(Unasked::Failed { text, opened_breaker: true, .. }) = &asked.answer {
                 opened.push((policy.plugin.clone(), platform.digest.clone(), text.clone()));
             }
@@ -57,6 +61,15 @@ pub(super) async fn binding(
         is_passing_trouble,
         opened,
     })
+}
+
+/// Whether it may go otherwise soon: a loaded machine finds no room, or runs out of time.
+fn is_passing(asked: &Asked) -> bool {
+    match &asked.answer {
+        Err(Unasked::Passing { .. }) => true,
+        Err(Unasked::Failed { code, .. }) => *code == "timeout",
+        _ => false,
+    }
 }
 
 /// Platforms that count, by place and name.
@@ -133,6 +146,8 @@ fn judge(
         Err(Unasked::Passing { code, text } | Unasked::Held { code, text }) => {
             judged.held_because = Some(Reason::new(code, text));
         }
+        // Ended before this; nothing that is no answer is put on record.
+        Err(Unasked::Interrupted) => {}
     }
     Ok(judged)
 }

@@ -45,6 +45,8 @@ pub enum PromoteError {
     Held(Stage, String),
     #[error("it changed while it was judged; it is judged again")]
     Stale,
+    #[error("the judgement was interrupted")]
+    Interrupted,
     #[error("the image cannot be judged: {0}")]
     Facts(String),
     #[error(transparent)]

@@ -307,7 +307,9 @@ fn read_answer(
             (verdict, said.targets, bytes)
         }
         Err(Unasked::Failed { trace, .. }) => (Verdict::Hold, Vec::new(), trace.to_canonical_bytes().ok()),
-        Err(Unasked::Held { .. } | Unasked::Passing { .. }) => (Verdict::Hold, Vec::new(), None),
+        Err(Unasked::Held { .. } | Unasked::Passing { .. } | Unasked::Interrupted) => {
+            (Verdict::Hold, Vec::new(), None)
+        }
     }
 }
 

@@ -25,8 +25,10 @@ use crate::{App, VERSION};
 
 /// A policy's wish to be asked again is granted at most this often, in ms.
 const RECHECK_LEAST_MS: u64 = 60_000;
-/// After this long a target that refused, or a call that found no room, is tried again, in ms.
+/// After this long a target that refused is tried again, in ms.
 const RETRY_MS: u64 = 300_000;
+/// After this long a policy is asked again that found no room or no time, in ms.
+const PASSING_RETRY_MS: u64 = 10_000;
 
 /// What is to be settled.
 #[derive(Debug)]
@@ -367,9 +369,11 @@ fn decision_of(case: &Case<'_>, effects: Vec<Effect>, number: u64, now_ms: u64) 
 
 fn standing_of(case: &Case<'_>, decision: &Decision, promotion: &Promotion, now_ms: u64) -> Standing {
     let held = |effect: &Effect| matches!(effect.outcome, Outcome::Held { .. });
-    let is_stuck = decision.effects.iter().any(held) || case.opinions.is_passing_trouble;
     let wish = decision.recheck_at_ms.map(|at_ms| at_ms.max(now_ms + RECHECK_LEAST_MS));
-    let retry = is_stuck.then_some(now_ms + RETRY_MS);
+    let retry = match case.opinions.is_passing_trouble {
+        true => Some(now_ms + PASSING_RETRY_MS),
+        false => decision.effects.iter().any(held).then_some(now_ms + RETRY_MS),
+    };
     // Rejected is rejected: only another push, config or plugin is judged again.
     let (images, at_ms) = match decision.verdict {
         Verdict::Reject => (Vec::new(), None),
