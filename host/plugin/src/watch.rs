@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -289,7 +290,11 @@ impl Worker {
             }
             let found = self.stamps();
             if forced || found != stamps {
-                self.report(forced, &mut on_snapshot);
+                // A file that makes the loader panic must not end the watch: the next one would never be seen.
+                let reported = catch_unwind(AssertUnwindSafe(|| self.report(forced, &mut on_snapshot)));
+                if reported.is_err() {
+                    tracing::error!(dir = %self.dir.display(), "loading plugins panicked; they stay as they are");
+                }
                 // Taken before the report: what changes meanwhile is seen the next time.
                 stamps = found;
             }

@@ -263,6 +263,26 @@ fn the_folder_is_watched_however_files_come() {
 }
 
 #[test]
+fn a_panic_does_not_end_the_watch() {
+    let root = tempfile::tempdir().unwrap();
+    let seen = Arc::new(AtomicU64::new(0));
+    let _watch = Watch::start(root.path().to_owned(), quick(), {
+        let seen = Arc::clone(&seen);
+        move |snapshot| {
+            assert!(snapshot.files.iter().all(|seen| seen.file != "bad.wasm"), "as a bug would");
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+    })
+    .unwrap();
+    wait("the first look", || seen.load(Ordering::SeqCst) == 1);
+    std::fs::write(root.path().join("bad.wasm"), b"x").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::remove_file(root.path().join("bad.wasm")).unwrap();
+    std::fs::write(root.path().join("good.wasm"), b"x").unwrap();
+    wait("a look after the panic", || seen.load(Ordering::SeqCst) == 2);
+}
+
+#[test]
 fn a_file_that_is_still_written_is_not_read() {
     use std::io::Write as _;
     let root = tempfile::tempdir().unwrap();

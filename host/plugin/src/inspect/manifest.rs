@@ -1,6 +1,6 @@
 //! What a plugin says of itself, in a custom section that is read without running it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct Manifest {
     /// One sentence for people.
     #[serde(default)]
     pub description: String,
-    /// The JSON Schema of its config.
+    /// The JSON Schema of its config: draft 2020-12, with references only into itself.
     #[serde(default = "any_object")]
     pub config_schema: Value,
     /// What it asks for.
@@ -74,12 +74,143 @@ fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// The check of a config. Nothing is fetched for a `$ref`, and patterns are matched in linear time: the schema comes from
-/// the plugin.
+/// The check of a config. Nothing is fetched for a `$ref`, patterns are matched in linear time, and references do not multiply:
+/// the schema comes from the plugin.
 pub(crate) fn schema_validator(schema: &Value) -> Result<jsonschema::Validator, String> {
+    Bounds { root: schema, known: HashMap::new() }.measure(schema, 0)?;
     jsonschema::options()
         .offline()
+        .with_draft(jsonschema::Draft::Draft202012)
         .with_pattern_options(jsonschema::PatternOptions::regex())
         .build(schema)
         .map_err(|e| e.to_string())
+}
+
+/// The most parts of a schema with every reference written out, and how deep they may lie in each other. A few references to
+/// each other are enough for a check that takes years.
+const MAX_SCHEMA_PARTS: u64 = 20_000;
+const MAX_SCHEMA_DEPTH: u32 = 128;
+
+/// Measures a schema as if every reference in it were written out.
+struct Bounds<'a> {
+    root: &'a Value,
+    /// Parts and height of what was measured; none while it is being measured.
+    known: HashMap<*const Value, Option<(u64, u32)>>,
+}
+
+impl<'a> Bounds<'a> {
+    fn measure(&mut self, part: &'a Value, depth: u32) -> Result<(u64, u32), String> {
+        if depth > MAX_SCHEMA_DEPTH {
+            return Err(format!("it is more than {MAX_SCHEMA_DEPTH} parts deep, references written out"));
+        }
+        let (parts, height) = match self.known.get(&std::ptr::from_ref(part)) {
+            Some(Some(known)) => *known,
+            // It refers to itself; what that means depends on the config, whose depth is bounded.
+            Some(None) => (0, 0),
+            None => {
+                self.known.insert(part, None);
+                let measured = self.measure_inside(part, depth)?;
+                self.known.insert(part, Some(measured));
+                measured
+            }
+        };
+        if parts > MAX_SCHEMA_PARTS || depth + height > MAX_SCHEMA_DEPTH {
+            return Err(format!(
+                "it has more than {MAX_SCHEMA_PARTS} parts or is more than {MAX_SCHEMA_DEPTH} deep, references written out"
+            ));
+        }
+        Ok((parts, height))
+    }
+
+    fn measure_inside(&mut self, part: &'a Value, depth: u32) -> Result<(u64, u32), String> {
+        let mut inside: Vec<&'a Value> = Vec::new();
+        match part {
+            Value::Array(items) => inside.extend(items),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    match (name.as_str(), value) {
+                        ("$ref", Value::String(to)) => inside.push(self.target(to)?),
+                        ("$dynamicRef" | "$recursiveRef", _) => {
+                            return Err(format!("`{name}` is not supported"));
+                        }
+                        ("$id", Value::String(_)) if depth > 0 => {
+                            return Err(format!("`{name}` is supported only at the top"));
+                        }
+                        _ => inside.push(value),
+                    }
+                }
+            }
+            _ => {}
+        }
+        let (mut parts, mut height) = (1u64, 0);
+        for one in inside {
+            let (more, higher) = self.measure(one, depth + 1)?;
+            parts = parts.saturating_add(more);
+            height = height.max(higher + 1);
+        }
+        Ok((parts, height))
+    }
+
+    fn target(&self, to: &str) -> Result<&'a Value, String> {
+        let pointer = to.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
+        let target = pointer.and_then(|pointer| self.root.pointer(pointer));
+        target.ok_or_else(|| format!("`$ref` to `{to}`, which is no place in this schema; hint: `#/$defs/…`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A schema is the plugin's, so it must not be able to take the process down with it.
+    #[test]
+    fn schemas_that_never_end() {
+        let loops = [
+            json!({ "$ref": "#" }),
+            json!({ "allOf": [{ "$ref": "#" }] }),
+            json!({ "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } }, "$ref": "#/$defs/a" }),
+            json!({ "not": { "$ref": "#" } }),
+            json!({ "if": { "$ref": "#" }, "then": true }),
+            json!({ "$dynamicRef": "#x", "$dynamicAnchor": "x" }),
+            json!({ "oneOf": [{ "anyOf": [{ "$ref": "#" }] }] }),
+        ];
+        for schema in loops {
+            if let Ok(validator) = schema_validator(&schema) {
+                let _ = validator.is_valid(&json!({ "a": 1 }));
+                let _ = validator.iter_errors(&json!({ "a": 1 })).take(3).count();
+            }
+        }
+    }
+
+    fn refused(schema: &Value, word: &str) {
+        let error = schema_validator(schema).expect_err(word);
+        assert!(error.contains(word), "{error}");
+    }
+
+    #[test]
+    fn references_that_multiply_or_lead_far() {
+        let chain = |len: u32, times: usize| {
+            let link = |n: u32| {
+                let next = json!({ "$ref": format!("#/$defs/a{}", n + 1) });
+                (format!("a{n}"), json!({ "anyOf": vec![next; times] }))
+            };
+            let mut defs: serde_json::Map<String, Value> = (0..len).map(link).collect();
+            defs.insert(format!("a{len}"), json!({ "type": "string" }));
+            json!({ "$ref": "#/$defs/a0", "$defs": defs })
+        };
+        refused(&chain(30, 2), "references written out");
+        refused(&chain(1_000, 1), "deep");
+        assert!(!schema_validator(&chain(8, 2)).unwrap().is_valid(&json!({})));
+        refused(&json!({ "$ref": "other.json" }), "`other.json`");
+        refused(&json!({ "properties": { "a": { "$id": "x", "$ref": "#/properties" } } }), "only at the top");
+        let named = json!({ "default": { "id": "x" }, "properties": { "id": { "type": "string" } } });
+        assert!(schema_validator(&named).is_ok(), "a property may be called `id`");
+        let tree = json!({ "properties": { "all": { "type": "array", "items": { "$ref": "#" } } } });
+        assert!(
+            schema_validator(&tree).unwrap().is_valid(&json!({ "all": [{ "all": [] }] })),
+            "a tree is fine"
+        );
+    }
 }
