@@ -1,7 +1,8 @@
 //! The command line: one file a noun.
 //!
 //! An operator sees `wharf --help`; `docs/cli.md` is made from the same definitions. All but a few commands are calls of
-//! a running server's REST API; those that are not (`serve`, `scan`, `db`, `config check`, `admin reset`) say so.
+//! a running server's REST API; those that are not (`serve`, `scan`, `db`, `config check`, `admin reset`,
+//! `store compact`) say so.
 //!
 //! Entry: [`run`].
 //!
@@ -32,6 +33,7 @@ mod repo;
 mod scan;
 mod serve;
 mod status;
+mod store;
 mod token;
 mod user;
 
@@ -77,6 +79,7 @@ enum Command {
     Scan(scan::Scan),
     Config(config::Config),
     Admin(admin::Admin),
+    Store(store::Store),
     Completions(completions::Completions),
     Openapi(openapi::Openapi),
     Reference(reference::Reference),
@@ -118,6 +121,7 @@ impl Command {
             Command::Db(command) => command.run(),
             Command::Config(command) => command.run(),
             Command::Admin(command) => command.run(),
+            Command::Store(command) => command.run(),
             Command::Completions(command) => command.run(),
             Command::Openapi(command) => command.run(),
             Command::Reference(command) => command.run(),
