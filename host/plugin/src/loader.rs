@@ -45,6 +45,12 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// The same bytes and grants would be refused again. Other refusals are tried again with each look: they depend on the
+    /// configs in use, on other files, or on room on the disk.
+    fn is_final(self) -> bool {
+        matches!(self, Self::Inspect | Self::Grant | Self::Compile)
+    }
+
     /// Its name in records and tables.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -231,8 +237,7 @@ impl Loader {
             known.digest == seen.digest && known.grants == seen.grants.as_deref().map(sha256)
         });
         let current = self.catalog.current();
-        if unchanged && let Some(failed) = current.failed().get(&seen.file).filter(|f| f.stage != Stage::Name)
-        {
+        if unchanged && let Some(failed) = current.failed().get(&seen.file).filter(|f| f.stage.is_final()) {
             let kept = self.good.get(&seen.file).cloned();
             return self.refuse(failed.clone(), kept, true, next);
         }
@@ -308,13 +313,13 @@ impl Loader {
     fn last_good(&self, seen: &Seen, refusal: &Refusal) -> Option<Arc<Plugin>> {
         let good = self.good.get(&seen.file).cloned().or_else(|| self.revive(seen));
         match refusal {
-            // The operator took a capability back from the very plugin that is in force.
-            Refusal::Grant(GrantError::NotAllowed { .. } | GrantError::Unknown { .. }) => {
-                good.filter(|plugin| plugin.digest() != seen.digest)
-            }
             // The name is another file's now.
             Refusal::Name { .. } => None,
-            _ => good,
+            // A grants file that cannot be read takes nothing back; one that can may.
+            _ => good.filter(|plugin| {
+                let granted = granted(plugin.inspected(), seen.grants.as_deref());
+                matches!(granted, Ok(_) | Err(GrantError::BadFile { .. }))
+            }),
         }
     }
 

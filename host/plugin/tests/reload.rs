@@ -132,6 +132,18 @@ fn a_bad_file_leaves_the_good_one_in_force() {
         [(Stage::SelfTest, good.clone())]
     );
     assert_eq!(host.mark(), Some(1));
+    assert_eq!(
+        host.look_with(&[r#"{"do":"refuse-config"}"#]),
+        [Outcome::Unchanged { file: "p.wasm".into() }],
+        "said once"
+    );
+    assert!(
+        matches!(&host.look()[..], [Outcome::Loaded { .. }]),
+        "once nobody uses that config, it is taken"
+    );
+    assert_eq!(host.mark(), Some(3));
+    host.write("p.wasm", &marked(1));
+    host.look();
     // A trap during the self-test.
     host.write("p.wasm", &marked(4));
     assert_eq!(quarantined(&host.look_with(&[r#"{"do":"trap-in-validate"}"#])), [(Stage::SelfTest, good)]);
@@ -177,6 +189,11 @@ fn what_the_operator_takes_back_is_gone() {
     host.write("p.toml", b"capabilities = [\"image-facts\", \"log\"]");
     host.look();
     assert_eq!(host.mark(), Some(1));
+    host.write("p.wasm", b"broken");
+    assert!(matches!(&quarantined(&host.look())[..], [(Stage::Inspect, Some(_))]));
+    host.write("p.toml", b"capabilities = [\"image-facts\"]");
+    assert_eq!(quarantined(&host.look()), [(Stage::Inspect, None)], "nor does the last good one keep it");
+    assert_eq!(host.mark(), None);
 }
 
 #[test]
