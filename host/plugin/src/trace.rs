@@ -5,7 +5,7 @@
 //! byte for byte the same in a replay.
 //!
 //! Invariant: the order is that of the calls; nothing is left out, or the call ends with
-//! [`CallError::TraceLimit`](crate::CallError::TraceLimit).
+//! [`Cause::TraceLimit`](crate::Cause::TraceLimit).
 //! Invariant: pages of records are kept as count, digest and the names of the first few, never as the records.
 
 use serde::{Deserialize, Serialize};
