@@ -138,5 +138,13 @@ pub async fn view<'a>(app: &App, who: &'a Principal) -> Result<View<'a>, StoreEr
     Ok(View::new(app.grants.current(&app.store).await?, who))
 }
 
+/// Expects that no grant is given or taken before the commit.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn expect_grants(tx: &mut wharf_store::Tx) -> Result<(), StoreError> {
+    tx.get(&grant::version_key()).await.map(drop)
+}
+
 #[cfg(test)]
 mod tests;

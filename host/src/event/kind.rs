@@ -72,6 +72,9 @@ pub enum Kind {
     JudgementAsked {
         repository: RepoName,
         tag: Tag,
+        /// What the tag points at: scanned again where that failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
     },
     /// The scan of one platform's image ended.
     ImageScanned {

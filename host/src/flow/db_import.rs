@@ -110,7 +110,13 @@ pub async fn import(app: &App, by: &str, exports: Vec<Export>) -> Result<Importe
 /// # Errors
 /// Where the store fails. A database that cannot be used is logged: nothing is compared with it.
 pub async fn take_up(app: &App) -> Result<(), StoreError> {
-    match app.vulnerability_data.current() {
+    let looked = {
+        let app = app.clone();
+        tokio::task::spawn_blocking(move || app.vulnerability_data.current())
+    };
+    // A thread that ended is a server that stops.
+    let Ok(current) = looked.await else { return Ok(()) };
+    match current {
         Ok(Some(db)) => tell(app, crate::access::Principal::SYSTEM, &db).await,
         Ok(None) => Ok(()),
         Err(error) => {

@@ -13,7 +13,7 @@ use wharf_oci::{Descriptor, Digest, Manifest, ManifestKind, RepoName};
 use wharf_plugin::facts::Knowledge;
 use wharf_scan::Report;
 use wharf_scan::vuln::{self, Db, DbError, Findings};
-use wharf_store::{BlobError, BlobReader, Rev, StoreError, Stored};
+use wharf_store::{BlobError, BlobReader, StoreError, Stored};
 
 use crate::App;
 use crate::event::{self, Event, Kind};
@@ -47,7 +47,7 @@ pub enum ScanImageError {
 /// What is left to scan elsewhere.
 pub type Platforms = Vec<Digest>;
 
-/// Scans what a repository holds under a digest, unless that was done. Of an index, returns the platforms to scan instead.
+/// Scans what a repository holds under a digest, unless that was done; what failed is tried again. Of an index, returns the platforms to scan instead.
 /// On the `last` try, what keeps it from being scanned is its result.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ pub async fn image(
     digest: &Digest,
     last: bool,
 ) -> Result<Platforms, ScanImageError> {
-    if scanned::find(&app.store, digest).await?.is_some() {
+    if scanned::find(&app.store, digest).await?.is_some_and(|known| known.scan != Knowledge::Failed) {
         return Ok(Vec::new());
     }
     // Deleted since: there is nothing to scan, and its next push asks again.
@@ -75,7 +75,7 @@ pub async fn image(
             scanned_at_ms: app.now_ms(),
             ..Scanned::default()
         };
-        store(app, repository, digest, unsupported, Pending::default(), None).await?;
+        store(app, repository, digest, unsupported, Pending::default()).await?;
         return Ok(Vec::new());
     }
     match scan(app, repository, &manifest).await {
@@ -88,7 +88,7 @@ pub async fn image(
                 scanner: wharf_scan::SCANNER.to_owned(),
                 ..Scanned::default()
             };
-            store(app, repository, digest, failed, Pending::default(), None).await?;
+            store(app, repository, digest, failed, Pending::default()).await?;
         }
         Err(error) => return Err(error),
     }
@@ -104,7 +104,7 @@ async fn platforms(app: &App, index: &Manifest) -> Result<Platforms, ScanImageEr
     Ok(digests
         .into_iter()
         .zip(known)
-        .filter(|(_, known)| known.is_none())
+        .filter(|(_, known)| known.as_ref().is_none_or(|known| known.scan == Knowledge::Failed))
         .map(|(digest, _)| digest)
         .collect())
 }
@@ -177,7 +177,7 @@ pub async fn finish(
     digest: &Digest,
     report: Report,
 ) -> Result<(), ScanImageError> {
-    let db = app.vulnerability_data.current()?;
+    let db = data(app).await?;
     let now_ms = app.now_ms();
     let compare = move || -> Result<(Scanned, Pending), ScanImageError> {
         let mut pending = Pending::default();
@@ -186,7 +186,7 @@ pub async fn finish(
     };
     let compared = tokio::task::spawn_blocking(compare).await.map_err(|_| ScanImageError::Thread)?;
     match compared {
-        Ok((scanned, pending)) => store(app, repository, digest, scanned, pending, None).await,
+        Ok((scanned, pending)) => store(app, repository, digest, scanned, pending).await,
         // What cannot be kept cannot be judged: it is said, and held.
         Err(ScanImageError::Document(error @ DocumentError::TooLarge { .. })) => {
             let failed = Scanned {
@@ -196,10 +196,17 @@ pub async fn finish(
                 scanner: wharf_scan::SCANNER.to_owned(),
                 ..Scanned::default()
             };
-            store(app, repository, digest, failed, Pending::default(), None).await
+            store(app, repository, digest, failed, Pending::default()).await
         }
         Err(error) => Err(error),
     }
+}
+
+/// The data in force. Looks at its file: not for a thread that serves.
+async fn data(app: &App) -> Result<Option<Arc<Db>>, ScanImageError> {
+    let app = app.clone();
+    let current = tokio::task::spawn_blocking(move || app.vulnerability_data.current());
+    Ok(current.await.map_err(|_| ScanImageError::Thread)??)
 }
 
 /// A report with what the data says of it, ready to be kept. Blocks.
@@ -260,7 +267,6 @@ async fn store(
     digest: &Digest,
     scanned: Scanned,
     mut pending: Pending,
-    replaces: Option<Rev>,
 ) -> Result<(), ScanImageError> {
     for large in &pending.split_large(&app.store).await? {
         app.store.act(|mut tx| async move { large.write(&mut tx).await }).await?;
@@ -278,8 +284,8 @@ async fn store(
     );
     app.store
         .act(|mut tx| async move {
-            let known = scanned::expect(&mut tx, digest).await?.map(|(_, rev)| rev);
-            if known != replaces {
+            let known = scanned::expect(&mut tx, digest).await?;
+            if known.is_some_and(|(known, _)| known.scan != Knowledge::Failed) {
                 // Another scan of the same image was first.
                 return Ok(());
             }
@@ -296,7 +302,7 @@ async fn store(
 /// # Errors
 /// [`ScanImageError`].
 pub async fn rematch(app: &App, from: Option<&str>) -> Result<Option<String>, ScanImageError> {
-    let Some(db) = app.vulnerability_data.current()? else { return Ok(None) };
+    let Some(db) = data(app).await? else { return Ok(None) };
     let (scans, next) = scanned::page(&app.store, from, REMATCH_PAGE).await?;
     let stale = |scanned: &Scanned| scanned.data_version.as_deref() != Some(db.version());
     let mut reports = Vec::new();

@@ -33,7 +33,12 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
         Kind::ImagePromoted { to, .. } => {
             vec![Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() }]
         }
-        Kind::JudgementAsked { repository, tag } | Kind::TagDeleted { repository, tag, .. } => {
+        Kind::JudgementAsked { repository, tag, digest } => {
+            let scan = digest.clone().map(|digest| Work::Scan { repository: repository.clone(), digest });
+            let judge = Work::Judge { repository: repository.clone(), tag: tag.clone() };
+            scan.into_iter().chain([judge]).collect()
+        }
+        Kind::TagDeleted { repository, tag, .. } => {
             vec![Work::Judge { repository: repository.clone(), tag: tag.clone() }]
         }
         Kind::ImageScanned { digest, .. } | Kind::FindingsChanged { digest, .. } => {

@@ -76,6 +76,8 @@ pub enum ScanFailure {
     Answer(#[source] FrameError),
     #[error("the scan took more than {0} s; hint: `scan.wall_s`")]
     Time(u64),
+    #[error("the scan worker {how}")]
+    Killed { how: String },
     #[error("the scan worker {how}{}", said(.stderr))]
     Crash { how: String, stderr: String },
 }
@@ -88,7 +90,7 @@ impl ScanFailure {
     /// Whether the image is the reason, so that another try would end alike.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Start(_) | Self::Pipe(_) | Self::Layer { .. } => false,
+            Self::Start(_) | Self::Pipe(_) | Self::Layer { .. } | Self::Killed { .. } => false,
             Self::Request(_) | Self::Refused(_) | Self::Answer(_) | Self::Time(_) | Self::Crash { .. } => {
                 true
             }

@@ -58,7 +58,9 @@ fn start(program: &Path, settings: &Settings) -> Result<Child, ScanFailure> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .kill_on_drop(true)
+        // A signal to the server's group, such as Ctrl-C, is not meant for the worker: the server ends it.
+        .process_group(0);
     command.spawn().map_err(ScanFailure::Start)
 }
 
@@ -130,10 +132,20 @@ async fn last_words(mut stderr: impl AsyncRead + Unpin) -> String {
 
 async fn crash(mut child: Child, stderr: String) -> ScanFailure {
     match tokio::time::timeout(END_WITHIN, child.wait()).await {
+        Ok(Ok(status)) if is_from_outside(status) => ScanFailure::Killed { how: ended(status) },
         Ok(Ok(status)) => ScanFailure::Crash { how: ended(status), stderr },
         Ok(Err(error)) => ScanFailure::Pipe(error),
         Err(_) => ScanFailure::Crash { how: "closed its pipe and did not end".to_owned(), stderr },
     }
+}
+
+/// Whether somebody else ended it: an operator, a stopping system, one that is out of memory.
+fn is_from_outside(status: ExitStatus) -> bool {
+    const SIGHUP: i32 = 1;
+    const SIGINT: i32 = 2;
+    const SIGKILL: i32 = 9;
+    const SIGTERM: i32 = 15;
+    matches!(status.signal(), Some(SIGHUP | SIGINT | SIGKILL | SIGTERM))
 }
 
 fn ended(status: ExitStatus) -> String {

@@ -112,6 +112,10 @@ pub async fn bind(
             if let Some(expected) = expected.filter(|expected| *expected != found) {
                 return Err(BindError::Revision { name: name.to_string(), expected, found });
             }
+            // Whoever replaces a binding takes away what it did, and needs the rights that unbinding needs.
+            if let Some(old) = old {
+                may_bind(app, who, &old.binding).await?;
+            }
             if old.is_none() && all.len() >= BINDINGS_MAX {
                 return Err(BindError::TooMany);
             }

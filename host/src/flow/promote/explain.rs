@@ -105,10 +105,10 @@ pub async fn facts_then(app: &App, digest: &str) -> Result<ImageFacts, PromoteEr
 /// # Errors
 /// [`PromoteError::NoTag`], or the store's.
 pub async fn ask_again(app: &App, by: &str, repository: &RepoName, tag: &Tag) -> Result<(), PromoteError> {
-    if crate::registry::tag::find(&app.store, repository, tag).await?.is_none() {
-        return Err(PromoteError::NoTag(stage(repository, tag)));
-    }
-    let asked = Kind::JudgementAsked { repository: repository.clone(), tag: tag.clone() };
+    let found = crate::registry::tag::find(&app.store, repository, tag).await?;
+    let digest = found.ok_or_else(|| PromoteError::NoTag(stage(repository, tag)))?.digest;
+    let (repository, tag) = (repository.clone(), tag.clone());
+    let asked = Kind::JudgementAsked { repository, tag, digest: Some(digest) };
     let event = &Event::new(app.now_ms(), by, asked);
     app.store.act(|mut tx| async move { crate::event::append(&mut tx, event) }).await?;
     Ok(())

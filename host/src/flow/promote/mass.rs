@@ -7,6 +7,7 @@ use super::judge::{self, Summary};
 use super::{PromoteError, stage};
 use crate::App;
 use crate::event::EventId;
+use crate::jobs::{self, Work};
 use crate::promote::binding::{self, Bound};
 use crate::promote::standing::{self, Place};
 use crate::registry::list;
@@ -125,12 +126,16 @@ async fn one(
     cause: Option<EventId>,
 ) -> Result<(), PromoteError> {
     match judge::by_binding(app, repository, tag, binding, cause, &mut Summary::default()).await {
-        // One image that cannot be judged must not keep the others from it.
-        Err(PromoteError::Facts(error)) => {
-            tracing::warn!(place = %stage(repository, tag), binding, error, "an image cannot be judged");
+        Ok(()) => Ok(()),
+        Err(PromoteError::Interrupted) => Err(PromoteError::Interrupted),
+        Err(error) => {
+            // One image must not keep the others from it: it gets a job of its own, which tries again and shows why it
+            // fails. Where the store itself fails, so does this.
+            tracing::warn!(place = %stage(repository, tag), binding, %error, "an image cannot be judged");
+            let work = &Work::Judge { repository: repository.clone(), tag: tag.clone() };
+            app.store.act(|mut tx| async move { jobs::enqueue(&mut tx, work.clone(), cause).await }).await?;
             Ok(())
         }
-        ended => ended,
     }
 }
 

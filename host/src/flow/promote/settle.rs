@@ -109,6 +109,15 @@ pub(super) async fn binding(app: &App, mut case: Case<'_>) -> Result<Vec<String>
                 };
                 refused.insert(name, reason);
             }
+            Err(Broken::Error(PromoteError::Store(StoreError::TooLarge))) => {
+                let open = |aim: &&Aim| aim.to.is_ok() && !refusals.contains_key(&aim.name);
+                let Some(last) = aims.iter().rev().find(open) else {
+                    return Err(StoreError::TooLarge.into());
+                };
+                let text =
+                    "with the other targets it is more than one commit takes; it goes there the next time";
+                refused.insert(last.name.clone(), Reason::new("too-large", text));
+            }
             Err(Broken::Error(error)) => return Err(error),
         }
     }
@@ -225,8 +234,11 @@ async fn commit(
     let mut promotion = decision::promotion(tx, name, from, revision).await?;
     let now_ms = app.now_ms();
     let number = decision::next_number(tx, &from.repository, &from.tag, now_ms).await?;
+    // Rights are asked before, too; here no change of them can come between.
+    access::expect_grants(tx).await?;
     let mut effects = Vec::new();
     for aim in aims {
+        may_still(app, case, aim, refused).await?;
         let outcome = one_target(tx, case, aim, plan, refused, &mut promotion, (number, now_ms)).await?;
         effects.push(outcome);
     }
@@ -280,6 +292,25 @@ async fn is_known_still(app: &App, tx: &mut Tx, case: &Case<'_>) -> Result<bool,
         }
     }
     Ok(true)
+}
+
+/// Whether the owner still has the rights that were asked before.
+async fn may_still(
+    app: &App,
+    case: &Case<'_>,
+    aim: &Aim,
+    refused: &BTreeMap<String, Reason>,
+) -> Result<(), Broken> {
+    let (Ok(to), false) = (&aim.to, refused.contains_key(&aim.name)) else { return Ok(()) };
+    let owner = Principal::user(&case.bound.binding.owner);
+    let from = &case.gathered.stage.repository;
+    for (action, repository) in [(Action::Pull, from), (Action::Push, &to.repository)] {
+        if !access::may(app, &owner, action, repository).await? {
+            let reason = no_right(&owner.name, action.name(), repository);
+            return Err(Broken::Target(aim.name.clone(), reason));
+        }
+    }
+    Ok(())
 }
 
 /// What becomes of one target, as part of the commit.

@@ -151,26 +151,30 @@ impl Case {
     }
 
     async fn push_unscanned(&self, at: &str, content: &str) -> Digest {
+        self.push_layers(at, &[content.to_owned()]).await
+    }
+
+    async fn push_layers(&self, at: &str, layers: &[String]) -> Digest {
         let stage = stage_of(at);
         let config = json!({"os": "linux", "architecture": "amd64", "config": {"Labels": {"team": "dev"}},
             "rootfs": {"type": "layers", "diff_ids": []}})
         .to_string();
+        let layer = |content: &String| ("application/vnd.oci.image.layer.v1.tar+gzip", content.clone());
         let mut describe = Vec::new();
-        for (media_type, bytes) in [
-            (MediaType::OCI_CONFIG, config.as_bytes()),
-            ("application/vnd.oci.image.layer.v1.tar+gzip", content.as_bytes()),
-        ] {
+        for (media_type, bytes) in
+            [(MediaType::OCI_CONFIG, config)].into_iter().chain(layers.iter().map(layer))
+        {
             let mut upload = self.app.blobs.create(stage.repository.as_str(), false).await.unwrap();
-            upload.write(Bytes::copy_from_slice(bytes)).await.unwrap();
+            upload.write(Bytes::copy_from_slice(bytes.as_bytes())).await.unwrap();
             let upload = &upload.finish(false).await.unwrap();
-            let (digest, repository) = (&Digest::sha256(bytes), &stage.repository);
+            let (digest, repository) = (&Digest::sha256(bytes.as_bytes()), &stage.repository);
             let now_ms = self.app.now_ms();
             let put = async |mut tx| registry::blob::put(&mut tx, repository, digest, upload, now_ms).await;
             self.app.store.act(put).await.unwrap();
             describe.push(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}));
         }
         let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
-            "config": describe[0], "layers": [describe[1]]})
+            "config": describe[0], "layers": describe[1..]})
         .to_string();
         self.push_manifest(&stage, MediaType::OCI_MANIFEST, manifest).await
     }
@@ -587,6 +591,17 @@ async fn an_owner_without_the_right_holds_and_who_may_not_bind_does_not() {
     let as_admin = binding("theirs", "dev/**", &[("qa/{name}", "%n")], no_criticals());
     assert!(matches!(bind::bind(&case.app, &ann, as_admin, None).await, Err(bind::BindError::Owner(_))));
     bind::bind(&case.app, &Principal::user("admin"), theirs, None).await.unwrap();
+    // Her own repositories give no right over a binding of others.
+    let own = &Grant {
+        subject: Subject::User("ann".to_owned()),
+        role: Role::Maintain,
+        pattern: "ann/**".parse().unwrap(),
+    };
+    case.app.store.act(async |mut tx| crate::access::add(&mut tx, own, "admin").await).await.unwrap();
+    let mut taken = binding("theirs", "ann/**", &[("ann-qa/{name}", "%n")], no_criticals());
+    taken.owner = "ann".to_owned();
+    let refused = bind::bind(&case.app, &ann, taken, None).await;
+    assert!(matches!(refused, Err(bind::BindError::Refused { .. })), "{refused:?}");
     let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
     let decision = case.until_judged("dev/app:1", "theirs", Verdict::Approve).await;
     let Outcome::Held { reason } = &decision.effects[0].outcome else { panic!("{decision:#?}") };
@@ -898,4 +913,31 @@ fn killed_at_any_instant_each_push_is_promoted_exactly_once() {
         assert_eq!(archived, acknowledged.len(), "a dated tag for each push, and no more");
         case.stop().await;
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_targets_than_one_commit_takes_are_promoted_in_turns() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    let names: Vec<String> = (0..16).map(|n| format!("t{n}/{{name}}")).collect();
+    let targets: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "%n")).collect();
+    let many = binding("many", "dev/**", &targets, no_criticals());
+    bind::bind(&case.app, &Principal::user("admin"), many, None).await.unwrap();
+    let layers: Vec<String> = (0..100).map(|n| format!("layer {n}")).collect();
+    let digest = case.push_layers("dev/app:1", &layers).await;
+    case.scanned("dev/app:1", &digest, &[("zlib", "1")]).await;
+    let stage = stage_of("dev/app:1");
+    case.until_at("t0/app:1", &digest).await;
+    case.until_idle().await;
+    assert!(case.digest_at("t15/app:1").await.is_none(), "this tested nothing");
+    let decision = case.newest(&stage, "many").await.unwrap();
+    let Outcome::Held { reason } = &decision.effects[15].outcome else { panic!("{decision:#?}") };
+    assert_eq!(reason.code, "too-large");
+    for _ in 0..4 {
+        explain::ask_again(&case.app, "admin", &stage.repository, &stage.tag).await.unwrap();
+        case.until_idle().await;
+    }
+    case.until_at("t15/app:1", &digest).await;
+    assert_eq!(case.promotions().await.len(), 16);
+    case.stop().await;
 }
