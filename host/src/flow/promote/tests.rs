@@ -810,8 +810,9 @@ async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
     case.until_idle().await;
     case.drop_in("guest.wasm", &marked(2));
     let new = wharf_plugin::facts::sha256(&marked(2));
-    case.until("the new plugin", async |case| {
-        case.app.plugins.find("guest").filter(|plugin| plugin.digest() == new).map(drop)
+    case.until("a decision by the new plugin", async |case| {
+        let newest = case.newest(&stage_of("dev/app:1"), "to-qa").await?;
+        newest.policies.iter().any(|judged| judged.plugin_digest == new).then_some(())
     })
     .await;
     case.until_idle().await;
