@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, SaltString};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use rand::{Rng as _, TryRngCore as _};
 use ring::hmac;
+use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
 use super::AuthError;
@@ -20,6 +21,9 @@ const WAITING_MAX: usize = 64;
 /// Memory of one hash in KiB, passes and lanes: OWASP's first choice for argon2id.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
+/// KiB of address space taken for a hash, of which it touches [`MEMORY_KIB`]. glibc maps what is over 32 MiB for itself
+/// and gives it back to the system at once; less would stay with whichever thread took it, in the end with each.
+const MAPPED_BLOCKS: usize = 33 * 1024;
 /// How long a password that was right needs no hash again: clients that send it with each request stay fast.
 const KNOWN_FOR: Duration = Duration::from_secs(300);
 /// Passwords remembered; when there are more, all are forgotten.
@@ -99,8 +103,7 @@ impl Passwords {
         let stored = hash.unwrap_or(&self.nobody).to_owned();
         let right = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let stored = PasswordHash::new(&stored).map_err(|e| AuthError::Hash(e.to_string()))?;
-            Ok::<_, AuthError>(Argon2::default().verify_password(attempted.as_bytes(), &stored).is_ok())
+            verify(attempted.as_bytes(), &stored).map_err(|e| AuthError::Hash(e.to_string()))
         })
         .await
         .map_err(|_| AuthError::Busy)??;
@@ -132,6 +135,22 @@ impl Passwords {
         tag.copy_from_slice(context.sign().as_ref());
         tag
     }
+}
+
+/// Whether the password is the one of a hash in PHC form.
+fn verify(password: &[u8], stored: &str) -> Result<bool, argon2::password_hash::Error> {
+    let stored = PasswordHash::new(stored)?;
+    let (Some(salt), Some(expected)) = (stored.salt, stored.hash) else { return Ok(false) };
+    let mut salt_bytes = [0; argon2::password_hash::Salt::MAX_LENGTH];
+    let salt = salt.decode_b64(&mut salt_bytes)?;
+    let version = stored.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    let params = Params::try_from(&stored)?;
+    let mut memory = Vec::with_capacity(MAPPED_BLOCKS.max(params.block_count()));
+    memory.resize(params.block_count(), Block::default());
+    let argon2 = Argon2::new(Algorithm::try_from(stored.algorithm)?, version, params);
+    let mut actual = vec![0; expected.len()];
+    argon2.hash_password_into_with_memory(password, salt, &mut actual, &mut memory)?;
+    Ok(actual.ct_eq(expected.as_bytes()).into())
 }
 
 /// The hash to store for a password, in PHC form. Takes tens of milliseconds and 19 MiB: call it off the runtime's
