@@ -7,7 +7,7 @@ use crate::App;
 use crate::access::Principal;
 use crate::event::{self, Event, Kind};
 use crate::registry::row::{self, TagRow};
-use crate::registry::{RegistryError, blob, manifest, tag};
+use crate::registry::{RegistryError, blob, manifest, setting, tag};
 
 /// Pages of tags that are searched within the commit which deletes their manifest. A repository with more keeps the
 /// rest, which nobody is served by from that commit on, for the chunks that follow.
@@ -61,6 +61,7 @@ async fn one_manifest(
     repository: &RepoName,
     digest: &Digest,
 ) -> Result<(), RegistryError> {
+    refuse_immutable(app, repository, digest).await?;
     let act = app.store.act(|mut tx| async move {
         let rest = remove_tags(&mut tx, app, who, repository, digest).await?;
         manifest::remove(&mut tx, repository, digest, app.now_ms()).await?;
@@ -68,12 +69,44 @@ async fn one_manifest(
         event::append(&mut tx, &Event { at_ms: app.now_ms(), by: who.name.clone(), kind })?;
         Ok::<_, RegistryError>(rest)
     });
-    let (mut rest, _) = act.await?;
-    // Tags are served only while their manifest is there, so what follows hides nothing and may be cut short.
-    while let Some(range) = rest {
-        rest = remove_chunk(app, who, repository, digest, range).await?;
+    let (rest, _) = act.await?;
+    let Some(range) = rest else { return Ok(()) };
+    let (app, who) = (app.clone(), who.clone());
+    let (repository, digest) = (repository.clone(), digest.clone());
+    // Tags are served only while their manifest is there, so what follows hides nothing; a client that goes away must not
+    // leave them in the list.
+    let following = tokio::spawn(async move {
+        let mut rest = Some(range);
+        while let Some(range) = rest {
+            rest = remove_chunk(&app, &who, &repository, &digest, range).await?;
+        }
+        Ok::<_, RegistryError>(())
+    });
+    following.await.unwrap_or(Err(StoreError::Down.into()))
+}
+
+/// Refuses to delete a manifest that an immutable tag points to, however many tags there are. The first pages are looked
+/// at again in the commit.
+async fn refuse_immutable(app: &App, repository: &RepoName, digest: &Digest) -> Result<(), RegistryError> {
+    let setting = setting::read(&app.store, repository).await?;
+    if setting.immutable_tags.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let mut range = row::tags(repository);
+    loop {
+        let page = app.store.scan(range.clone(), MAX_PAGE).await?;
+        for row in &page.rows {
+            let Some(tag) = tag_of(row, digest)? else { continue };
+            if let Some(pattern) = setting.immutable(&tag) {
+                let (repository, digest, pattern) = (repository.clone(), digest.clone(), pattern.to_owned());
+                return Err(RegistryError::TagImmutable { repository, tag, pattern, digest });
+            }
+        }
+        match page.rows.last() {
+            Some(last) if page.more => range = range.after(&last.key),
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Removes the tags of a manifest in the commit that removes it, the first few of them. Returns the range in which there

@@ -9,7 +9,7 @@ use wharf_store::{Finished, Key, KeyRange, Space, Store, StoreError, Stored, Tx}
 
 pub use wharf_store::links::Blob;
 
-use super::{RegistryError, quota};
+use super::{RegistryError, quota, row};
 
 /// A blob that clients are told of: needed by a manifest, or young enough that whoever is told has half of `grace_ms` left
 /// to push the manifest. One read of two rows; a third for an old blob.
@@ -64,7 +64,8 @@ pub(super) async fn put_inline(
 ) -> Result<(), StoreError> {
     let stored = Stored::Inline(bytes.clone());
     let new = NewBlob { digest: digest.as_str(), twin: None, size: bytes.len() as u64, stored: &stored };
-    add(tx, repository, digest, new, now_ms).await.map(drop)
+    add(tx, repository, digest, new, now_ms).await?;
+    links::make_inline(tx, digest.as_str(), bytes).await
 }
 
 async fn add(
@@ -105,7 +106,8 @@ pub async fn mount(
     Ok(true)
 }
 
-/// As [`mount`], but what the repository has already stays as it is, and costs no write.
+/// As [`mount`], but what the repository has and needs already costs no write. What it has and does not need is kept for
+/// another grace period, so that it is still there at the commit which needs it.
 pub(super) async fn mount_if_absent(
     tx: &mut Tx,
     from: &RepoName,
@@ -113,7 +115,8 @@ pub(super) async fn mount_if_absent(
     digest: &Digest,
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    if tx.present(&link(repository, digest)).await? {
+    let needed = KeyRange::prefix(Space::Mref, &[digest.as_str(), repository.as_str()]);
+    if tx.present(&link(repository, digest)).await? && !tx.peek_scan(needed, 1).await?.rows.is_empty() {
         return Ok(());
     }
     mount(tx, from, repository, digest, now_ms).await.map(drop)
@@ -126,6 +129,11 @@ pub(super) async fn mount_if_absent(
 pub async fn remove(tx: &mut Tx, repository: &RepoName, digest: &Digest) -> Result<(), RegistryError> {
     if let Some(by) = holder(tx, repository, digest, None).await? {
         return Err(RegistryError::InUse { repository: repository.clone(), digest: digest.clone(), by });
+    }
+    if tx.get(&row::manifest(repository, digest)).await?.is_some() {
+        // One that came along with another holds itself by nothing but its row.
+        let (repository, digest) = (repository.clone(), digest.clone());
+        return Err(RegistryError::InUse { repository, by: digest.clone(), digest });
     }
     if tx.get(&link(repository, digest)).await?.is_none() {
         let (repository, digest) = (repository.clone(), digest.clone());

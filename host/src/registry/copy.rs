@@ -150,7 +150,7 @@ async fn referrers(
 /// Does one of [`Plan::chunks`]. What is in the target already costs reads only.
 ///
 /// # Errors
-/// A quota that is exhausted, as the store's [`wharf_store::StoreError::Bound`] at the commit; see
+/// [`RegistryError::ManifestBlobUnknown`] where the source lost something meanwhile. A quota that is exhausted, as the store's [`wharf_store::StoreError::Bound`] at the commit; see
 /// [`super::quota::explain`].
 pub async fn steps(
     tx: &mut Tx,
@@ -179,7 +179,8 @@ pub async fn steps(
 /// Copies the image itself, after all of [`Plan::chunks`]. From this commit on it is kept for its own sake.
 ///
 /// # Errors
-/// [`RegistryError::ManifestUnknown`] where the source was deleted meanwhile; else as [`steps`].
+/// [`RegistryError::ManifestUnknown`] where the source was deleted meanwhile, [`RegistryError::ManifestBlobUnknown`] where
+/// something that it needs was; else as [`steps`].
 pub async fn root(
     tx: &mut Tx,
     from: &RepoName,
@@ -210,7 +211,9 @@ async fn one(
     let checked = Checked::new(bytes, Some(&source.media_type), &Target::Digest(digest.clone()))?;
     if !manifest::refresh(tx, to, &checked, keep).await? {
         blob::mount_if_absent(tx, from, to, digest, now_ms).await?;
-        manifest::write(tx, to, &checked, by, now_ms, Sparse::Images, keep).await?;
+        // What the source lost since its plan was made is no reason to call the copy whole.
+        let sparse = if source.sparse { Sparse::Images } else { Sparse::Nothing };
+        manifest::write(tx, to, &checked, by, now_ms, sparse, keep).await?;
     }
     Ok(Some(checked.descriptor()))
 }

@@ -75,6 +75,8 @@ impl Checked {
 /// Which descriptors may name what is not in the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sparse {
+    /// None: a copy of what is complete is complete, or it is not made.
+    Nothing,
     /// Manifests of an index: the usual case, as a mirror of two platforms out of ten is.
     Indexes,
     /// Layers and configs of an image, too.
@@ -141,7 +143,11 @@ pub(super) async fn write(
 ) -> Result<(), RegistryError> {
     let missing = hold_needs(tx, repository, checked).await?;
     let manifest = &checked.manifest;
-    let may_lack = manifest.kind == ManifestKind::Index || sparse == Sparse::Images;
+    let may_lack = match sparse {
+        Sparse::Nothing => false,
+        Sparse::Indexes => manifest.kind == ManifestKind::Index,
+        Sparse::Images => true,
+    };
     if !missing.is_empty() && !may_lack {
         return Err(RegistryError::ManifestBlobUnknown { repository: repository.clone(), missing });
     }

@@ -414,6 +414,18 @@ async fn a_copy_that_breaks_off_leaves_nothing_for_ever() {
 }
 
 #[tokio::test]
+async fn a_copy_of_what_the_source_lost_is_not_made() {
+    let (w, dev, qa) = (world(), repo("dev/app"), repo("qa/app"));
+    let one = w.push(&dev, "1", 0).await;
+    let plan = &copy::plan(&w.store, &dev, &one.digest).await.unwrap();
+    // The blobs were never linked to the target, as if they had gone between the plan and the commit.
+    let (from, to) = (&dev, &qa);
+    let copied = w.act(|mut tx| async move { copy::root(&mut tx, from, to, plan, "bot", 5).await });
+    assert!(matches!(copied.await, Err(RegistryError::ManifestBlobUnknown { .. })));
+    assert!(!w.has(&qa, &one).await);
+}
+
+#[tokio::test]
 async fn a_large_image_is_copied_in_portions() {
     let (w, dev, qa) = (world(), repo("dev/app"), repo("qa/app"));
     let layers: Vec<String> = (0..manifest::DESCRIPTORS_MAX - 1).map(|i| format!("layer {i}")).collect();

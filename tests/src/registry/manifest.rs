@@ -225,3 +225,26 @@ async fn the_digest_of_the_client_s_choice_is_kept() -> Result<()> {
     registry.get(&format!("dev/app/manifests/{}", digest_of(&manifest))).await?.expect(404);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_manifest_may_have_come_as_a_blob_before() -> Result<()> {
+    let registry = Registry::start()?;
+    registry.blob("dev/app", b"{}").await?;
+    let mut large = image(b"{}", &[]);
+    large["annotations"] = json!({ "large": "x".repeat(20_000) });
+    let digest = registry.blob("dev/app", large.to_string().as_bytes()).await?;
+    registry.put_manifest("dev/app", "1.0", &large).await?.expect(201);
+    for target in ["1.0", digest.as_str()] {
+        let pulled = registry.get(&format!("dev/app/manifests/{target}")).await?.expect(200);
+        assert_eq!(pulled.body, large.to_string().into_bytes());
+    }
+    // It is one content with two doors, and the manifest keeps it.
+    assert_eq!(
+        registry.get(&format!("dev/app/blobs/{digest}")).await?.expect(200).body.len(),
+        large.to_string().len()
+    );
+    registry.delete(&format!("dev/app/blobs/{digest}")).await?.expect(405);
+    registry.delete(&format!("dev/app/manifests/{digest}")).await?.expect(202);
+    registry.get(&format!("dev/app/manifests/{digest}")).await?.expect(404);
+    Ok(())
+}

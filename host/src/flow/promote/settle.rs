@@ -185,7 +185,9 @@ pub(super) fn refusal(error: RegistryError) -> Result<Reason, PromoteError> {
     match error {
         RegistryError::Quota { .. } => Ok(Reason::new("quota", error.to_string())),
         RegistryError::TagImmutable { .. } => Ok(Reason::new("immutable", error.to_string())),
-        RegistryError::ManifestUnknown { .. } => Err(PromoteError::Stale),
+        RegistryError::ManifestUnknown { .. } | RegistryError::ManifestBlobUnknown { .. } => {
+            Err(PromoteError::Stale)
+        }
         RegistryError::Store(error) => Err(error.into()),
         error => Err(error.into()),
     }

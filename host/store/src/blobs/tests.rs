@@ -119,6 +119,24 @@ async fn a_state_of_another_boot_is_not_believed() {
 }
 
 #[tokio::test]
+async fn what_the_first_request_wrote_before_a_crash_is_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(&dir);
+    let data = bytes(600_000);
+    let writer = blobs.create("dev/app", false).await.unwrap();
+    let id = writer.id().clone();
+    writer.suspend().await.unwrap();
+    let mut writer = blobs.resume(&id).await.unwrap();
+    writer.write(bytes(400_000)).await.unwrap();
+    writer.flush().await.unwrap();
+    drop(writer);
+    let mut writer = blobs.resume(&id).await.unwrap();
+    assert_eq!(writer.offset(), 0);
+    writer.write(data.clone()).await.unwrap();
+    assert_eq!(writer.finish(false).await.unwrap().sha256, sha256(&data));
+}
+
+#[tokio::test]
 async fn what_an_interrupted_request_wrote_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = open(&dir);

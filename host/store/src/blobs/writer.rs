@@ -110,16 +110,25 @@ impl BlobWriter {
         let sidecar = Sidecar::read(&blobs, &id)?;
         let offset = sidecar.trusted_offset(&blobs, &id)?;
         let open = || -> io::Result<(Hashes, Option<File>)> {
+            let there = match blobs.0.blobs.metadata(id.file()) {
+                Ok(there) => Some(there),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                Err(e) => return Err(e),
+            };
+            if there.as_ref().is_some_and(|there| there.permissions().readonly()) {
+                // Finished already; only the removal of its state did not survive a power loss.
+                return Err(io::ErrorKind::NotFound.into());
+            }
             if !sidecar.in_file {
+                if there.is_some() {
+                    // Of a request that a crash ended before it could say how far it was.
+                    blobs.0.blobs.remove_file(id.file())?;
+                }
                 return Ok((sidecar.hashes(&blobs, &mut io::empty(), offset)?, None));
             }
             let mut options = OpenOptions::new();
             options.read(true).write(true);
             let mut file = blobs.0.blobs.open_with(id.file(), &options)?.into_std();
-            if file.metadata()?.permissions().readonly() {
-                // Finished already; only the removal of its state did not survive a power loss.
-                return Err(io::ErrorKind::NotFound.into());
-            }
             let hashes = sidecar.hashes(&blobs, &mut file, offset)?;
             file.set_len(offset)?;
             file.seek(SeekFrom::Start(offset))?;

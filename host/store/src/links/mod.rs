@@ -245,6 +245,21 @@ pub async fn release(
     Ok(())
 }
 
+/// Keeps a blob's bytes in its row from now on, whatever their size: those of a manifest, which may have come as a blob
+/// before. Nothing happens where there is no such blob or the row has them.
+pub async fn make_inline(tx: &mut Tx, digest: &str, bytes: &Bytes) -> Result<(), StoreError> {
+    let Some(old) = blob_in(tx, digest).await?.filter(|old| matches!(old.stored, Stored::File(_))) else {
+        return Ok(());
+    };
+    let twin = match &old.twin {
+        Some(twin) => blob_in(tx, twin).await?,
+        None => None,
+    };
+    let new = Blob { stored: Stored::Inline(bytes.clone()), damaged: false, ..old.clone() };
+    tx.put(&blob_key(digest), new.encode()?);
+    release_file(tx, Some(old), twin.as_ref())
+}
+
 /// Takes a blob from a repository, whatever needs it there, and its row with the last link. Returns the blob as it was;
 /// none if the repository did not have it.
 pub async fn unlink(tx: &mut Tx, digest: &str, repo: &str) -> Result<Option<Blob>, StoreError> {
