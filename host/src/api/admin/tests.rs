@@ -44,7 +44,7 @@ async fn every_operation_is_routed_and_none_is_for_strangers() {
     let app = App::over(config, Store::new(Arc::new(Model::default()))).unwrap();
     let router = routes().with_state(app);
     for (method, path, operation) in operations() {
-        let mut uri = path.replace("{number}", "1").replace('{', "").replace('}', "");
+        let mut uri = path.replace("{number}", "1").replace(['{', '}'], "");
         let asked = operation.parameters.iter().flatten();
         for (at, parameter) in
             asked.filter(|p| p.parameter_in == utoipa::openapi::path::ParameterIn::Query).enumerate()
