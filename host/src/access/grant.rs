@@ -21,6 +21,8 @@ pub const AUTHENTICATED: &str = "authenticated";
 const GRANTS_MAX: u32 = 20_000;
 /// Rows read at once.
 pub(super) const PAGE: usize = 1000;
+/// Grants of one user at most, so that all of them go in the one commit that removes the user.
+const GRANTS_OF_USER_MAX: usize = 500;
 
 /// To whom something is granted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,6 +151,10 @@ pub enum GrantError {
         "there are {GRANTS_MAX} grants already; hint: grant over patterns rather than repository by repository"
     )]
     TooMany,
+    #[error(
+        "`{0}` has {GRANTS_OF_USER_MAX} grants already; hint: grant over patterns rather than repository by repository"
+    )]
+    TooManyOf(Subject),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -194,11 +200,17 @@ async fn touch(tx: &mut Tx, more: i64) -> Result<(), GrantError> {
 /// Adds a grant; `false` where it was there already.
 ///
 /// # Errors
-/// [`GrantError::TooMany`] above 20,000, or the store's.
+/// [`GrantError::TooMany`] above 20,000, [`GrantError::TooManyOf`] above 500 of one user, or the store's.
 pub async fn add(tx: &mut Tx, grant: &Grant, by: &str) -> Result<bool, GrantError> {
     let key = grant_key(grant);
     if tx.get(&key).await?.is_some() {
         return Ok(false);
+    }
+    if matches!(grant.subject, Subject::User(_)) {
+        let of_user = KeyRange::prefix(Space::Grant, &["grant", &grant.subject.to_string()]);
+        if tx.scan(of_user, GRANTS_OF_USER_MAX).await?.rows.len() >= GRANTS_OF_USER_MAX {
+            return Err(GrantError::TooManyOf(grant.subject.clone()));
+        }
     }
     let made = Made { by: by.to_owned(), at_ms: tx.now_ms() };
     tx.put_value(&key, &made)?;
@@ -226,7 +238,7 @@ pub async fn remove(tx: &mut Tx, grant: &Grant) -> Result<(), GrantError> {
 /// [`GrantError::LastAdmin`], or the store's.
 pub async fn remove_all(tx: &mut Tx, user: &str) -> Result<(), GrantError> {
     let subject = Subject::User(user.to_owned()).to_string();
-    let page = tx.scan(KeyRange::prefix(Space::Grant, &["grant", &subject]), PAGE).await?;
+    let page = tx.scan(KeyRange::prefix(Space::Grant, &["grant", &subject]), GRANTS_OF_USER_MAX).await?;
     for row in &page.rows {
         tx.delete(&row.key);
     }

@@ -230,7 +230,7 @@ async fn granted(app: &App, who: &Principal, asked: &[String]) -> Result<Vec<Sco
         let (kind, rest) = scope.split_once(':').ok_or_else(malformed)?;
         let (name, actions) = rest.rsplit_once(':').ok_or_else(malformed)?;
         if kind == "registry" && name == "catalog" {
-            granted.push(Scope { pattern: RepoPattern::all(), actions: vec![Action::List] });
+            granted.extend(listable(who));
             continue;
         }
         // `repository(plugin)` is Docker's for what it ran in its own plugins.
@@ -250,6 +250,19 @@ async fn granted(app: &App, who: &Principal, asked: &[String]) -> Result<Vec<Sco
         }
     }
     Ok(granted)
+}
+
+/// What the catalog shows to the principal: everything it may list, within what its own token is narrowed to.
+fn listable(who: &Principal) -> Vec<Scope> {
+    let list = |pattern| Scope { pattern, actions: vec![Action::List] };
+    match &who.scopes {
+        None => vec![list(RepoPattern::all())],
+        Some(scopes) => {
+            let reads =
+                |scope: &&Scope| scope.actions.iter().any(|a| matches!(a, Action::List | Action::Pull));
+            scopes.iter().filter(reads).map(|scope| list(scope.pattern.clone())).collect()
+        }
+    }
 }
 
 /// The pairs of a query or form, decoded (`application/x-www-form-urlencoded`).

@@ -153,6 +153,11 @@ pub(super) async fn by_id(store: &Store, id: &str) -> Result<Option<AccessToken>
     store.get(&id_key(id)).await?.map(|row| row.value()).transpose()
 }
 
+/// When a token ends, Unix milliseconds; 0 where there is none of this id.
+pub async fn token_expires_ms(store: &Store, id: &str) -> Result<u64, StoreError> {
+    Ok(by_id(store, id).await?.map_or(0, |token| token.expires_at_ms))
+}
+
 /// Stores a token's hash.
 ///
 /// # Errors

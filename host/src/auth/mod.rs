@@ -27,7 +27,7 @@ use crate::access::{self, Principal, Scope};
 
 pub use access_token::{
     AccessToken, NewToken, NewTokenError, TokenName, create_token, find_token, is_access_token, revoke_all,
-    revoke_token, tokens,
+    revoke_token, token_expires_ms, tokens,
 };
 pub use bearer::{ACCESS_TTL_S, Bearer, BearerError, Kind, REFRESH_TTL_S, Signer};
 pub use password::{PasswordError, Passwords, hash_password, random_password};

@@ -16,7 +16,7 @@ use super::{Failures, Page, Paging};
 use crate::App;
 use crate::access::Scope;
 use crate::api::{ApiError, ErrorBody};
-use crate::auth::{self, AccessToken, TokenName, UserName};
+use crate::auth::{self, AccessToken, Proof, TokenName, UserName};
 use crate::flow::token::{self, TokenError};
 
 /// How long a token holds where the request does not say: 90 days.
@@ -107,7 +107,8 @@ async fn ls(
     Ok(Json(Page { items, next }))
 }
 
-/// Makes a token; its text is in this answer and nowhere else. For that user and administrators.
+/// Makes a token; its text is in this answer and nowhere else. One made with another token ends with that one at the
+/// latest. For that user and administrators.
 #[utoipa::path(post, path = "/api/v1/users/{user}/tokens", tag = "tokens", params(("user" = String, Path)),
     request_body = NewTokenRequest,
     responses((status = 201, body = MadeToken), (status = 409, body = ErrorBody), Failures))]
@@ -123,7 +124,12 @@ async fn create(
     let scopes = new.scopes.map(|scopes| scopes.iter().map(|scope| scope.parse()).collect()).transpose();
     let scopes: Option<Vec<Scope>> =
         scopes.map_err(|error: crate::access::ScopeError| ApiError::invalid(error))?;
-    let expires = Duration::from_secs(new.expires_s.unwrap_or(EXPIRES_S_DEFAULT));
+    let mut expires = Duration::from_secs(new.expires_s.unwrap_or(EXPIRES_S_DEFAULT));
+    if let Proof::AccessToken(id) = &caller.proof {
+        // A token makes none that outlives it, or a leaked one would last for ever.
+        let rest_ms = auth::token_expires_ms(&app.store, id).await?.saturating_sub(app.store.now_ms());
+        expires = expires.min(Duration::from_millis(rest_ms));
+    }
     let (text, token) = token::create(&app, &caller.principal, &user, &name, scopes, expires).await?;
     let made = MadeToken { text: text.reveal().to_owned(), token: entry(token, app.store.now_ms()) };
     Ok((StatusCode::CREATED, Json(made)))

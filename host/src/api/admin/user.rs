@@ -241,7 +241,9 @@ impl From<GrantError> for ApiError {
         match error {
             GrantError::Subject(_) | GrantError::Role(_) => ApiError::invalid(error),
             GrantError::NoSuchGrant(_) => ApiError::not_found(error),
-            GrantError::LastAdmin | GrantError::TooMany => ApiError::conflict(error),
+            GrantError::LastAdmin | GrantError::TooMany | GrantError::TooManyOf(_) => {
+                ApiError::conflict(error)
+            }
             GrantError::Store(error) => error.into(),
         }
     }
