@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, ReadableDatabase as _, TableDefinition, TableError, WriteTransaction};
 use tokio::sync::watch;
@@ -23,6 +23,9 @@ const BATCH_ROW: &str = "batch";
 /// How long readers may take to let go of a file that is to be opened again.
 const CLOSE_WAIT: Duration = Duration::from_millis(1);
 const CLOSE_TRIES: u32 = 2000;
+/// How long a start waits for the file's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// A space's table.
 pub(super) fn table(space: Space) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -70,6 +73,18 @@ impl Opener {
         })
     }
 
+    /// Opens the file at a start. A process that was killed while it started another leaves the lock to that one for the
+    /// moment until it runs its own program, so a held lock is waited for a little.
+    fn open_first(&self) -> Result<Database, OpenError> {
+        let since = Instant::now();
+        loop {
+            match self.open(false) {
+                Err(OpenError::InUse { .. }) if since.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_RETRY),
+                opened => return opened,
+            }
+        }
+    }
+
     fn failed(&self, error: impl Into<redb::Error>) -> OpenError {
         OpenError::Redb { path: self.path.clone(), source: Box::new(error.into()) }
     }
@@ -111,7 +126,7 @@ pub(super) struct File {
 impl File {
     /// Opens the file and returns the head's number with it.
     pub(super) fn open(opener: Opener) -> Result<(File, u64), OpenError> {
-        let database = opener.open(false)?;
+        let database = opener.open_first()?;
         prepare(&opener, &database)?;
         let batch = read_batch(&database).map_err(|e| opener.failed(e))?;
         let database = RwLock::new(Some(Arc::new(database)));
@@ -242,7 +257,7 @@ pub(super) fn compact(path: &Path, cache_bytes: usize) -> Result<Compacted, Open
     };
     let opener = Opener::file(path.into(), cache_bytes);
     let before = size()?;
-    let mut database = opener.open(false)?;
+    let mut database = opener.open_first()?;
     prepare(&opener, &database)?;
     while database.compact().map_err(|e| opener.failed(e))? {}
     drop(database);
