@@ -73,7 +73,8 @@ impl Target {
     }
 
     async fn get(&self, path: String) -> Result<usize> {
-        let answer = self.ask(self.http.get(format!("{}{path}", self.url))).send().await?;
+        let request = self.http.get(format!("{}{path}", self.url)).header("Accept", MediaType::OCI_MANIFEST);
+        let answer = self.ask(request).send().await?;
         ensure!(answer.status() == StatusCode::OK, "GET {path}: {}", answer.status());
         Ok(answer.bytes().await?.len())
     }
