@@ -167,7 +167,7 @@ pub enum ProblemCode {
     Archive,
     /// A bound of [`crate::Limits`] was reached.
     Limit,
-    /// A path that no extractor would accept (`..`, too long).
+    /// A path that no honest archive has (`..`, too long).
     Path,
     /// A layer of a kind that is not an archive of files, or whose bytes are not here.
     UnsupportedLayer,

@@ -2,7 +2,8 @@
 
 /// The path without leading `/` and `./`, doubled slashes and `.` parts; empty for the root itself.
 ///
-/// `None` for what no extractor accepts: a `..` part, a NUL, or more than `max` bytes.
+/// `None` for what no honest archive has: a `..` part (which extractors understand in different ways), a NUL, or more than
+/// `max` bytes.
 pub(crate) fn normal(path: &str, max: u32) -> Option<String> {
     if path.len() > max as usize || path.contains('\0') {
         return None;

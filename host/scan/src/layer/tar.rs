@@ -65,15 +65,43 @@ pub(crate) struct Tar<R> {
     skip: Vec<u8>,
 }
 
-/// What `L`, `K` and `x` members say about the member that follows them.
+/// What `L`, `K` and `x` members say about the member that follows them. An empty name says nothing.
 #[derive(Default)]
 struct Pending {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    sparse_name: Option<Vec<u8>>,
-    sparse: bool,
+    /// GNU's long names; they stand above pax's, in whatever order the two come.
+    long_path: Vec<u8>,
+    long_link: Vec<u8>,
+    pax: Pax,
     oversized: bool,
+}
+
+/// The records of one pax header that matter here.
+#[derive(Default)]
+struct Pax {
+    path: Vec<u8>,
+    link: Vec<u8>,
+    size: Option<u64>,
+    sparse: Sparse,
+}
+
+/// What GNU tar writes of a sparse file.
+#[derive(Default)]
+struct Sparse {
+    name: Vec<u8>,
+    /// Major and minor number of the form; the first forms wrote none.
+    version: [Vec<u8>; 2],
+    has_map: bool,
+}
+
+impl Sparse {
+    /// Whether the file is one: records of an unknown form change nothing, not the name either.
+    fn is_one(&self) -> bool {
+        match self.version.each_ref().map(Vec::as_slice) {
+            [b"0", b"0" | b"1"] | [b"1", b"0"] => true,
+            [b"", b""] => self.has_map,
+            _ => false,
+        }
+    }
 }
 
 impl<R: Read> Tar<R> {
@@ -107,9 +135,10 @@ impl<R: Read> Tar<R> {
             let size = number(&header[124..136]).ok_or(TarError::Field { at, field: "size" })?;
             self.set_body(size);
             match header[156] {
-                b'L' => pending.path = self.long_name(&mut pending.oversized)?,
-                b'K' => pending.link = self.long_name(&mut pending.oversized)?,
-                b'x' => self.pax(&mut pending, at)?,
+                b'L' => pending.long_path = self.long_name(&mut pending.oversized)?,
+                b'K' => pending.long_link = self.long_name(&mut pending.oversized)?,
+                // A second header takes the place of the first.
+                b'x' => pending.pax = self.pax(&mut pending.oversized, at)?,
                 // Go hands a global header to its caller, and no runtime applies it.
                 b'g' => {}
                 flag => return self.member(&header, flag, pending, at).map(Some),
@@ -215,21 +244,20 @@ impl<R: Read> Tar<R> {
         Ok(have)
     }
 
-    fn long_name(&mut self, oversized: &mut bool) -> Result<Option<Vec<u8>>, TarError> {
+    fn long_name(&mut self, oversized: &mut bool) -> Result<Vec<u8>, TarError> {
         let Some(mut name) = self.read_all(self.path_bytes + 1)? else {
             *oversized = true;
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        if let Some(end) = name.iter().position(|b| *b == 0) {
-            name.truncate(end);
-        }
-        Ok(Some(name))
+        name.truncate(text(&name).len());
+        Ok(name)
     }
 
-    fn pax(&mut self, pending: &mut Pending, at: u64) -> Result<(), TarError> {
+    fn pax(&mut self, oversized: &mut bool, at: u64) -> Result<Pax, TarError> {
+        let mut pax = Pax::default();
         let Some(data) = self.read_all(self.header_bytes)? else {
-            pending.oversized = true;
-            return Ok(());
+            *oversized = true;
+            return Ok(pax);
         };
         let bad = TarError::Field { at, field: "pax record" };
         let mut rest = data.as_slice();
@@ -237,19 +265,24 @@ impl<R: Read> Tar<R> {
             let Some((key, value, tail)) = pax_record(rest) else { return Err(bad) };
             rest = tail;
             match key {
-                b"path" => pending.path = Some(self.bounded(value, &mut pending.oversized)),
-                b"linkpath" => pending.link = Some(self.bounded(value, &mut pending.oversized)),
+                b"path" => pax.path = self.bounded(value, oversized),
+                b"linkpath" => pax.link = self.bounded(value, oversized),
+                b"size" if value.is_empty() => pax.size = None,
                 b"size" => {
                     let text = std::str::from_utf8(value).ok();
                     let Some(size) = text.and_then(|t| t.parse().ok()) else { return Err(bad) };
-                    pending.size = Some(size);
+                    pax.size = Some(size);
                 }
-                b"GNU.sparse.name" => pending.sparse_name = Some(self.bounded(value, &mut pending.oversized)),
-                b"GNU.sparse.major" | b"GNU.sparse.map" | b"GNU.sparse.size" => pending.sparse = true,
+                b"GNU.sparse.name" => pax.sparse.name = self.bounded(value, oversized),
+                b"GNU.sparse.major" => pax.sparse.version[0] = self.bounded(value, oversized),
+                b"GNU.sparse.minor" => pax.sparse.version[1] = self.bounded(value, oversized),
+                b"GNU.sparse.map" | b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+                    pax.sparse.has_map |= !value.is_empty();
+                }
                 _ => {}
             }
         }
-        Ok(())
+        Ok(pax)
     }
 
     fn bounded(&self, value: &[u8], oversized: &mut bool) -> Vec<u8> {
@@ -258,17 +291,11 @@ impl<R: Read> Tar<R> {
     }
 
     fn member(&mut self, header: &[u8; 512], flag: u8, pending: Pending, at: u64) -> Result<Entry, TarError> {
-        let header_path = || {
-            let (name, prefix) = (text(&header[..100]), text(&header[345..500]));
-            // GNU archives keep other fields where ustar has its prefix.
-            if &header[257..263] == b"ustar\0" && !prefix.is_empty() {
-                [prefix, b"/", name].concat()
-            } else {
-                name.to_vec()
-            }
-        };
-        let path = pending.sparse_name.or(pending.path).unwrap_or_else(header_path);
-        let link = pending.link.unwrap_or_else(|| text(&header[157..257]).to_vec());
+        let Pending { long_path, long_link, pax, oversized } = pending;
+        let is_sparse = pax.sparse.is_one();
+        let sparse_name = if is_sparse { pax.sparse.name } else { Vec::new() };
+        let path = first([sparse_name, long_path, pax.path, header_path(header)]);
+        let link = first([long_link, pax.link, text(&header[157..257]).to_vec()]);
         let mut kind = match flag {
             // Only the flag of version 7 archives says so by a slash, and Go leaves its contents in place.
             0 if path.ends_with(b"/") => Kind::Directory,
@@ -279,13 +306,13 @@ impl<R: Read> Tar<R> {
             b'S' => Kind::Sparse,
             _ => Kind::Other,
         };
-        if kind == Kind::File && pending.sparse {
+        if kind == Kind::File && is_sparse {
             kind = Kind::Sparse;
         }
         if flag == b'S' && header[482] != 0 {
             self.sparse_extensions()?;
         }
-        let size = pending.size.unwrap_or(self.left);
+        let size = pax.size.unwrap_or(self.left);
         // Links and directories have no contents even where their header claims a size.
         match kind {
             Kind::File | Kind::Sparse => self.set_body(size),
@@ -302,7 +329,7 @@ impl<R: Read> Tar<R> {
             link: String::from_utf8_lossy(&link).into_owned(),
             kind,
             size: self.left,
-            oversized: pending.oversized,
+            oversized,
         })
     }
 
@@ -327,6 +354,28 @@ fn read_retry(inner: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
             other => return other,
         }
     }
+}
+
+/// The first that is not empty.
+fn first<const N: usize>(names: [Vec<u8>; N]) -> Vec<u8> {
+    names.into_iter().find(|name| !name.is_empty()).unwrap_or_default()
+}
+
+/// Name and prefix of a header. GNU archives keep other fields where ustar has its prefix, star has two times at its end.
+fn header_path(header: &[u8; 512]) -> Vec<u8> {
+    let (magic, version, trailer) = (&header[257..263], &header[263..265], &header[508..512]);
+    let is_time = |field: &[u8]| field[0] == 0 || number(field).is_some();
+    let prefix = match magic {
+        b"ustar\0" if trailer == b"tar\0" => text(&header[345..476]),
+        b"ustar\0" => text(&header[345..500]),
+        // Go's own writer once put a prefix there; it is told by not being the times that belong there.
+        b"ustar " if version == b" \0" && !(is_time(&header[345..357]) && is_time(&header[357..369])) => {
+            Some(text(&header[345..500])).filter(|prefix| prefix.is_ascii()).unwrap_or_default()
+        }
+        _ => &[],
+    };
+    let name = text(&header[..100]);
+    if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
 }
 
 fn text(field: &[u8]) -> &[u8] {

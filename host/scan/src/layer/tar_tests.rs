@@ -84,6 +84,55 @@ fn pax_overrides_name_and_size() {
     assert_eq!(found[1].0, "next");
 }
 
+/// A pax header of these records.
+fn pax(records: &[(&str, &str)]) -> Vec<u8> {
+    let record = |(key, value): &(&str, &str)| {
+        let rest = format!(" {key}={value}\n");
+        let digits = (rest.len() + 2).to_string().len();
+        format!("{}{rest}", rest.len() + digits)
+    };
+    member("pax", b'x', records.iter().map(record).collect::<String>().as_bytes())
+}
+
+/// Each of these is a name that Go's reader takes another way than the plain reading of the header would.
+#[test]
+fn names_are_those_that_a_runtime_extracts() {
+    let long = |name: &str| member("././@LongLink", b'L', name.as_bytes());
+    let file = || header("own", 0, b'0').to_vec();
+    let check = |before: &[Vec<u8>], expected: &str| {
+        let found = all(&[before.concat(), file()].concat()).unwrap();
+        assert_eq!(found.iter().map(|f| f.0.as_str()).collect::<Vec<_>>(), [expected]);
+    };
+    check(&[], "own");
+    check(&[pax(&[("path", "pax")])], "pax");
+    check(&[pax(&[("path", "")])], "own");
+    check(&[pax(&[("path", "pax"), ("path", "")])], "own");
+    check(&[pax(&[("path", "first")]), pax(&[("size", "0")])], "own");
+    check(&[long("long"), pax(&[("path", "pax")])], "long");
+    check(&[pax(&[("path", "pax")]), long("long")], "long");
+    check(&[long("")], "own");
+    check(&[pax(&[("GNU.sparse.name", "decoy"), ("path", "pax")])], "pax");
+    check(&[pax(&[("GNU.sparse.major", "9"), ("GNU.sparse.name", "decoy")])], "own");
+    let sparse = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "sparse")];
+    check(&[long("long"), pax(&sparse)], "sparse");
+}
+
+#[test]
+fn a_prefix_is_read_by_the_magic_that_says_where_it_ends() {
+    let check = |magic: &[u8], trailer: &[u8], expected: &str| {
+        let mut block = header("name", 0, b'0');
+        block[345..500].fill(b'p');
+        block[257..257 + magic.len()].copy_from_slice(magic);
+        block[508..508 + trailer.len()].copy_from_slice(trailer);
+        seal(&mut block);
+        assert_eq!(all(&block).unwrap()[0].0, expected);
+    };
+    check(b"ustar\x0000", b"", &format!("{}/name", "p".repeat(155)));
+    check(b"ustar\x0000", b"tar\0", &format!("{}/name", "p".repeat(131)));
+    check(b"ustar  \0", b"", &format!("{}/name", "p".repeat(155)));
+    check(b"\0\0\0\0\0\0\0\0", b"", "name");
+}
+
 #[test]
 fn ustar_prefix_is_joined() {
     let mut block = header("name", 0, b'0');
