@@ -93,19 +93,22 @@ impl<'a> Assembly<'a> {
         };
         let (directory, name) = path::split(&path);
         if let Some(hidden) = name.strip_prefix(".wh.") {
-            match hidden {
-                ".wh..opq" => self.overlay.opaque(directory),
-                // Other names of this form are aufs's own files.
-                hidden if hidden.starts_with(".wh.") || hidden.is_empty() => return Ok(()),
-                hidden if directory.is_empty() => self.overlay.whiteout(hidden),
-                hidden => self.overlay.whiteout(&format!("{directory}/{hidden}")),
-            }
-            facts.whiteouts += 1;
+            facts.whiteouts += u64::from(self.whiteout(directory, hidden));
             return Ok(());
         }
         if matches!(entry.kind, Kind::File | Kind::Sparse | Kind::HardLink) {
             facts.files += 1;
         }
+        if interest(&path).is_none() {
+            return Ok(());
+        }
+        let path = match self.overlay.place(&path) {
+            Ok(place) => place,
+            Err(lost) => {
+                self.problem(ProblemCode::Link, Some(&path), lost.to_string());
+                return Ok(());
+            }
+        };
         let Some(interest) = interest(&path) else { return Ok(()) };
         let node = match entry.kind {
             Kind::Directory => {
@@ -123,6 +126,20 @@ impl<'a> Assembly<'a> {
         };
         self.keep(path, node);
         Ok(())
+    }
+
+    /// Takes the whiteout `.wh.{hidden}` in `directory`; false for what only looks like one.
+    fn whiteout(&mut self, directory: &str, hidden: &str) -> bool {
+        // A directory that cannot be reached has nothing to hide.
+        let Ok(directory) = self.overlay.place_of_directory(directory) else { return true };
+        match hidden {
+            ".wh..opq" => self.overlay.opaque(&directory),
+            // Other names of this form are aufs's own files.
+            hidden if hidden.starts_with(".wh.") || hidden.is_empty() => return false,
+            hidden if directory.is_empty() => self.overlay.whiteout(hidden),
+            hidden => self.overlay.whiteout(&format!("{directory}/{hidden}")),
+        }
+        true
     }
 
     /// Takes one file that is not in an archive (a plain directory).
@@ -198,6 +215,7 @@ impl<'a> Assembly<'a> {
 
     fn hard_link(&mut self, path: &str, interest: Interest, target: &str) -> Node {
         let target = path::normal(target, self.limits.path_bytes).unwrap_or_default();
+        let target = self.overlay.place(&target).unwrap_or(target);
         match self.overlay.node(&target) {
             Some(node) => node.clone(),
             None if matches!(interest, Interest::Way | Interest::Copyright) => Node::Opaque,

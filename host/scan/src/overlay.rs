@@ -176,7 +176,23 @@ impl Overlay {
         Ok(())
     }
 
-    /// What a hard link to `path` shares: of this layer if it has the path, else of those underneath.
+    /// Where an extractor puts a member named `path`: links among its directories are followed, as the kernel does.
+    ///
+    /// # Errors
+    /// [`Lost::Loop`]
+    pub(crate) fn place(&self, path: &str) -> Result<String, Lost> {
+        self.followed(path, false)
+    }
+
+    /// The same of a directory that is named itself.
+    ///
+    /// # Errors
+    /// [`Lost::Loop`]
+    pub(crate) fn place_of_directory(&self, path: &str) -> Result<String, Lost> {
+        self.followed(path, true)
+    }
+
+    /// What is at `path`: of this layer if it has the path, else of those underneath.
     pub(crate) fn node(&self, path: &str) -> Option<&Node> {
         self.upper.get(path).or_else(|| self.lower.get(path))
     }
@@ -192,7 +208,7 @@ impl Overlay {
     /// # Errors
     /// [`Lost`] if the links go in circles, or lead to a path that is not kept.
     pub(crate) fn find(&self, path: &str) -> Result<Option<(String, &Node)>, Lost> {
-        let real = self.real(path)?;
+        let real = self.followed(path, true)?;
         match self.lower.get(&real) {
             Some(node) => Ok(Some((real, node))),
             None if real == path => Ok(None),
@@ -207,7 +223,7 @@ impl Overlay {
     /// # Errors
     /// As [`Overlay::find`].
     pub(crate) fn files_in(&self, path: &str) -> Result<Vec<&str>, Lost> {
-        let prefix = format!("{}/", self.real(path)?);
+        let prefix = format!("{}/", self.followed(path, true)?);
         let range = self.lower.range(prefix.clone()..);
         Ok(range.map(|(p, _)| p.as_str()).take_while(|p| p.starts_with(&prefix)).collect())
     }
@@ -220,13 +236,13 @@ impl Overlay {
         })
     }
 
-    /// `path` with every link in it resolved.
-    fn real(&self, path: &str) -> Result<String, Lost> {
+    /// `path` with the links among its directories resolved, and the `last` part if that is wanted.
+    fn followed(&self, path: &str, last: bool) -> Result<String, Lost> {
         let mut path = path.to_owned();
         'again: for _ in 0..LINK_HOPS {
-            let ends = path.match_indices('/').map(|(i, _)| i).chain([path.len()]);
-            for end in ends {
-                if let Some(Node::Link(target)) = self.lower.get(&path[..end]) {
+            let directories = path.match_indices('/').map(|(i, _)| i);
+            for end in directories.chain(last.then_some(path.len())) {
+                if let Some(Node::Link(target)) = self.node(&path[..end]) {
                     let rest = &path[end..];
                     let joined = format!("{}{rest}", path::join(&path[..end], target));
                     path = joined.trim_start_matches('/').to_owned();

@@ -76,6 +76,22 @@ fn whiteouts_remove_and_opaque_directories_replace() {
 }
 
 #[test]
+fn members_land_where_the_links_of_lower_layers_lead() {
+    let apk = |version: &str| format!("P:musl\nV:{version}\nA:x86_64\n\n");
+    let base = tar(&[
+        Put::File("etc/os-release", b"ID=alpine\nVERSION_ID=3.23.0\n"),
+        Put::Link("lib", "usr/lib"),
+        Put::File("usr/lib/apk/db/installed", apk("1").as_bytes()),
+    ]);
+    let upgrade = tar(&[Put::File("lib/apk/db/installed", apk("2").as_bytes())]);
+    assert_eq!(listed(&scan_tars(&[&base, &upgrade])), [("musl", "2", 1)]);
+    let removed = tar(&[Put::File("lib/apk/db/.wh.installed", b"")]);
+    assert_eq!(listed(&scan_tars(&[&base, &removed])), []);
+    let emptied = tar(&[Put::File("lib/apk/.wh..wh..opq", b"")]);
+    assert_eq!(listed(&scan_tars(&[&base, &emptied])), []);
+}
+
+#[test]
 fn reads_distroless_and_alpine() {
     let distroless = tar(&[
         Put::File("etc/os-release", OS_RELEASE),
