@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::report::{Distro, Package, PackageKind, Report};
+use crate::report::{Distro, Knowledge, Package, PackageKind, Report};
 use crate::vuln::{Finding, Findings, FixState, Severity};
 
 /// A CycloneDX 1.6 document of `report`, with vulnerabilities if `findings` are given.
 ///
 /// It has no time and no serial number: the same report gives the same document. How complete the list is stands in
-/// `compositions`, since a bill of materials of a scan that failed half-way is not a whole one.
+/// `compositions`, since a bill of materials of a scan that failed half-way is not a whole one. How far the vulnerabilities
+/// are known stands in the property `wharf:findings`; without data there is no list of them, since an empty one says "none".
 pub fn cyclonedx(report: &Report, findings: Option<&Findings>) -> Value {
     let components: Vec<Value> = report
         .distro
@@ -18,8 +19,8 @@ pub fn cyclonedx(report: &Report, findings: Option<&Findings>) -> Value {
         .collect();
     let refs: Vec<&Value> = components.iter().map(|c| &c["bom-ref"]).collect();
     let aggregate = match report.knowledge {
-        crate::Knowledge::Complete => "complete",
-        crate::Knowledge::Partial => "incomplete",
+        Knowledge::Complete => "complete",
+        Knowledge::Partial => "incomplete",
         _ => "unknown",
     };
     let mut document = json!({
@@ -29,23 +30,39 @@ pub fn cyclonedx(report: &Report, findings: Option<&Findings>) -> Value {
         "metadata": {
             "tools": { "components": [{ "type": "application", "name": "wharf-scan", "version": env!("CARGO_PKG_VERSION") }] },
             "component": image(report),
-            "properties": [{ "name": "wharf:knowledge", "value": report.knowledge.to_string() }],
+            "properties": knowledge(report, findings),
         },
         "components": components,
         "compositions": [{ "aggregate": aggregate, "assemblies": ["image"] }],
         "dependencies": [{ "ref": "image", "dependsOn": refs }],
     });
-    if let Some(findings) = findings {
+    let known = |findings: &&Findings| matches!(findings.knowledge, Knowledge::Complete | Knowledge::Partial);
+    if let Some(findings) = findings.filter(known) {
         document["vulnerabilities"] = vulnerabilities(report, findings).into();
     }
     document
+}
+
+/// How far packages and vulnerabilities are known.
+fn knowledge(report: &Report, findings: Option<&Findings>) -> Vec<Value> {
+    let mut known = vec![property("wharf:knowledge", &report.knowledge.to_string())];
+    if let Some(findings) = findings {
+        known.push(property("wharf:findings", &findings.knowledge.to_string()));
+        known.extend(findings.why.as_deref().map(|why| property("wharf:findings:why", why)));
+        known.extend(findings.data_version.as_deref().map(|v| property("wharf:findings:data-version", v)));
+    }
+    known
+}
+
+fn property(name: &str, value: &str) -> Value {
+    json!({ "name": name, "value": value })
 }
 
 fn image(report: &Report) -> Value {
     let mut image = json!({ "type": "container", "bom-ref": "image", "name": "image" });
     if !report.image.os.is_empty() {
         let platform = format!("{}/{}", report.image.os, report.image.architecture);
-        image["properties"] = json!([{ "name": "wharf:platform", "value": platform }]);
+        image["properties"] = json!([property("wharf:platform", &platform)]);
     }
     image
 }
@@ -67,13 +84,13 @@ fn component(report: &Report, package: &Package) -> Value {
         PackageKind::Apk => "apk",
     };
     let mut properties = vec![
-        json!({ "name": "wharf:package:kind", "value": kind }),
-        json!({ "name": "wharf:package:source", "value": package.source }),
-        json!({ "name": "wharf:package:source-version", "value": package.source_version }),
-        json!({ "name": "wharf:layer:index", "value": package.layer.to_string() }),
+        property("wharf:package:kind", kind),
+        property("wharf:package:source", &package.source),
+        property("wharf:package:source-version", &package.source_version),
+        property("wharf:layer:index", &package.layer.to_string()),
     ];
     if let Some(digest) = report.layers.get(package.layer as usize).and_then(|l| l.digest.as_ref()) {
-        properties.push(json!({ "name": "wharf:layer:digest", "value": digest }));
+        properties.push(property("wharf:layer:digest", digest));
     }
     let mut component = json!({
         "type": "library",
@@ -139,7 +156,7 @@ fn vulnerability(finding: &Finding, affects: Vec<Value>) -> Value {
         _ => {}
     }
     if finding.known_exploited {
-        entry["properties"] = json!([{ "name": "wharf:known-exploited", "value": "true" }]);
+        entry["properties"] = json!([property("wharf:known-exploited", "true")]);
     }
     entry
 }
@@ -185,6 +202,21 @@ mod tests {
         let affects = vulnerability["affects"].as_array().unwrap();
         assert_eq!(affects.len(), 2);
         assert!(affects.iter().all(|a| refs.contains(a["ref"].as_str().unwrap())));
+    }
+
+    #[test]
+    fn without_data_there_is_no_list_of_vulnerabilities() {
+        let status = stanza("a", "1");
+        let image = tar(&[
+            Put::File("etc/os-release", OS_RELEASE),
+            Put::File("var/lib/dpkg/status", status.as_bytes()),
+        ]);
+        let report = scan_tars(&[&image]);
+        let document = cyclonedx(&report, Some(&Findings::without_data(&report)));
+        assert_eq!(document.get("vulnerabilities"), None);
+        let properties = document["metadata"]["properties"].as_array().unwrap();
+        assert!(properties.contains(&property("wharf:findings", "none")), "{properties:?}");
+        assert!(properties.iter().any(|p| p["name"] == "wharf:findings:why"));
     }
 
     #[test]
