@@ -1,93 +1,28 @@
-//! Base scores of CVSS vectors: version 2.0, 3.0 and 3.1 of the specifications at <https://www.first.org/cvss/>.
-//!
-//! A version 4 vector gives none: its score is a table of 270 expert judgements, and none is better than a guess.
+//! Base scores of CVSS vectors, version 2.0 to 4.0 of the specifications at <https://www.first.org/cvss/>.
 
-use std::collections::HashMap;
+use cvss::Cvss;
 
-/// Longest vector that is taken for one; the longest of version 3.1 with all metrics has 150 characters.
+/// Longest vector that is taken for one; the longest of version 4.0 with all metrics has 190 characters.
 const VECTOR_BYTES: usize = 256;
 
 /// Base score in tenths, 0 to 100; `None` for a vector of another version or one that is not well formed.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 and 100")]
 pub(crate) fn tenths(vector: &str) -> Option<u8> {
     if vector.len() > VECTOR_BYTES {
         return None;
     }
-    if let Some(rest) = vector.strip_prefix("CVSS:3.0/") {
-        return v3(&metrics(rest)?, false);
-    }
-    if let Some(rest) = vector.strip_prefix("CVSS:3.1/") {
-        return v3(&metrics(rest)?, true);
-    }
-    if vector.starts_with("CVSS:") {
-        return None;
-    }
-    v2(&metrics(vector.trim_start_matches('(').trim_end_matches(')'))?)
-}
-
-fn metrics(text: &str) -> Option<HashMap<&str, &str>> {
-    let mut found = HashMap::new();
-    for metric in text.split('/') {
-        let (name, value) = metric.split_once(':')?;
-        if found.insert(name, value).is_some() {
+    // NVD once wrote version 2 vectors in parentheses.
+    let vector = vector.trim_start_matches('(').trim_end_matches(')');
+    let vector: Cvss = vector.parse().ok()?;
+    // Of version 3 alone the crate reads vectors that leave base metrics out, and scores those as 0.
+    if let Cvss::CvssV30(v) | Cvss::CvssV31(v) = &vector {
+        let base = [v.av.is_some(), v.ac.is_some(), v.pr.is_some(), v.ui.is_some()];
+        let impact = [v.s.is_some(), v.c.is_some(), v.i.is_some(), v.a.is_some()];
+        if base.contains(&false) || impact.contains(&false) {
             return None;
         }
     }
-    Some(found)
-}
-
-fn weight(metrics: &HashMap<&str, &str>, name: &str, weights: &[(&str, f64)]) -> Option<f64> {
-    let value = metrics.get(name)?;
-    weights.iter().find(|(v, _)| v == value).map(|(_, w)| *w)
-}
-
-fn v3(m: &HashMap<&str, &str>, rounding_of_3_1: bool) -> Option<u8> {
-    let changed = match *m.get("S")? {
-        "U" => false,
-        "C" => true,
-        _ => return None,
-    };
-    let impact = [("H", 0.56), ("L", 0.22), ("N", 0.0)];
-    let c = weight(m, "C", &impact)?;
-    let i = weight(m, "I", &impact)?;
-    let a = weight(m, "A", &impact)?;
-    let av = weight(m, "AV", &[("N", 0.85), ("A", 0.62), ("L", 0.55), ("P", 0.2)])?;
-    let ac = weight(m, "AC", &[("L", 0.77), ("H", 0.44)])?;
-    let (low, high) = if changed { (0.68, 0.5) } else { (0.62, 0.27) };
-    let pr = weight(m, "PR", &[("N", 0.85), ("L", low), ("H", high)])?;
-    let ui = weight(m, "UI", &[("N", 0.85), ("R", 0.62)])?;
-    let iss = 1.0 - (1.0 - c) * (1.0 - i) * (1.0 - a);
-    let impact = if changed { 7.52 * (iss - 0.029) - 3.25 * (iss - 0.02_f64).powi(15) } else { 6.42 * iss };
-    if impact <= 0.0 {
-        return Some(0);
-    }
-    let sum = impact + 8.22 * av * ac * pr * ui;
-    let score = if changed { 1.08 * sum } else { sum };
-    Some(up(score.min(10.0), rounding_of_3_1))
-}
-
-/// Rounds up to a tenth. 3.1 defines it on integers, so that no floating point error adds a tenth.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the score is within 0 and 10")]
-fn up(score: f64, rounding_of_3_1: bool) -> u8 {
-    if rounding_of_3_1 {
-        let integer = (score * 100_000.0).round() as u32;
-        return integer.div_ceil(10_000) as u8;
-    }
-    (score * 10.0).ceil() as u8
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the score is within 0 and 10")]
-fn v2(m: &HashMap<&str, &str>) -> Option<u8> {
-    let impact = [("C", 0.660), ("P", 0.275), ("N", 0.0)];
-    let c = weight(m, "C", &impact)?;
-    let i = weight(m, "I", &impact)?;
-    let a = weight(m, "A", &impact)?;
-    let av = weight(m, "AV", &[("L", 0.395), ("A", 0.646), ("N", 1.0)])?;
-    let ac = weight(m, "AC", &[("H", 0.35), ("M", 0.61), ("L", 0.71)])?;
-    let au = weight(m, "Au", &[("M", 0.45), ("S", 0.56), ("N", 0.704)])?;
-    let impact = 10.41 * (1.0 - (1.0 - c) * (1.0 - i) * (1.0 - a));
-    let factor = if impact == 0.0 { 0.0 } else { 1.176 };
-    let score = (0.6 * impact + 0.4 * 20.0 * av * ac * au - 1.5) * factor;
-    Some((score * 10.0).round().clamp(0.0, 100.0) as u8)
+    Some((vector.score() * 10.0).round().clamp(0.0, 100.0) as u8)
 }
 
 #[cfg(test)]
@@ -111,7 +46,10 @@ mod tests {
             ("AV:N/AC:L/Au:N/C:C/I:C/A:C", Some(100)),
             ("AV:L/AC:H/Au:N/C:C/I:C/A:C", Some(62)), // CVE-2003-0062
             ("(AV:N/AC:M/Au:N/C:P/I:N/A:N)", Some(43)),
-            ("CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N", None),
+            ("CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N", Some(93)),
+            ("CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:N/VI:N/VA:H/SC:N/SI:N/SA:N", Some(87)),
+            ("CVSS:4.0/AV:L/AC:L/AT:P/PR:N/UI:A/VC:N/VI:N/VA:N/SC:N/SI:N/SA:N", Some(0)),
+            ("CVSS:5.0/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H", None),
             ("CVSS:3.1/AV:N/AC:L", None),
             ("CVSS:3.1/AV:N/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H", None),
             ("", None),
@@ -122,7 +60,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics_and_stays_in_range(vector in "(CVSS:3\\.[01]/)?(AV:[NALP]/)?(AC:[LMH]/)?[A-Za-z:/]{0,60}") {
+        fn never_panics_and_stays_in_range(vector in "(CVSS:(3\\.[01]|4\\.0)/)?(AV:[NALP]/)?(AC:[LMH]/)?[A-Za-z:/]{0,60}") {
             if let Some(score) = tenths(&vector) {
                 prop_assert!(score <= 100);
             }

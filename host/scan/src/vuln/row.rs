@@ -162,13 +162,14 @@ pub(crate) fn sort(events: &mut [Event], scheme: Scheme) {
     });
 }
 
-/// Severity and base score in tenths, from what a record offers: a version 3 vector before a version 2 one, then words.
+/// Severity and base score in tenths, from what a record offers: a version 3 vector, which most thresholds were made for,
+/// before one of version 4 or 2, then words.
 ///
 /// Debian's "unimportant" stands above a vector: it says that the package as Debian builds it is not affected in practice.
 pub(crate) fn rate(vectors: &[(&str, &str)], words: &[&str]) -> (Severity, Option<u8>) {
     let of =
         |kind: &str| vectors.iter().filter(|(k, _)| *k == kind).filter_map(|(_, v)| cvss::tenths(v)).max();
-    let tenths = of("CVSS_V3").or_else(|| of("CVSS_V2"));
+    let tenths = ["CVSS_V3", "CVSS_V4", "CVSS_V2"].into_iter().find_map(of);
     if words.iter().any(|w| w.eq_ignore_ascii_case("unimportant")) {
         return (Severity::Negligible, tenths);
     }
