@@ -2,12 +2,15 @@
 //!
 //! Invariant: a record that cannot be read is counted and shown, never silently left out; it does not stop the import.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
+use zip::result::ZipError;
 
+use super::archive;
 use super::db::{self, Db, DbError, Group, Meta};
 use super::osv;
 use super::release::Release;
@@ -17,7 +20,8 @@ use super::row::{self, Coverage, Event, Row};
 const RECORD_BYTES: u64 = 32 << 20;
 /// Uncompressed bytes of one export.
 const EXPORT_BYTES: u64 = 32 << 30;
-const ZIP_ENTRIES: usize = 4_000_000;
+/// Bytes of the list of a zip file's entries, enough for twice the records that OSV has in all.
+const ZIP_LIST_BYTES: u64 = 128 << 20;
 /// Bytes of names, versions and identifiers.
 const TEXT_BYTES: usize = 256;
 /// Names of one vulnerability, ranges and events of one package, versions listed one by one.
@@ -153,14 +157,14 @@ impl Import {
     }
 
     fn zip(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
-        let bad = |e: zip::result::ZipError| ImportError::Zip {
-            source_name: source.to_owned(),
-            why: e.to_string(),
+        let bad = |e: ZipError| ImportError::Zip { source_name: source.to_owned(), why: e.to_string() };
+        let left = Cell::new(0);
+        let mut archive = match archive::open(reader, ZIP_LIST_BYTES, &left) {
+            Err(ZipError::Io(e)) if e.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(self.too_large(source, "entries of the zip file"));
+            }
+            opened => opened.map_err(bad)?,
         };
-        let mut archive = zip::ZipArchive::new(reader).map_err(bad)?;
-        if archive.len() > ZIP_ENTRIES {
-            return Err(self.too_large(source, "entries of the zip file"));
-        }
         let mut left = EXPORT_BYTES;
         let mut text = Vec::new();
         for i in 0..archive.len() {

@@ -9,6 +9,7 @@
 //! Invariant: no data is shown as no data. A release without records gives [`Knowledge::None`], never an empty `complete`.
 //! Invariant: matching is a function of report and database; the clock is not asked.
 
+mod archive;
 mod cvss;
 mod db;
 mod import;
