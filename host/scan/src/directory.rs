@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::assembly::{Assembly, LIMIT_ENTRIES};
@@ -12,8 +13,11 @@ use crate::{Progress, conclude};
 
 /// Files between two calls of the progress function.
 const PROGRESS_FILES: u64 = 4096;
+/// What a running system mounts at its root that is not on any disk (`wharf scan /`).
+const NOT_ON_DISK: [&str; 4] = ["dev", "proc", "run", "sys"];
 
-/// Scans the tree under `root`. Symbolic links are read, never followed, so nothing outside `root` is opened.
+/// Scans the tree under `root`. Symbolic links are read, never followed, so nothing outside `root` is opened. The mounts of a
+/// running system that hold no files of their own (`/proc` and its like) are passed over.
 ///
 /// # Errors
 /// If `root` itself cannot be listed; what cannot be read inside becomes a problem in the report.
@@ -22,6 +26,7 @@ pub fn scan_directory(
     limits: &Limits,
     progress: &mut dyn FnMut(Progress),
 ) -> io::Result<Report> {
+    let device = fs::metadata(root)?.dev();
     fs::read_dir(root)?;
     let mut assembly = Assembly::new(limits);
     let mut facts = LayerFacts::default();
@@ -42,7 +47,12 @@ pub fn scan_directory(
                 pending.clear();
                 break;
             }
-            let result = entry.and_then(|e| one(&e, &directory, &mut pending, &mut facts, &mut assembly));
+            let result = entry.and_then(|entry| {
+                if is_not_on_disk(&entry, &directory, device)? {
+                    return Ok(());
+                }
+                one(&entry, &directory, &mut pending, &mut facts, &mut assembly)
+            });
             if let Err(error) = result {
                 unreadable(&mut assembly, &directory, &error);
             }
@@ -58,6 +68,12 @@ pub fn scan_directory(
     }
     assembly.end_layer();
     Ok(conclude(ImageFacts::default(), vec![facts], assembly))
+}
+
+/// Whether `entry` is one of [`NOT_ON_DISK`]: of the root, and of another device than that.
+fn is_not_on_disk(entry: &fs::DirEntry, directory: &Path, device: u64) -> io::Result<bool> {
+    let named = directory.as_os_str().is_empty() && NOT_ON_DISK.iter().any(|name| entry.file_name() == *name);
+    Ok(named && entry.metadata()?.dev() != device)
 }
 
 fn one(
@@ -106,6 +122,16 @@ mod tests {
     use super::*;
     use crate::testing::{OS_RELEASE, stanza};
     use crate::{Knowledge, ProblemCode};
+
+    #[test]
+    fn mounts_of_a_running_system_are_passed_over() {
+        let device = fs::metadata("/").unwrap().dev();
+        let entry =
+            |name: &str| fs::read_dir("/").unwrap().flatten().find(|e| e.file_name() == name).unwrap();
+        assert!(is_not_on_disk(&entry("proc"), Path::new(""), device).unwrap());
+        assert!(!is_not_on_disk(&entry("proc"), Path::new("srv"), device).unwrap());
+        assert!(!is_not_on_disk(&entry("etc"), Path::new(""), device).unwrap());
+    }
 
     #[test]
     fn reads_a_root_file_system_and_nothing_outside_it() {
