@@ -13,7 +13,7 @@ use crate::purl;
 use crate::report::{Distro, Knowledge, LayerFacts, Package, PackageKind, Problem, ProblemCode};
 
 /// Bytes of a copyright file that are read for its licences.
-const COPYRIGHT_BYTES: usize = 64 << 10;
+const COPYRIGHT_BYTES: usize = 256 << 10;
 /// Bytes of `os-release` and `debian_version`.
 const RELEASE_BYTES: usize = 64 << 10;
 /// Bytes of all licences in one report; packages may share a file, so files alone do not bound it.
@@ -164,7 +164,8 @@ impl<'a> Assembly<'a> {
         match interest {
             Interest::Dpkg | Interest::Apk => self.limits.file_bytes as usize,
             Interest::Release | Interest::DebianVersion => RELEASE_BYTES,
-            // `linux`'s is 200 kB; licences beyond the bound stay unknown, which is no gap in the packages.
+            // Nearly all are below it, perl's and OpenJDK's too; that of boost has 2 MB. Licences of a larger file stay
+            // unknown, which is no gap in the packages.
             Interest::Copyright => COPYRIGHT_BYTES,
             Interest::Foreign(_) | Interest::Way => 0,
         }
