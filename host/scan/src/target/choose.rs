@@ -51,11 +51,11 @@ fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, Ta
     candidates.dedup_by(|a, b| a.digest == b.digest);
     let found = shown(candidates.iter().map(|c| &c.shown));
     if let Some(wanted) = &choice.platform {
-        candidates.retain(|c| matches(wanted, &c.platform));
+        candidates.retain(|c| fits(wanted, &c.platform));
     } else if candidates.len() > 1 {
         let here = this_machine();
-        if candidates.iter().filter(|c| matches(&here, &c.platform)).count() == 1 {
-            candidates.retain(|c| matches(&here, &c.platform));
+        if candidates.iter().filter(|c| fits(&here, &c.platform)).count() == 1 {
+            candidates.retain(|c| fits(&here, &c.platform));
         }
     }
     let candidate = match candidates.len() {
@@ -160,15 +160,14 @@ fn of_docker(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, T
         return Err(TargetError::Missing { name: saved.config });
     };
     let facts: Facts = serde_json::from_slice(&config).map_err(json(&saved.config))?;
-    if choice.platform.as_ref().is_some_and(|p| !matches(p, &facts.platform)) {
+    if choice.platform.as_ref().is_some_and(|p| !fits(p, &facts.platform)) {
         let found = facts.platform.to_string();
         return Err(TargetError::NoMatch { wanted: wanted(choice), found });
     }
     let mut layers = Vec::new();
     for (index, name) in saved.layers.into_iter().enumerate() {
-        // These layers are stored uncompressed, so that the diff id is also the digest; newer ones are named by theirs.
-        let by_name = name.strip_prefix("blobs/").and_then(|n| n.replace('/', ":").parse().ok());
-        let digest = by_name.or_else(|| facts.rootfs.diff_ids.get(index)?.parse().ok());
+        // The oldest form names its layers by something else and stores them uncompressed: the diff id is the digest.
+        let digest = digest_in(&name).or_else(|| facts.rootfs.diff_ids.get(index)?.parse().ok());
         let (Some(digest), Ok(media_type)) = (digest, LAYER_TAR.parse()) else {
             return Err(TargetError::Missing { name: format!("rootfs.diff_ids[{index}]") });
         };
@@ -176,6 +175,14 @@ fn of_docker(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, T
         layers.push((Descriptor::new(media_type, digest, bytes), Some(name)));
     }
     Ok(Chosen { digest: None, config, layers })
+}
+
+/// The digest of its stored bytes that a layer is named by: `blobs/sha256/HEX`, `HEX.tar` or `HEX.tar.gz`.
+fn digest_in(name: &str) -> Option<Digest> {
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let hex = file.trim_end_matches(".gz").trim_end_matches(".tar");
+    let algorithm = folder.strip_prefix("blobs/").unwrap_or("sha256");
+    format!("{algorithm}:{hex}").parse().ok()
 }
 
 #[derive(Deserialize)]
@@ -192,13 +199,14 @@ struct RootFs {
 }
 
 /// Whether an image for `found` is what `wanted` asks for; a variant counts only where it is asked for.
-fn matches(wanted: &Platform, found: &Platform) -> bool {
+pub fn fits(wanted: &Platform, found: &Platform) -> bool {
     wanted.os == found.os
         && wanted.architecture == found.architecture
         && (wanted.variant.is_none() || wanted.variant == found.variant)
 }
 
-fn this_machine() -> Platform {
+/// The platform whose images run here.
+pub fn this_machine() -> Platform {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use wharf_oci::{Digest, ManifestError, Platform};
 
+pub use choose::{fits, this_machine};
+
 use self::archive::Members;
 use crate::directory::scan_directory;
 use crate::image::{Image, Layer, Open};

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use wharf_oci::Algorithm;
 
 use super::*;
@@ -149,6 +150,26 @@ fn an_old_docker_archive_with_linked_layers() {
     assert!(matches!(scan_at(file.path(), &choice), Err(TargetError::NoMatch { .. })));
 }
 
+/// As crane and kaniko write it: compressed layers, named by the digest of their stored bytes.
+#[test]
+fn a_docker_archive_with_compressed_layers() {
+    let layer = tar(&[
+        Put::File("etc/os-release", OS_RELEASE),
+        Put::File("var/lib/dpkg/status", stanza("a", "1").as_bytes()),
+    ]);
+    let (config, stored) = (config(&[&layer]), gzip(&layer));
+    let name = format!("{}.tar.gz", Digest::sha256(&stored).hex());
+    let manifest = format!(r#"[{{"Config":"c.json","RepoTags":["app:1"],"Layers":["{name}"]}}]"#);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let members = [
+        Put::File(&name, &stored),
+        Put::File("c.json", &config),
+        Put::File("manifest.json", manifest.as_bytes()),
+    ];
+    fs::write(file.path(), tar(&members)).unwrap();
+    assert_eq!(scan_at(file.path(), &Choice::default()).unwrap(), ["a"]);
+}
+
 #[test]
 fn damage_is_a_typed_error() {
     let mut files = Files::default();
@@ -165,4 +186,21 @@ fn damage_is_a_typed_error() {
     fs::write(file.path(), &tar(&[Put::File("index.json", &[b' '; 2000])])[..1000]).unwrap();
     assert!(matches!(Target::open(file.path()), Err(TargetError::Archive(_))));
     assert!(matches!(Target::open(Path::new("/nonexistent")), Err(TargetError::Io { .. })));
+}
+
+proptest! {
+    #[test]
+    fn archives_of_any_bytes_are_refused_or_read(at in 0usize..4096, change in proptest::collection::vec(any::<u8>(), 1..64)) {
+        let mut archive = tar(&[
+            Put::Link("index.json", "manifest.json"),
+            Put::File("manifest.json", br#"[{"Config":"c.json","Layers":[]}]"#),
+            Put::File("c.json", br#"{"os":"linux","architecture":"amd64","rootfs":{}}"#),
+        ]);
+        let at = at % archive.len();
+        let end = (at + change.len()).min(archive.len());
+        archive[at..end].copy_from_slice(&change[..end - at]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), &archive).unwrap();
+        let _ = Target::open(file.path()).and_then(|target| target.image(&Choice::default()));
+    }
 }
