@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::sync::LazyLock;
 
+use proptest::prelude::*;
 use wharf_oci::{Descriptor, Digest};
 
 use crate::testing::*;
@@ -365,4 +366,22 @@ fn problems_are_bounded_too() {
     let report = scan_tars(&[&hostile]);
     assert_eq!(report.problems.len(), 100);
     assert!(report.problems_dropped >= 900);
+}
+
+proptest! {
+    /// Decompressors and archive reader together, on streams that are damaged somewhere or only begin as they should.
+    #[test]
+    fn damaged_streams_end(kind in 0usize..3, at in 0usize..4096, change in proptest::collection::vec(any::<u8>(), 1..64)) {
+        let mut stored = match kind {
+            0 => GOOD.clone(),
+            1 => gzip(&GOOD),
+            _ => zstd(&GOOD),
+        };
+        let at = at % stored.len();
+        let end = (at + change.len()).min(stored.len());
+        stored[at..end].copy_from_slice(&change[..end - at]);
+        let layers = vec![layer(&stored), layer(&LATER)];
+        let report = scan(Image { config: b"{}", layers }, &Limits::default(), &mut |_| {}).unwrap();
+        prop_assert!(report.packages.iter().any(|p| p.name == "later"));
+    }
 }

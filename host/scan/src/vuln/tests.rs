@@ -2,6 +2,8 @@
 
 use std::io::{Cursor, Write as _};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::Knowledge;
 use crate::report::Report;
@@ -382,4 +384,33 @@ fn files_that_are_no_records_are_refused() {
         assert!(matches!(result, Err(ImportError::Json { .. })), "{text}");
     }
     assert!(matches!(Import::new().add("x", Cursor::new("PK\x03\x04....")), Err(ImportError::Zip { .. })));
+}
+
+proptest! {
+    #[test]
+    fn an_import_never_panics(head in "(PK\x03\x04|PK\x05\x06|\\[|\\{|\"catalogVersion\")?", bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+        let _ = Import::new().add("x", Cursor::new([head.as_bytes(), &bytes].concat()));
+    }
+
+    /// A record that is right but for one value, which may be anything: it is kept or counted, and what is kept can be matched.
+    #[test]
+    fn records_of_any_value_are_kept_or_counted(
+        key in "id|modified|aliases|upstream|severity|affected|withdrawn|database_specific|package|ranges|versions|events",
+        value in "null|0|\"\"|\"x\"|\\[\\]|\\{\\}|\\[null\\]|\\[\\{\\}\\]|\\[\\[\\]\\]|\\[\"1\"\\]|\\[\\{\"introduced\":\"\",\"fixed\":\"0\"\\}\\]",
+    ) {
+        let text = record("CVE-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")], "aliases": [],
+            "upstream": [], "severity": [], "withdrawn": null, "database_specific": {}, "versions": [] })).to_string();
+        let place = format!("\"{key}\":");
+        let Some(at) = text.find(&place).map(|at| at + place.len()) else { return Ok(()) };
+        let mut rest = serde_json::Deserializer::from_str(&text[at..]).into_iter::<serde_json::Value>();
+        let _ = rest.next();
+        let changed = format!("{}{value}{}", &text[..at], &text[at + rest.byte_offset()..]);
+        let mut import = Import::new();
+        import.add("x", Cursor::new(changed)).unwrap();
+        let stats = import.stats().clone();
+        let others: u64 = stats.others.values().sum();
+        prop_assert_eq!(stats.kept + stats.withdrawn + stats.malformed + others, 1);
+        let db = Db::from_bytes(import.finish().unwrap()).unwrap();
+        match_report(&debian(&[("a", "1")]), &db).unwrap();
+    }
 }
