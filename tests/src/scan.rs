@@ -221,14 +221,59 @@ fn scanned(registry: &Server, image: &str) -> String {
 /// How long a scan may take on a loaded machine. Seconds.
 const WAIT_S: u32 = 120;
 
+/// The shipped policy plugin, built as `cargo plugins` does.
+fn criteria() -> Vec<u8> {
+    let arguments = ["build", "--quiet", "--locked", "-p", "criteria", "--profile", "plugin"];
+    let built = Command::new(env!("CARGO"))
+        .args(arguments)
+        .args(["--target", "wasm32-wasip2"])
+        .current_dir(server::root())
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "hint: `rustup target add wasm32-wasip2`");
+    let target = server::binary().ancestors().nth(2).expect("the target folder");
+    fs::read(target.join("wasm32-wasip2/plugin/criteria.wasm")).unwrap()
+}
+
+/// What the newest decision about a tag says, once it says `verdict`.
+fn decided(registry: &Server, image: &str, verdict: &str) -> String {
+    let mut last = String::new();
+    for _ in 0..WAIT_S {
+        last = registry.wharf(&["policy", "explain", image]).unwrap_or_default();
+        if last.contains(verdict) {
+            return last;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    panic!("`{image}` is no {verdict} within {WAIT_S} s: {last}")
+}
+
 #[tokio::test]
-async fn an_image_that_aborts_the_scanner_leaves_the_server_serving() {
+async fn an_image_that_aborts_the_scanner_is_held_and_the_server_serves() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("wharf.toml");
     fs::write(&config, "[scan]\nmemory_bytes = 67108864\n").unwrap();
     let registry = Server::start_with(&["--config", config.to_str().unwrap()]).unwrap();
+    fs::create_dir_all(registry.data().join("plugins")).unwrap();
+    fs::write(registry.data().join("plugins/criteria.wasm"), criteria()).unwrap();
+    for _ in 0..WAIT_S {
+        if registry.wharf(&["plugin", "ls"]).unwrap().contains("criteria") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    let no_telnet =
+        r#"{"criteria": [{"field": "component.name", "operator": "noo", "values": ["telnetd"]}]}"#;
+    let bind = ["policy", "bind", "gate", "--from", "dev/*", "--to", "qa/{name}", "--plugin", "criteria"];
+    registry.wharf(&[&bind[..], &["--config", no_telnet]].concat()).unwrap();
+
     greedy().push(&registry, "dev/greedy", "1").await.unwrap();
     assert_eq!(scanned(&registry, "dev/greedy:1"), "failed");
+    let facts = registry.wharf(&["image", "facts", "dev/greedy:1"]).unwrap();
+    assert!(facts.contains("the scan worker aborted"), "{facts}");
+    let held = decided(&registry, "dev/greedy:1", "hold");
+    assert!(held.contains("scan"), "{held}");
+
     Image::debian("hello", "2.10-3").unwrap().push(&registry, "dev/hello", "1").await.unwrap();
     assert_eq!(scanned(&registry, "dev/hello:1"), "complete");
+    decided(&registry, "dev/hello:1", "approve");
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use super::client::{Client, Remote};
 use super::exit::Stop;
 use super::output::{Output, Table, ago, bytes, note, now_ms, pairs, print, short, time};
-use crate::api::admin::{FactsEntry, FindingEntry, ImageEntry, ScanEntry, SeverityCounts};
+use crate::api::admin::{FactsEntry, FindingEntry, FindingsPage, ImageEntry, ScanEntry, SeverityCounts};
 
 /// What is in the registry: tags, what is in their images, what is wrong with that
 #[derive(Debug, clap::Args)]
@@ -249,34 +249,37 @@ async fn bom(client: &Client, image: &str, platform: Option<&str>) -> anyhow::Re
     }
 }
 
+/// Findings, and how far they can be trusted.
+#[derive(Serialize)]
+struct Findings {
+    scan: ScanEntry,
+    items: Vec<FindingEntry>,
+}
+
 async fn findings(client: &Client, output: Output, image: &str, limit: usize) -> anyhow::Result<()> {
     let query = OfImage { image };
-    let (found, more): (Vec<FindingEntry>, bool) =
-        client.list(&["images", "findings"], &query, limit).await?;
-    let known: Result<FactsEntry, _> = client.query(&["images", "facts"], &query).await;
-    output.show(&found, |found| findings_table(found))?;
-    // An empty list says nothing unless there was data to compare with.
-    if let Ok(entry) = known {
-        for platform in &entry.facts.platforms {
-            let name = platform.platform.as_ref().map(ToString::to_string).unwrap_or_default();
-            let sources: Vec<&str> =
-                platform.coverage.iter().map(|coverage| coverage.source.as_str()).collect();
-            let data = match sources.as_slice() {
-                [] => "no vulnerability data: nothing is known; hint: `wharf db import`".to_owned(),
-                sources => format!("compared with {}", sources.join(", ")),
-            };
-            note(format!("{name} scan {}, {data}", platform.scan.as_str()).trim());
-        }
-    }
+    let page: FindingsPage = client.query(&["images", "findings"], &query).await?;
+    let (items, more) = client.list(&["images", "findings"], &query, limit).await?;
+    output.show(&Findings { scan: page.scan, items }, findings_text)?;
     if more {
         note("there are more; hint: --limit N");
     }
     Ok(())
 }
 
-fn findings_table(findings: &[FindingEntry]) -> String {
-    let mut table =
-        Table::new(&["SEVERITY", ">CVSS", "ID", "~PACKAGE", "~VERSION", "~FIXED IN"], "no findings");
+/// An empty list says nothing unless everything was compared.
+fn findings_text(found: &Findings) -> String {
+    let Findings { scan, items } = found;
+    if (&*scan.state, &*scan.matched) == ("complete", "complete") {
+        return findings_table(items, "no findings");
+    }
+    let why = scan.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let known = format!("not all is known, scan {}, comparison {}{why}\n", scan.state, scan.matched);
+    if items.is_empty() { known } else { findings_table(items, "") + &known }
+}
+
+fn findings_table(findings: &[FindingEntry], empty: &'static str) -> String {
+    let mut table = Table::new(&["SEVERITY", ">CVSS", "ID", "~PACKAGE", "~VERSION", "~FIXED IN"], empty);
     for finding in findings {
         let fixed = match (&finding.fixed_in, &*finding.fix) {
             (Some(version), _) => version.clone(),
@@ -286,7 +289,7 @@ fn findings_table(findings: &[FindingEntry]) -> String {
         table.row([
             finding.severity.clone(),
             finding.cvss.map(|score| format!("{score:.1}")).unwrap_or_default(),
-            finding.id.clone(),
+            if finding.known_exploited { format!("{} (exploited)", finding.id) } else { finding.id.clone() },
             finding.component.clone(),
             finding.version.clone().unwrap_or_default(),
             fixed,
@@ -320,6 +323,15 @@ mod tests {
         for (scan, expected) in cases {
             assert_eq!(found(&scan), expected, "{scan:?}");
         }
+    }
+
+    #[test]
+    fn an_empty_list_of_findings_says_none_only_where_all_was_compared() {
+        let text =
+            |state, matched| findings_text(&Findings { scan: scan(state, matched, 0, 0), items: vec![] });
+        assert_eq!(text("complete", "complete"), "no findings\n");
+        assert_eq!(text("complete", "none"), "not all is known, scan complete, comparison none\n");
+        assert_eq!(text("failed", "none"), "not all is known, scan failed, comparison none\n");
     }
 
     #[test]

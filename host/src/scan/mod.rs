@@ -1,8 +1,9 @@
 //! Scans of images, each in a worker process.
 //!
 //! An operator sees `wharf scan-worker` among the processes while an image is scanned, and in the image's facts what was found
-//! or why the scan failed. A worker is this program again with one hidden command: it limits its own memory, CPU time and
-//! descriptors, gets an image through a pipe, and answers with a report. Whatever an image does to it, the server goes on.
+//! or why the scan failed. A worker is this program again with one hidden command: it limits its own memory and CPU time and
+//! gives up every system call but those a scan needs, gets an image through a pipe, and answers with a report. Whatever an
+//! image does to it, the server goes on.
 //!
 //! Entry: [`Scanner::scan`].
 //!
@@ -55,7 +56,7 @@ impl Default for Settings {
 
 impl Settings {
     fn confine(&self) -> Confine {
-        Confine { memory_bytes: self.memory_mib << 20, cpu_seconds: self.cpu_s, ..Confine::default() }
+        Confine { memory_bytes: self.memory_mib << 20, cpu_seconds: self.cpu_s }
     }
 }
 

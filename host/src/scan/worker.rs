@@ -9,13 +9,8 @@ use wharf_scan::worker::{Confine, confine, serve};
 pub const WORKER: &str = "scan-worker";
 
 /// What the server starts a worker with; [`run`] reads it.
-pub(super) fn arguments(limits: &Confine) -> [String; 4] {
-    [
-        WORKER.to_owned(),
-        limits.memory_bytes.to_string(),
-        limits.cpu_seconds.to_string(),
-        limits.files.to_string(),
-    ]
+pub(super) fn arguments(limits: &Confine) -> [String; 3] {
+    [WORKER.to_owned(), limits.memory_bytes.to_string(), limits.cpu_seconds.to_string()]
 }
 
 /// Runs a worker on the standard pipes, with the arguments that follow the command's name. To be called before anything
@@ -41,7 +36,7 @@ fn read(arguments: impl Iterator<Item = String>) -> Result<Confine, String> {
         .map(|text| text.parse().map_err(|_| format!("`{text}` is no limit of a scan worker")))
         .collect::<Result<_, _>>()?;
     match numbers[..] {
-        [memory_bytes, cpu_seconds, files] => Ok(Confine { memory_bytes, cpu_seconds, files }),
+        [memory_bytes, cpu_seconds] => Ok(Confine { memory_bytes, cpu_seconds }),
         _ => Err("a scan worker is started by the server, not by hand; hint: `wharf scan`".to_owned()),
     }
 }

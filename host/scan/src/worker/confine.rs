@@ -1,8 +1,43 @@
 //! What a worker takes away from itself before it reads the first byte.
 
-use std::{fs, io};
+use std::collections::BTreeMap;
+use std::{fs, io, process};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+/// Descriptors that a worker has, its three pipes, and all that it may have.
+const FILES: u64 = 3;
+
+/// System calls that a worker is left: memory, its pipes, and to end. What else it or an intruder in it asks for is refused:
+/// there is no file to open, no address to connect to, no program to run, no process to signal but itself.
+const CALLS: &[libc::c_long] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_clock_gettime,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
 
 /// Limits that the kernel enforces on the worker's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +46,11 @@ pub struct Confine {
     pub memory_bytes: u64,
     /// CPU time; the kernel ends the process one second after it.
     pub cpu_seconds: u64,
-    /// Descriptors: three for the pipes and one for whatever the C library needs.
-    pub files: u64,
 }
 
 impl Default for Confine {
     fn default() -> Self {
-        Self { memory_bytes: 512 << 20, cpu_seconds: 600, files: 8 }
+        Self { memory_bytes: 512 << 20, cpu_seconds: 600 }
     }
 }
 
@@ -31,8 +64,8 @@ pub struct ConfineError {
 
 /// Sets the limits of this process, for good: the hard limits go down with the soft ones.
 ///
-/// No file can be written (`RLIMIT_FSIZE` 0 does not touch pipes), no core is left, no privilege can be gained by a program
-/// that is run.
+/// No file can be written (`RLIMIT_FSIZE` 0 does not touch pipes) or opened, no core is left, and of the kernel's calls only
+/// those remain that a scan needs (seccomp(2), which also keeps privileges from being gained).
 ///
 /// # Errors
 /// [`ConfineError`] names the first limit that could not be set.
@@ -43,7 +76,7 @@ pub fn confine(limits: &Confine) -> Result<(), ConfineError> {
         ("memory", Resource::As, memory, memory),
         // Past the soft limit the kernel sends SIGXCPU, at the hard one SIGKILL.
         ("CPU time", Resource::Cpu, limits.cpu_seconds, limits.cpu_seconds.saturating_add(1)),
-        ("files", Resource::Nofile, limits.files, limits.files),
+        ("files", Resource::Nofile, FILES, FILES),
         ("file size", Resource::Fsize, 0, 0),
         ("core file", Resource::Core, 0, 0),
     ];
@@ -54,8 +87,19 @@ pub fn confine(limits: &Confine) -> Result<(), ConfineError> {
         let limit = Rlimit { current: least(soft), maximum: least(hard) };
         setrlimit(resource, limit).map_err(|source| ConfineError { what, source: source.into() })?;
     }
-    rustix::thread::set_no_new_privs(true)
-        .map_err(|source| ConfineError { what: "privileges", source: source.into() })
+    seal().map_err(|error| ConfineError { what: "system calls", source: io::Error::other(error) })
+}
+
+/// Leaves this thread, of which a worker has only one, nothing but [`CALLS`]; all others answer `EPERM`.
+fn seal() -> Result<(), seccompiler::Error> {
+    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    // `abort` signals its own process.
+    let own = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, process::id().into())?;
+    allowed.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![own])?]);
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(allowed, refused, SeccompAction::Allow, architecture)?;
+    seccompiler::apply_filter(&BpfProgram::try_from(filter)?)
 }
 
 /// Address space that this process has now: the program's text, its libraries and stack (proc(5), `statm`).
@@ -64,4 +108,34 @@ fn mapped_bytes() -> io::Result<u64> {
     let pages: Option<u64> = text.split(' ').next().and_then(|pages| pages.parse().ok());
     let pages = pages.ok_or_else(|| io::Error::other("`/proc/self/statm` is not of its form"))?;
     Ok(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use super::*;
+    use crate::testing::{OS_RELEASE, Put, scan_tars, stanza, tar};
+
+    /// A filter binds one thread, so a test can have one and then be rid of it.
+    #[test]
+    fn a_sealed_thread_scans_and_reaches_nothing() {
+        let status = stanza("a", "1").repeat(10_000);
+        let image = tar(&[
+            Put::File("etc/os-release", OS_RELEASE),
+            Put::File("var/lib/dpkg/status", status.as_bytes()),
+        ]);
+        let sealed = move || {
+            seal().unwrap();
+            let refused = io::ErrorKind::PermissionDenied;
+            assert_eq!(fs::read("/proc/self/statm").unwrap_err().kind(), refused);
+            assert_eq!(TcpListener::bind("127.0.0.1:0").unwrap_err().kind(), refused);
+            assert_eq!(Command::new("/bin/true").status().unwrap_err().kind(), refused);
+            let other = rustix::process::Pid::INIT;
+            assert!(rustix::process::test_kill_process(other).is_err());
+            scan_tars(&[&image]).packages.len()
+        };
+        assert_eq!(std::thread::spawn(sealed).join().unwrap(), 1);
+    }
 }

@@ -5,7 +5,8 @@
 //! side's codec, for whatever kind of input and output the caller has; [`confine`] takes away what the worker does not need.
 //!
 //! Invariant: both sides bound every frame before they allocate for it; neither trusts the other.
-//! Invariant: the worker opens nothing. What it has not been sent it cannot read, and it can write only to its pipe.
+//! Invariant: the worker can open nothing, connect to nothing and run nothing: the kernel refuses it ([`confine`]). What it has
+//! not been sent it cannot read, and it can write only to its pipe.
 
 mod client;
 mod confine;

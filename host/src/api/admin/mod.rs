@@ -35,7 +35,8 @@ pub use decision::{ExplainedEntry, ExplainedStanding, NewPromotion, PromotionEnt
 pub use event::{EventEntry, EventPage};
 pub use grant::{GrantEntry, GrantText};
 pub use image::{
-    FactsEntry, FindingEntry, ImageEntry, PlatformCounts, ScanEntry, SeverityCounts, StandingEntry,
+    FactsEntry, FindingEntry, FindingsPage, ImageEntry, PlatformCounts, ScanEntry, SeverityCounts,
+    StandingEntry,
 };
 pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};

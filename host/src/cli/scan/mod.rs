@@ -3,6 +3,7 @@
 //! An image is scanned by a worker process, as the server does it, so that a hostile one costs only its own scan. A plain
 //! directory is read here, since a worker can open nothing.
 
+mod meter;
 mod registry;
 mod table;
 
@@ -16,6 +17,7 @@ use wharf_scan::target::{Choice, Local, Target, TargetError};
 use wharf_scan::vuln::{Findings, Severity, match_report};
 use wharf_scan::{Knowledge, Limits, Report};
 
+use self::meter::Meter;
 use super::exit::Stop;
 use super::output;
 use crate::scan::{Database, Input, ScanFailure, Scanner, Settings};
@@ -128,7 +130,8 @@ impl Scan {
                 Ok((digest, self.work(&config, layers).await.with_context(shown)?))
             }
             None => {
-                let scan = move || target.scan(&choice, &Limits::default(), &mut |_| {});
+                let mut meter = Meter::new();
+                let scan = move || target.scan(&choice, &Limits::default(), &mut |now| meter.show(now));
                 let report: Result<Report, TargetError> = tokio::task::spawn_blocking(scan).await?;
                 Ok((None, report?))
             }
@@ -137,7 +140,8 @@ impl Scan {
 
     async fn work(&self, config: &[u8], layers: Vec<Input>) -> Result<Report, ScanFailure> {
         let settings = Settings { memory_mib: self.memory_mib, ..Settings::default() };
-        Scanner::new(settings).scan(config, layers, |_| {}).await
+        let mut meter = Meter::new();
+        Scanner::new(settings).scan(config, layers, |now| meter.show(now)).await
     }
 }
 

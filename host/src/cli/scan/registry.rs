@@ -17,6 +17,7 @@ use serde::Deserialize;
 use wharf_oci::{
     Descriptor, Digest, MANIFEST_BYTES_MAX, Manifest, ManifestKind, MediaType, Platform, Reference, Target,
 };
+use wharf_scan::target::{fits, this_machine};
 
 use crate::cli::credentials::{self, Credentials, CredentialsError};
 use crate::scan::Input;
@@ -29,6 +30,10 @@ const INDEX_DEPTH: u32 = 4;
 /// Steps from a registry to where it keeps its blobs.
 const REDIRECTS: u32 = 4;
 const CA_BYTES_MAX: u64 = 1 << 20;
+/// Docker Hub as images name it, and its registry; images of one part are its own.
+const HUB: &str = "docker.io";
+const HUB_REGISTRY: &str = "registry-1.docker.io";
+const HUB_OWN: &str = "library";
 
 /// How to reach a registry, and as whom.
 #[derive(Debug, clap::Args)]
@@ -88,6 +93,11 @@ fn split(text: &str) -> anyhow::Result<(&str, Reference)> {
     let parts = text.split_once('/').filter(|(host, _)| host.contains(['.', ':']) || *host == "localhost");
     let Some((host, rest)) = parts else {
         bail!("`{text}` is neither on this machine nor a registry's; {hint}")
+    };
+    let (host, rest) = match (host, rest.contains('/')) {
+        (HUB, false) => (HUB_REGISTRY, format!("{HUB_OWN}/{rest}")),
+        (HUB, true) => (HUB_REGISTRY, rest.to_owned()),
+        _ => (host, rest.to_owned()),
     };
     Ok((host, rest.parse().with_context(|| format!("`{text}`"))?))
 }
@@ -301,28 +311,13 @@ fn client(ca: Option<&Path>, scheme: &str) -> anyhow::Result<Client> {
 
 /// The one image of an index for a platform, or for this machine.
 fn choose(entries: &[Descriptor], platform: Option<&Platform>) -> anyhow::Result<Digest> {
-    let here = Platform {
-        os: "linux".to_owned(),
-        architecture: match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        }
-        .to_owned(),
-        variant: None,
-        os_version: None,
-    };
+    let here = this_machine();
     let wanted = platform.unwrap_or(&here);
     let runs: Vec<(&Descriptor, &Platform)> = entries
         .iter()
         .filter_map(|entry| Some((entry, entry.platform.as_ref().filter(|p| !p.is_unknown())?)))
         .collect();
-    let fits = |found: &Platform| {
-        wanted.os == found.os
-            && wanted.architecture == found.architecture
-            && (wanted.variant.is_none() || wanted.variant == found.variant)
-    };
-    match (runs.iter().find(|(_, found)| fits(found)), runs.as_slice(), entries) {
+    match (runs.iter().find(|(_, found)| fits(wanted, found)), runs.as_slice(), entries) {
         (Some((entry, _)), ..) => Ok(entry.digest.clone()),
         (None, [(only, _)], _) if platform.is_none() => Ok(only.digest.clone()),
         (None, [], [only]) if platform.is_none() => Ok(only.digest.clone()),
@@ -378,6 +373,13 @@ mod tests {
         assert_eq!(Challenge::parse("Bearer"), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn challenges_of_any_text_never_panic(rest in "(realm|service|=|\"|,|é){0,12}") {
+            let _ = Challenge::parse(&format!("Bearer {rest}"));
+        }
+    }
+
     #[test]
     fn a_reference_needs_a_host() {
         assert!(split("app:1.4").is_err());
@@ -385,6 +387,13 @@ mod tests {
         let (host, reference) = split("127.0.0.1:5080/dev/app:1.4").unwrap();
         assert_eq!((host, reference.to_string().as_str()), ("127.0.0.1:5080", "dev/app:1.4"));
         assert!(split("localhost/app").is_err());
+    }
+
+    #[test]
+    fn docker_hub_has_a_registry_of_another_name() {
+        let of = |text: &str| split(text).map(|(host, reference)| format!("{host}/{reference}")).unwrap();
+        assert_eq!(of("docker.io/debian:12"), "registry-1.docker.io/library/debian:12");
+        assert_eq!(of("docker.io/grafana/grafana:12.0"), "registry-1.docker.io/grafana/grafana:12.0");
     }
 
     fn entry(platform: &str) -> Descriptor {

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::App;
 
 pub use list::{ImageEntry, StandingEntry};
-pub use scan::{FactsEntry, FindingEntry, PlatformCounts, SeverityCounts};
+pub use scan::{FactsEntry, FindingEntry, FindingsPage, PlatformCounts, SeverityCounts};
 
 /// What is known of an image's content; of an index, of its worst platform.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

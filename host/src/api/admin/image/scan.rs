@@ -12,7 +12,7 @@ use super::list::platforms;
 use crate::App;
 use crate::access::Action;
 use crate::api::admin::extract::Asked;
-use crate::api::admin::{Failures, Page, Paging};
+use crate::api::admin::{Failures, Paging};
 use crate::api::{ApiError, Caller, ErrorBody};
 use crate::facts::document::{self, Kind};
 use crate::facts::{Scanned, scanned};
@@ -93,9 +93,22 @@ pub struct FindingEntry {
     pub fix: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixed_in: Option<String>,
+    /// In CISA's list of exploited vulnerabilities.
+    pub known_exploited: bool,
     /// The layer that brought the package, 0 for the lowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<u32>,
+}
+
+/// One page of an image's findings, with how far they can be trusted.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FindingsPage {
+    /// An empty list says "none" only where both `state` and `matched` are `complete`.
+    pub scan: ScanEntry,
+    pub items: Vec<FindingEntry>,
+    /// The next page's `cursor`; absent on the last one. Opaque.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -210,23 +223,26 @@ pub(super) async fn bom(
     Ok(Json(Value::Object(all)))
 }
 
-/// Findings of an image, platform by platform, the worst first. Ask `/images` how far they can be trusted: an empty list
-/// may mean that there is no data.
+/// Findings of an image, platform by platform, the worst first, and how far they can be trusted: an empty list may mean that
+/// there is no data.
 #[utoipa::path(get, path = "/api/v1/images/findings", tag = "images", params(FindingsQuery),
-    responses((status = 200, body = Page<FindingEntry>), (status = 404, body = ErrorBody), Failures))]
+    responses((status = 200, body = FindingsPage), (status = 404, body = ErrorBody), Failures))]
 pub(super) async fn findings(
     State(app): State<App>,
     parts: Parts,
     Asked(query): Asked<FindingsQuery>,
-) -> Result<Json<Page<FindingEntry>>, ApiError> {
+) -> Result<Json<FindingsPage>, ApiError> {
     let paging = Paging::new(query.limit, query.cursor);
     let limit = paging.limit()?;
     let from: usize = match paging.cursor() {
         Some(cursor) => cursor.parse().map_err(|_| paging.wrong_cursor())?,
         None => 0,
     };
+    let (digests, scans): (Vec<Digest>, Vec<Option<Scanned>>) =
+        scans(&app, &parts, &query.image).await?.into_iter().unzip();
+    let scan = summary(&scans);
     let mut all = Vec::new();
-    for (digest, scan) in scans(&app, &parts, &query.image).await? {
+    for (digest, scan) in digests.iter().zip(scans) {
         let Some(Scanned { components: Some(components), findings: Some(findings), .. }) = scan else {
             continue;
         };
@@ -234,12 +250,12 @@ pub(super) async fn findings(
             document::read_json(&app.store, Kind::Components, &components).await?;
         let mut findings: Vec<Finding> = document::read_json(&app.store, Kind::Findings, &findings).await?;
         findings.sort_by_key(|finding| std::cmp::Reverse((finding.severity, finding.cvss_tenths)));
-        all.extend(findings.into_iter().map(|finding| entry(&digest, finding, &components)));
+        all.extend(findings.into_iter().map(|finding| entry(digest, finding, &components)));
     }
     let more = all.len().saturating_sub(from) > limit;
     let items: Vec<FindingEntry> = all.into_iter().skip(from).take(limit).collect();
     let next = more.then(|| (from + items.len()).to_string());
-    Ok(Json(Page { items, next }))
+    Ok(Json(FindingsPage { scan, items, next }))
 }
 
 fn entry(platform: &Digest, finding: Finding, components: &[Component]) -> FindingEntry {
@@ -255,6 +271,7 @@ fn entry(platform: &Digest, finding: Finding, components: &[Component]) -> Findi
         component: component.map(|component| component.name.clone()).unwrap_or_default(),
         version: component.and_then(|component| component.version.clone()),
         fixed_in: finding.fixed_in,
+        known_exploited: finding.known_exploited,
         layer: component.and_then(|component| component.layer),
     }
 }
