@@ -10,6 +10,7 @@
 //! Invariant: a missing file is a missing plugin. Nothing older ever takes its place.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::grant::{GrantError, Granted, Grants, grant};
 use crate::inspect::{InspectError, Inspected, inspect};
 use crate::plugin::{Plugin, SelfTestError};
 use crate::sandbox::CallLimits;
-use crate::watch::{Seen, Snapshot};
+use crate::watch::{Seen, Snapshot, Unreadable};
 
 /// How far a file came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ pub enum Stage {
     Grant,
     /// Another file has a plugin of this name.
     Name,
-    /// It does not compile, or does not fit.
+    /// It does not compile, or does not fit; or the host panicked on it.
     Compile,
     /// It does not start, or refuses a config that is in use.
     SelfTest,
@@ -130,6 +131,8 @@ enum Refusal {
     SelfTest(Box<SelfTestError>),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error("this host panicked on it, which is an error of the host's; hint: its log says where")]
+    Panic,
 }
 
 impl Refusal {
@@ -138,7 +141,7 @@ impl Refusal {
             Self::Inspect(_) => Stage::Inspect,
             Self::Grant(_) => Stage::Grant,
             Self::Name { .. } => Stage::Name,
-            Self::Compile(_) => Stage::Compile,
+            Self::Compile(_) | Self::Panic => Stage::Compile,
             Self::SelfTest(_) => Stage::SelfTest,
             Self::Archive(_) => Stage::Archive,
         }
@@ -206,22 +209,39 @@ impl Loader {
     /// take. Compiles; not for a thread that serves.
     pub fn apply(&mut self, snapshot: &Snapshot, configs: &dyn Fn(&str) -> Vec<String>) -> Vec<Outcome> {
         let mut next = Next::default();
-        for seen in &snapshot.files {
-            self.take(seen, configs, &mut next);
-        }
         for one in &snapshot.unreadable {
-            let failed = Failed {
-                file: one.file.clone(),
-                name: None,
-                digest: String::new(),
-                stage: Stage::Read,
-                reason: one.reason.clone(),
-            };
-            let known = self.catalog.current().failed().get(&one.file) == Some(&failed);
-            let kept = self.good.get(&one.file).cloned();
-            self.refuse(failed, kept, known, &mut next);
+            self.miss(one, &mut next);
         }
+        let mut files: Vec<&Seen> = snapshot.files.iter().collect();
+        files.sort_by_key(|seen| self.seniority(seen));
+        files.into_iter().for_each(|seen| self.take(seen, configs, &mut next));
         self.finish(snapshot, next)
+    }
+
+    /// A name goes to the file that has it, whatever others are called: first the files that are as they were, then those that
+    /// were replaced, then new ones.
+    fn seniority(&self, seen: &Seen) -> u8 {
+        let good = self.good.get(&seen.file).map(|plugin| plugin.digest());
+        let before = self.before.iter().find(|active| active.file == seen.file);
+        match good.or(before.map(|active| active.digest.as_str())) {
+            Some(digest) if digest == seen.digest => 0,
+            Some(_) => 1,
+            None => 2,
+        }
+    }
+
+    /// A file that cannot be read is as bad as one that is broken.
+    fn miss(&self, one: &Unreadable, next: &mut Next) {
+        let failed = Failed {
+            file: one.file.clone(),
+            name: None,
+            digest: String::new(),
+            stage: Stage::Read,
+            reason: one.reason.clone(),
+        };
+        let known = self.catalog.current().failed().get(&one.file) == Some(&failed);
+        let kept = self.last_good(&one.file, None);
+        self.refuse(failed, kept, known, next);
     }
 
     /// The bytes of a plugin that is or was in force; none if they were never kept.
@@ -249,7 +269,7 @@ impl Loader {
             return;
         }
         let mut name = None;
-        match self.load(seen, configs, next, &mut name) {
+        match guarded(|| self.load(seen, configs, next, &mut name)) {
             Ok(plugin) => {
                 let plugin = Arc::new(plugin);
                 next.insert(&seen.file, &plugin);
@@ -264,7 +284,7 @@ impl Loader {
                     reason: refusal.to_string(),
                 };
                 let known = unchanged && current.failed().get(&seen.file) == Some(&failed);
-                let kept = self.last_good(seen, &refusal);
+                let kept = self.last_good(&seen.file, seen.grants.as_deref());
                 self.refuse(failed, kept, known, next);
             }
         }
@@ -310,23 +330,14 @@ impl Loader {
     }
 
     /// What the file stood for before it went bad: in this process, or when the host stopped.
-    fn last_good(&self, seen: &Seen, refusal: &Refusal) -> Option<Arc<Plugin>> {
-        let good = self.good.get(&seen.file).cloned().or_else(|| self.revive(seen));
-        match refusal {
-            // The name is another file's now.
-            Refusal::Name { .. } => None,
-            // A grants file that cannot be read takes nothing back; one that can may.
-            _ => good.filter(|plugin| {
-                let granted = granted(plugin.inspected(), seen.grants.as_deref());
-                matches!(granted, Ok(_) | Err(GrantError::BadFile { .. }))
-            }),
-        }
+    fn last_good(&self, file: &str, grants: Option<&[u8]>) -> Option<Arc<Plugin>> {
+        let good = self.good.get(file).filter(|plugin| still_granted(plugin.inspected(), grants).is_ok());
+        good.cloned().or_else(|| self.revive(file, grants))
     }
 
-    /// Loads what was in force when the host stopped, with what the operator allows now.
-    fn revive(&self, seen: &Seen) -> Option<Arc<Plugin>> {
-        let active =
-            self.before.iter().find(|active| active.file == seen.file && active.digest != seen.digest)?;
+    /// Loads what the file stood for when the host stopped, with what the operator allows now.
+    fn revive(&self, file: &str, grants: Option<&[u8]>) -> Option<Arc<Plugin>> {
+        let active = self.before.iter().find(|active| active.file == file)?;
         let bytes = match self.archive.get(&active.digest) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
@@ -340,12 +351,12 @@ impl Loader {
         };
         let revived = || -> Result<Plugin, Refusal> {
             let inspected = inspect(&bytes)?;
-            let granted = granted(&inspected, seen.grants.as_deref())?;
+            let granted = still_granted(&inspected, grants)?;
             let plugin = self.engine.load(inspected, granted, &bytes)?;
             plugin.self_test([], &self.limits).map_err(|error| Refusal::SelfTest(Box::new(error)))?;
             Ok(plugin)
         };
-        match revived() {
+        match guarded(revived) {
             Ok(plugin) => Some(Arc::new(plugin)),
             Err(error) => {
                 tracing::warn!(name = %active.name, %error, "the last good plugin cannot be loaded");
@@ -398,9 +409,22 @@ impl Loader {
     }
 }
 
+/// A file that makes the loader panic is refused as any other, and the rest of the folder is loaded.
+fn guarded<T>(load: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(load)).unwrap_or(Err(Refusal::Panic))
+}
+
 fn granted(inspected: &Inspected, file: Option<&[u8]>) -> Result<Granted, GrantError> {
     let allowed = file.map(Grants::parse).transpose()?.unwrap_or_default();
     grant(inspected, &allowed)
+}
+
+/// As [`granted`], for what is in force: a grants file that cannot be read takes nothing back.
+fn still_granted(inspected: &Inspected, file: Option<&[u8]>) -> Result<Granted, GrantError> {
+    match granted(inspected, file) {
+        Err(GrantError::BadFile { .. }) => granted(inspected, None),
+        other => other,
+    }
 }
 
 fn changed(

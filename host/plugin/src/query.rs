@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::{Column, Component, Confidence, Finding, NameKey, PlatformFacts, SealedFacts, Severity};
 use crate::pattern::{Glob, Range, VersionOrder};
+use crate::sandbox::Deadline;
 
 #[cfg(test)]
 mod tests;
@@ -113,20 +114,35 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+/// The clock of the call that asks, where one does. Once it is up nothing matches any more.
+pub(crate) type Clock<'a> = Option<&'a Deadline>;
+
+fn step(clock: Clock<'_>) -> bool {
+    clock.is_none_or(Deadline::step)
+}
+
 /// Globs of one sort, ready to be matched.
-struct Globs<'a>(Vec<Glob<'a>>);
+struct Globs<'a> {
+    globs: Vec<Glob<'a>>,
+    clock: Clock<'a>,
+}
 
 impl<'a> Globs<'a> {
-    fn new(texts: &'a [String]) -> Self {
-        Self(texts.iter().map(|text| Glob::new(text)).collect())
+    fn new(texts: &'a [String], clock: Clock<'a>) -> Self {
+        Self { globs: texts.iter().map(|text| Glob::new(text)).collect(), clock }
     }
 
     fn all(&self, text: &str) -> bool {
-        self.0.iter().all(|glob| glob.matches(text))
+        self.globs.iter().all(|glob| step(self.clock) && glob.matches(text))
     }
 
     fn any(&self, text: &str) -> bool {
-        self.0.iter().any(|glob| glob.matches(text))
+        self.globs.iter().any(|glob| step(self.clock) && glob.matches(text))
+    }
+
+    /// The one that says most about how a text begins.
+    fn longest(&self) -> Option<Glob<'a>> {
+        self.globs.iter().copied().max_by_key(|glob| glob.prefix().len())
     }
 }
 
@@ -142,20 +158,27 @@ pub(crate) struct ComponentMatcher<'q, 'f> {
     outside: Vec<BTreeSet<&'f str>>,
     facts: &'f SealedFacts,
     order: VersionOrder,
+    clock: Clock<'q>,
 }
 
 impl<'q, 'f> ComponentMatcher<'q, 'f> {
     /// Ranges that cannot be read were refused when they were added; in a stored trace they match nothing.
-    pub(crate) fn new(query: &'q ComponentQuery, facts: &'f SealedFacts, order: VersionOrder) -> Self {
+    pub(crate) fn new(
+        query: &'q ComponentQuery,
+        facts: &'f SealedFacts,
+        order: VersionOrder,
+        clock: Clock<'q>,
+    ) -> Self {
         Self {
             query,
-            name: Globs::new(&query.name),
-            source_name: Globs::new(&query.source_name),
-            path: Globs::new(&query.path),
+            name: Globs::new(&query.name, clock),
+            source_name: Globs::new(&query.source_name, clock),
+            path: Globs::new(&query.path, clock),
             ranges: query.version.iter().filter_map(|text| Range::parse(text).ok()).collect(),
-            outside: query.licence_outside.iter().map(|allowed| unsatisfied(allowed, facts)).collect(),
+            outside: query.licence_outside.iter().map(|allowed| unsatisfied(allowed, facts, clock)).collect(),
             facts,
             order,
+            clock,
         }
     }
 
@@ -163,8 +186,7 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
     pub(crate) fn select(&self, position: usize) -> Vec<(u32, &'f Component)> {
         let components = self.facts.facts().platforms.get(position).map_or(&[][..], |p| &p.components);
         // Most questions are about one name, and the names are sorted.
-        let longest = |globs: &Globs<'q>| globs.0.iter().copied().max_by_key(|glob| glob.prefix().len());
-        let keyed = [(NameKey::Own, longest(&self.name)), (NameKey::Source, longest(&self.source_name))];
+        let keyed = [(NameKey::Own, self.name.longest()), (NameKey::Source, self.source_name.longest())];
         let narrow =
             keyed.into_iter().find_map(|(key, glob)| Some((key, glob.filter(|g| !g.prefix().is_empty())?)));
         match narrow {
@@ -203,6 +225,9 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
     }
 
     fn in_range(&self, component: &Component, range: &Range) -> bool {
+        if !step(self.clock) {
+            return false;
+        }
         let version = component.version.as_deref();
         version
             .and_then(|version| range.contains(version, &component.ecosystem, self.order))
@@ -212,7 +237,7 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
     fn names_licence(&self, component: &Component, glob: &str) -> bool {
         let glob = glob.to_ascii_lowercase();
         let glob = Glob::new(&glob);
-        let named = |text: &str| glob.matches(&text.to_ascii_lowercase());
+        let named = |text: &str| step(self.clock) && glob.matches(&text.to_ascii_lowercase());
         component.licences.iter().any(|text| match self.facts.licences().get(text) {
             Some(Some(expression)) => expression.requirements().any(|one| {
                 named(&licence_name(&one.req.license))
@@ -224,11 +249,15 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
 }
 
 /// The licence texts of the image that cannot be satisfied with `allowed` alone.
-fn unsatisfied<'a>(allowed: &BTreeSet<String>, facts: &'a SealedFacts) -> BTreeSet<&'a str> {
+fn unsatisfied<'f>(
+    allowed: &BTreeSet<String>,
+    facts: &'f SealedFacts,
+    clock: Clock<'_>,
+) -> BTreeSet<&'f str> {
     let licensees: Vec<spdx::Licensee> =
         allowed.iter().filter_map(|id| spdx::Licensee::parse_mode(id, spdx::ParseMode::LAX).ok()).collect();
     let satisfied = |expression: &spdx::Expression| {
-        expression.evaluate(|required| licensees.iter().any(|one| one.satisfies(required)))
+        expression.evaluate(|required| step(clock) && licensees.iter().any(|one| one.satisfies(required)))
     };
     let texts = facts.licences().iter();
     texts
@@ -254,12 +283,12 @@ pub(crate) struct FindingMatcher<'q, 'f> {
 }
 
 impl<'q, 'f> FindingMatcher<'q, 'f> {
-    pub(crate) fn new(query: &'q FindingQuery, facts: &'f SealedFacts) -> Self {
+    pub(crate) fn new(query: &'q FindingQuery, facts: &'f SealedFacts, clock: Clock<'q>) -> Self {
         Self {
             query,
-            id: Globs::new(&query.id),
-            source: Globs::new(&query.source),
-            component_name: Globs::new(&query.component_name),
+            id: Globs::new(&query.id, clock),
+            source: Globs::new(&query.source, clock),
+            component_name: Globs::new(&query.component_name, clock),
             severities: match query.severity.is_empty() {
                 true => u8::MAX,
                 false => query.severity.iter().fold(0, |bits, one| bits | severity_bit(*one)),
@@ -301,8 +330,9 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
                 .published_before_ms
                 .is_none_or(|bound| finding.published_at_ms.is_some_and(|at| at < bound))
             && query.layer.iter().all(|layer| component.is_some_and(|c| c.layer == Some(*layer)))
-            && self.component_name.0.iter().all(|glob| {
-                component.is_some_and(|c| glob.matches(&c.name) || glob.matches(NameKey::Source.of(c)))
+            && self.component_name.globs.iter().all(|glob| {
+                step(self.component_name.clock)
+                    && component.is_some_and(|c| glob.matches(&c.name) || glob.matches(NameKey::Source.of(c)))
             })
     }
 

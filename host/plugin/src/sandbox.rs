@@ -62,6 +62,8 @@ impl Default for CallLimits {
 /// The limit that a host function ran into; it travels through the sandbox as a trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LimitHit {
+    #[error("time limit")]
+    Time,
     #[error("memory limit")]
     Memory,
     #[error("host call limit")]

@@ -198,8 +198,9 @@ impl Trace {
         self.questions.iter().find(|question| {
             let node = Node::of(facts, subject, question.platform);
             question.ask != Ask::EvaluatedAtMs
-                && node
-                    .is_none_or(|node| View { facts, node, order }.answer(&question.ask) != question.answer)
+                && node.is_none_or(|node| {
+                    View { facts, node, order, clock: None }.answer(&question.ask) != question.answer
+                })
         })
     }
 }

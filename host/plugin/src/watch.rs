@@ -9,7 +9,9 @@
 //! Invariant: names that start with a dot are none of ours: editors and copy tools put their unfinished work there.
 
 use std::collections::BTreeMap;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +28,9 @@ use crate::inspect::MAX_PLUGIN_BYTES;
 
 /// The most plugins of one folder; more are not read.
 pub const MAX_FILES: usize = 256;
+
+/// The most bytes of all plugins of one folder together: they are in memory while it is looked at.
+pub const MAX_FOLDER_BYTES: usize = 512 << 20;
 
 /// How the folder is watched.
 #[derive(Debug, Clone, Copy)]
@@ -135,8 +140,10 @@ struct Stamp {
 impl Stamp {
     /// Follows links: a link whose target was swapped has another stamp.
     fn of(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let meta = std::fs::metadata(path)?;
+        Self::read(&std::fs::metadata(path)?)
+    }
+
+    fn read(meta: &Metadata) -> io::Result<Self> {
         if !meta.is_file() {
             return Err(io::Error::other("it is no file"));
         }
@@ -145,12 +152,12 @@ impl Stamp {
 }
 
 fn look(dir: &Path) -> io::Result<BTreeMap<String, Result<Found, String>>> {
-    let names = plugin_names(dir)?;
+    let mut room = MAX_FOLDER_BYTES;
     let find = |file: String| {
-        let found = find(&dir.join(&file)).map_err(|error| error.to_string());
+        let found = find(dir, &file, &mut room);
         (file, found)
     };
-    Ok(names.into_iter().map(find).collect())
+    Ok(plugin_names(dir)?.into_iter().map(find).collect())
 }
 
 fn plugin_names(dir: &Path) -> io::Result<Vec<String>> {
@@ -172,22 +179,36 @@ fn plugin_names(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn find(path: &Path) -> io::Result<Found> {
-    let stamp = Stamp::of(path)?;
-    let bytes = read(path, MAX_PLUGIN_BYTES)?.into();
-    let grants = match read(&path.with_extension("toml"), MAX_GRANTS_BYTES) {
-        Ok(bytes) => Some(bytes),
+/// The error says which file cannot be read, and why. `room` is how many bytes may still be read in this look.
+fn find(dir: &Path, file: &str, room: &mut usize) -> Result<Found, String> {
+    let (stamp, bytes) = read(&dir.join(file), MAX_PLUGIN_BYTES).map_err(|error| error.to_string())?;
+    *room = room.checked_sub(bytes.len()).ok_or_else(|| {
+        format!(
+            "the plugins of the folder have more than {MAX_FOLDER_BYTES} bytes together; hint: remove some"
+        )
+    })?;
+    let beside = Path::new(file).with_extension("toml");
+    let grants = match read(&dir.join(&beside), MAX_GRANTS_BYTES) {
+        Ok((_, bytes)) => Some(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
+        Err(error) => return Err(format!("`{}` beside it: {error}", beside.display())),
     };
-    Ok(Found { stamp, bytes, grants })
+    Ok(Found { stamp, bytes: bytes.into(), grants })
 }
 
-/// At most `max` bytes and one more.
-fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+/// The stamp of a file and its bytes: at most `max` and one more.
+fn read(path: &Path, max: usize) -> io::Result<(Stamp, Vec<u8>)> {
+    let file = open(path)?;
+    let stamp = Stamp::read(&file.metadata()?)?;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((stamp, bytes))
+}
+
+/// Opens without waiting: a pipe of that name has no other end, and no plugin would ever be loaded again.
+fn open(path: &Path) -> io::Result<File> {
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits();
+    OpenOptions::new().read(true).custom_flags(no_wait.cast_signed()).open(path)
 }
 
 fn snapshot(looked: BTreeMap<String, Result<Found, String>>) -> Snapshot {
@@ -255,7 +276,6 @@ impl Drop for Watch {
 }
 
 fn folder_inode(dir: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(dir).ok().map(|meta| meta.ino())
 }
 

@@ -85,8 +85,23 @@ fn host_calls_have_a_limit() {
 
 #[test]
 fn output_has_a_limit() {
-    for action in ["reason-flood", "huge-error", "big-error", "huge-reason", "huge-list", "query-flood"] {
+    for action in [
+        "reason-flood",
+        "huge-error",
+        "big-error",
+        "huge-reason",
+        "huge-list",
+        "query-flood",
+        "empty-query-flood",
+    ] {
         assert_eq!(fails(action), Cause::OutputLimit, "{action}");
+    }
+    // They say that they give 1 GB, and have no such memory.
+    for action in ["lying-error", "lying-reason"] {
+        let cause = fails(action);
+        let lie = matches!(&cause, Cause::Trap { message } if message.contains("out of bounds"))
+            || cause == Cause::OutputLimit;
+        assert!(lie, "{action}: {cause}");
     }
     let error = plugin().validate(r#"{"do":"problem-flood"}"#, &limits()).unwrap_err();
     assert_eq!(error.cause, Cause::OutputLimit);
@@ -105,6 +120,20 @@ fn an_error_of_its_own_is_not_a_fault() {
     let cause = fails("error");
     assert_eq!(cause, Cause::Guest { message: "no verdict today".into() });
     assert!(!cause.is_fault());
+}
+
+/// No epoch reaches a host function, so it looks at the clock itself: here one question would take minutes.
+#[test]
+fn a_question_has_the_time_limit_too() {
+    let mut facts = crate::guests::facts();
+    facts.platforms[0].components = crate::guests::platform("sha256:aa", 10_000).components;
+    for component in &mut facts.platforms[0].components {
+        component.path = Some("a".repeat(2_000));
+    }
+    let facts = facts.seal().unwrap();
+    let call = |config: &str| plugin().evaluate(config, &facts, Subject::Image, &[], &limits());
+    assert_eq!(call(r#"{"do":"slow-question"}"#).unwrap_err().cause, Cause::Timeout);
+    assert_eq!(call(r#"{"do":"mark"}"#).unwrap().verdict, Verdict::Approve);
 }
 
 fn refused(bytes: &[u8]) -> InspectError {

@@ -215,6 +215,91 @@ fn two_files_with_one_name() {
     assert_eq!(host.mark(), Some(2));
 }
 
+#[test]
+fn a_newcomer_does_not_take_the_name_of_what_is_in_force() {
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    let before = active(&host);
+    // By its file's name it comes first.
+    host.write("a.wasm", &marked(2));
+    assert_eq!(quarantined(&host.look()), [(Stage::Name, None)]);
+    assert_eq!(host.mark(), Some(1));
+    let mut host = host.restart(before);
+    assert_eq!(quarantined(&host.look()), [(Stage::Name, None)], "nor after a restart");
+    assert_eq!(host.mark(), Some(1));
+    // Even while the file that has the name is bad.
+    host.write("p.wasm", b"broken");
+    host.look();
+    assert_eq!(host.mark(), Some(1));
+}
+
+#[test]
+fn a_file_that_takes_the_name_of_another_leaves_its_own_in_force() {
+    let other = |mark| replaced(&marked(mark), br#""name":"guest""#, br#""name":"visit""#);
+    let mut host = Host::new();
+    host.write("a.wasm", &other(7));
+    host.write("b.wasm", &marked(1));
+    host.look();
+    host.write("a.wasm", &marked(2));
+    let visit = host.catalog.current().get("visit").unwrap().digest().to_owned();
+    assert_eq!(quarantined(&host.look()), [(Stage::Name, Some(visit))]);
+    assert_eq!(host.mark(), Some(1), "`b.wasm` has that name");
+    assert!(host.catalog.current().get("visit").is_some());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_changes_nothing_even_at_a_start() {
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    let before = active(&host);
+    let digest = Some(before[0].digest.clone());
+    std::fs::remove_file(host.plugins().join("p.wasm")).unwrap();
+    std::fs::create_dir(host.plugins().join("p.wasm")).unwrap();
+    assert_eq!(quarantined(&host.look()), [(Stage::Read, digest.clone())]);
+    assert_eq!(host.catalog.current().failed()["p.wasm"].reason, "it is no file");
+    let mut host = host.restart(before.clone());
+    assert_eq!(quarantined(&host.look()), [(Stage::Read, digest.clone())]);
+    assert_eq!(host.mark(), Some(1));
+    // Nor does a typing error in the file beside it.
+    std::fs::remove_dir(host.plugins().join("p.wasm")).unwrap();
+    host.write("p.wasm", &marked(1));
+    host.write("p.toml", b"capabilities = [");
+    let mut host = host.restart(before);
+    assert_eq!(quarantined(&host.look()), [(Stage::Grant, digest)]);
+    assert_eq!(host.mark(), Some(1));
+}
+
+#[test]
+fn a_file_that_makes_the_host_panic_is_refused_alone() {
+    let mut host = Host::new();
+    host.write("a.wasm", &replaced(guest(), br#""name":"guest""#, br#""name":"visit""#));
+    host.write("p.wasm", &marked(1));
+    let snapshot = scan(&host.plugins(), Duration::from_millis(1)).unwrap();
+    let outcomes = host.loader.apply(&snapshot, &|name| {
+        assert_ne!(name, "visit", "as a bug would");
+        Vec::new()
+    });
+    assert_eq!(quarantined(&outcomes), [(Stage::Compile, None)]);
+    assert_eq!(host.mark(), Some(1));
+}
+
+#[test]
+fn a_pipe_in_the_folder_stops_nobody() {
+    let mut host = Host::new();
+    for name in ["p.wasm", "q.toml"] {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        mknodat(CWD, host.plugins().join(name), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    }
+    host.write("q.wasm", &marked(1));
+    host.write("r.wasm", &marked(2));
+    assert_eq!(quarantined(&host.look()), [(Stage::Read, None), (Stage::Read, None)]);
+    let failed = |file: &str| host.catalog.current().failed()[file].reason.clone();
+    assert_eq!([failed("p.wasm"), failed("q.wasm")], ["it is no file", "`q.toml` beside it: it is no file"]);
+    assert_eq!(host.mark(), Some(2));
+}
+
 fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {

@@ -109,6 +109,7 @@ impl Cause {
     pub(super) fn of(error: &wasmtime::Error, log: &Log) -> Self {
         if let Some(hit) = error.downcast_ref::<LimitHit>() {
             return match hit {
+                LimitHit::Time => Self::Timeout,
                 LimitHit::Memory => Self::MemoryLimit,
                 LimitHit::HostCalls => Self::HostCallLimit,
                 LimitHit::Output => Self::OutputLimit,

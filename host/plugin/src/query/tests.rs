@@ -62,14 +62,14 @@ fn facts() -> Arc<SealedFacts> {
 
 fn components(query: ComponentQuery) -> Vec<u32> {
     let facts = facts();
-    let found = ComponentMatcher::new(&query, &facts, order).select(0);
+    let found = ComponentMatcher::new(&query, &facts, order, None).select(0);
     found.into_iter().map(|(index, _)| index).collect()
 }
 
 /// By counting and by listing, which must agree.
 fn findings(query: FindingQuery) -> Vec<u32> {
     let facts = facts();
-    let matcher = FindingMatcher::new(&query, &facts);
+    let matcher = FindingMatcher::new(&query, &facts, None);
     let found: Vec<u32> = matcher.select(0).map(|(index, _)| index).collect();
     assert_eq!(matcher.count(0) as usize, found.len());
     found

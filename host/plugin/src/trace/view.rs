@@ -7,7 +7,7 @@ use crate::facts::{
     Component, Coverage, Finding, ImageFacts, Knowledge, PlatformFacts, SealedFacts, Signature,
 };
 use crate::pattern::VersionOrder;
-use crate::query::{ComponentMatcher, ComponentQuery, FindingMatcher, FindingQuery};
+use crate::query::{Clock, ComponentMatcher, ComponentQuery, FindingMatcher, FindingQuery};
 
 /// What a policy judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +60,8 @@ pub(crate) struct View<'a> {
     pub(crate) facts: &'a SealedFacts,
     pub(crate) node: Node,
     pub(crate) order: VersionOrder,
+    /// Of the call that asks. Once its time is up, answers are worth nothing.
+    pub(crate) clock: Clock<'a>,
 }
 
 impl<'a> View<'a> {
@@ -194,12 +196,12 @@ impl<'a> View<'a> {
     }
 
     fn count_findings(&self, query: &FindingQuery) -> u32 {
-        let matcher = FindingMatcher::new(query, self.facts);
+        let matcher = FindingMatcher::new(query, self.facts, self.clock);
         self.each_platform().map(|(position, _)| matcher.count(position)).max().unwrap_or(0)
     }
 
     pub(crate) fn findings(&self, query: &FindingQuery, page: Page) -> Vec<FindingItem<'a>> {
-        let matcher = FindingMatcher::new(query, self.facts);
+        let matcher = FindingMatcher::new(query, self.facts, self.clock);
         let Some((position, platform)) = self.worst(|position| matcher.count(position)) else {
             return Vec::new();
         };
@@ -221,12 +223,12 @@ impl<'a> View<'a> {
     }
 
     fn count_components(&self, query: &ComponentQuery) -> u32 {
-        let matcher = ComponentMatcher::new(query, self.facts, self.order);
+        let matcher = ComponentMatcher::new(query, self.facts, self.order, self.clock);
         self.each_platform().map(|(position, _)| matcher.count(position)).max().unwrap_or(0)
     }
 
     pub(crate) fn components(&self, query: &ComponentQuery, page: Page) -> Vec<ComponentItem<'a>> {
-        let matcher = ComponentMatcher::new(query, self.facts, self.order);
+        let matcher = ComponentMatcher::new(query, self.facts, self.order, self.clock);
         let Some((position, _)) = self.worst(|position| matcher.count(position)) else { return Vec::new() };
         let selected = matcher.select(position).into_iter().skip(page.start as usize).take(limit(page));
         selected.map(|(index, component)| ComponentItem { index, component }).collect()

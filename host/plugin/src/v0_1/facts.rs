@@ -5,7 +5,7 @@ use wasmtime::{Error, Result};
 
 use super::bindings::wharf::plugin::facts as wit;
 use crate::facts::{self, Knowledge};
-use crate::sandbox::{CallState, ImageHandle};
+use crate::sandbox::{CallState, ImageHandle, LimitHit};
 use crate::trace::{Answer, Ask, ComponentItem, FindingItem, Node, Page, View};
 
 mod queries;
@@ -19,7 +19,7 @@ impl CallState {
     }
 
     fn look(&self, node: Node) -> Result<View<'_>> {
-        Ok(View { facts: self.facts()?, node, order: self.order() })
+        Ok(View { facts: self.facts()?, node, order: self.order(), clock: Some(&self.deadline) })
     }
 
     /// Answers a question and puts it on record; `bytes` are those of the texts in it.
@@ -27,6 +27,9 @@ impl CallState {
         self.charge()?;
         let (node, platform) = self.handle(image)?;
         let answer = self.look(node)?.answer(&ask);
+        if self.deadline.is_up() {
+            return Err(Error::new(LimitHit::Time));
+        }
         self.record(ask, platform, answer.clone(), bytes)?;
         Ok(answer)
     }

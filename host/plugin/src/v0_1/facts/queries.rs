@@ -10,6 +10,9 @@ use crate::pattern::{MAX_PATTERN_BYTES, Range};
 use crate::query::{ComponentQuery, FindingQuery, MAX_ALLOWED_LICENCES, MAX_CRITERIA};
 use crate::sandbox::{CallState, ComponentQueryHandle, FindingQueryHandle};
 
+/// What a query counts before it has criteria, in bytes.
+const QUERY_BYTES: usize = 512;
+
 /// What every criterion counts besides its text, in bytes.
 const CRITERION_BYTES: usize = 16;
 
@@ -55,6 +58,7 @@ fn add<T>(list: &mut Vec<T>, item: T) -> Result<()> {
 impl wit::HostComponentQuery for CallState {
     fn new(&mut self) -> Result<Components> {
         self.charge()?;
+        self.store_bytes(QUERY_BYTES)?;
         Ok(self.table.push(ComponentQueryHandle::default())?)
     }
     fn name(&mut self, query: Components, glob: String) -> Result<()> {
@@ -123,7 +127,7 @@ impl wit::HostComponentQuery for CallState {
     }
     fn drop(&mut self, query: Components) -> Result<()> {
         let handle = self.table.delete(query)?;
-        self.free_bytes(handle.bytes);
+        self.free_bytes(QUERY_BYTES + handle.bytes);
         Ok(())
     }
 }
@@ -142,6 +146,7 @@ fn severity(severity: wit::Severity) -> facts::Severity {
 impl wit::HostFindingQuery for CallState {
     fn new(&mut self) -> Result<Findings> {
         self.charge()?;
+        self.store_bytes(QUERY_BYTES)?;
         Ok(self.table.push(FindingQueryHandle::default())?)
     }
     fn at_least(&mut self, query: Findings, least: wit::Severity) -> Result<()> {
@@ -209,7 +214,7 @@ impl wit::HostFindingQuery for CallState {
     }
     fn drop(&mut self, query: Findings) -> Result<()> {
         let handle = self.table.delete(query)?;
-        self.free_bytes(handle.bytes);
+        self.free_bytes(QUERY_BYTES + handle.bytes);
         Ok(())
     }
 }

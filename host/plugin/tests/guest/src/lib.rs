@@ -93,6 +93,26 @@ impl Guest for TestGuest {
                     all.push(query);
                 }
             }
+            "empty-query-flood" => {
+                let mut all = Vec::new();
+                loop {
+                    all.push(FindingQuery::new());
+                }
+            }
+            "slow-question" => {
+                // Against a long text of one letter this fails late, at every place where it may start.
+                let glob = format!("*{}b", "a".repeat(500));
+                let query = ComponentQuery::new();
+                for _ in 0..64 {
+                    query.path(&glob);
+                }
+                Ok(if image.count_components(&query) == 0 { Verdict::Approve } else { Verdict::Hold })
+            }
+            "lying-error" => Err(lie()),
+            "lying-reason" => {
+                report.reason("huge", std::mem::ManuallyDrop::new(lie()).as_str());
+                Ok(Verdict::Approve)
+            }
             "huge-error" => Err("x".repeat(8 << 20)),
             "big-error" => Err("x".repeat(300 << 10)),
             "huge-reason" => {
@@ -124,6 +144,12 @@ impl Guest for TestGuest {
 /// The value of `do`.
 fn action(config: &str) -> &str {
     config.split('"').nth(3).unwrap_or("")
+}
+
+/// A text that says that it has 1 GB, which is far more than there is memory.
+fn lie() -> String {
+    // SAFETY: none: a hostile plugin would not mind. What it can harm is inside its sandbox.
+    unsafe { String::from_raw_parts(std::ptr::dangling_mut(), 1 << 30, 1 << 30) }
 }
 
 /// Approves if the mark is even, rejects if it is odd; the reason is the mark.
