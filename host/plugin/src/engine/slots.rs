@@ -1,6 +1,6 @@
 //! The calls that may run at the same time.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ticker::{Running, Ticker};
@@ -8,9 +8,16 @@ use super::ticker::{Running, Ticker};
 /// Free slots, and who waits for one.
 #[derive(Debug)]
 pub(super) struct Slots {
-    free: Mutex<u32>,
+    count: Mutex<Count>,
     freed: Condvar,
     wait: Duration,
+}
+
+#[derive(Debug)]
+struct Count {
+    free: u32,
+    /// Calls that wait. Telling nobody that a slot is free would still be a system call, in each call of a plugin.
+    waiting: u32,
 }
 
 /// A taken slot; dropping it frees it.
@@ -22,22 +29,31 @@ pub(crate) struct Slot<'a> {
 
 impl Slots {
     pub(super) fn new(count: u32, wait: Duration) -> Self {
-        Self { free: Mutex::new(count), freed: Condvar::new(), wait }
+        Self { count: Mutex::new(Count { free: count, waiting: 0 }), freed: Condvar::new(), wait }
     }
 
     /// Waits for a slot, up to the time that was set.
     pub(super) fn take(&self) -> Option<Slot<'_>> {
-        // A poisoned lock still guards a whole number.
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if *free == 0 {
-            let deadline = Instant::now() + self.wait;
-            while *free == 0 {
-                let left = deadline.checked_duration_since(Instant::now())?;
-                (free, _) = self.freed.wait_timeout(free, left).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-        *free -= 1;
+        let count = self.count();
+        let mut count = if count.free == 0 { self.wait_for_one(count)? } else { count };
+        count.free -= 1;
         Some(Slot { slots: self, _clock: None })
+    }
+
+    fn wait_for_one<'a>(&self, mut count: MutexGuard<'a, Count>) -> Option<MutexGuard<'a, Count>> {
+        let deadline = Instant::now() + self.wait;
+        count.waiting += 1;
+        while count.free == 0 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            (count, _) = self.freed.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        count.waiting -= 1;
+        (count.free > 0).then_some(count)
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        // A poisoned lock still guards whole numbers.
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,7 +66,10 @@ impl<'a> Slot<'a> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        *self.slots.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.slots.freed.notify_one();
+        let mut count = self.slots.count();
+        count.free += 1;
+        if count.waiting > 0 {
+            self.slots.freed.notify_one();
+        }
     }
 }
