@@ -83,15 +83,24 @@ impl Committer {
     }
 
     fn make_ballast(&mut self) {
-        let made = self.ballast.make();
-        if let Err(error) = &made
-            && !self.full
-        {
-            tracing::warn!(%error, "no room for the ballast file: only what frees space is accepted");
-        } else if made.is_ok() && self.full {
+        let was_full = self.full;
+        self.full = match self.ballast.make() {
+            Ok(()) => false,
+            Err(error) if file::is_out_of_space(&error) => {
+                if !was_full {
+                    tracing::warn!("no room for the ballast file: only what frees space is accepted");
+                }
+                true
+            }
+            // The disk has room, so nobody is turned away; when it is full one day, nothing will be there to give.
+            Err(error) => {
+                tracing::error!(%error, "the ballast file cannot be made; hint: see to `ballast` in the data directory");
+                false
+            }
+        };
+        if was_full && !self.full {
             tracing::info!("there is room again");
         }
-        self.full = made.is_err();
     }
 
     /// Which batch the file holds, or none if it cannot be opened now.
@@ -131,7 +140,7 @@ impl Committer {
                 Ok(outcomes) => return answer_each(batch, outcomes),
                 Err(failed) => failed,
             };
-            let out_of_space = is_out_of_space(&error);
+            let out_of_space = matches!(&*error, redb::Error::Io(error) if file::is_out_of_space(error));
             tracing::warn!(%error, commits = batch.len(), "a batch failed, the store is opened again");
             match (self.reopen(), late) {
                 (Some(on_disk), Some((id, outcomes))) if on_disk == id => {
@@ -211,11 +220,6 @@ impl Drop for Committer {
         answer(left, |_| Err(CommitError::Down));
         self.file.close();
     }
-}
-
-fn is_out_of_space(error: &redb::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, redb::Error::Io(e) if matches!(e.kind(), StorageFull | QuotaExceeded))
 }
 
 fn answer(batch: Vec<Request>, outcome: impl Fn(&Commit) -> Outcome) {
