@@ -2,6 +2,7 @@
 //!
 //! Invariant: it never waits for more to come; a batch is what queued up while the one before was synced.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,9 +64,11 @@ impl Committer {
         loop {
             let unwell = self.down || self.full;
             match self.queue.next(unwell.then_some(RETRY)) {
-                Next::Batch(batch) => self.commit(batch),
+                Next::Batch(batch) => self.survive(|committer| committer.commit(batch)),
                 Next::Reopen(opened) if *self.file.opened().borrow() == opened => {
-                    self.reopen();
+                    self.survive(|committer| {
+                        committer.reopen();
+                    });
                 }
                 Next::Reopen(_) | Next::Idle => {}
                 Next::Close => return,
@@ -74,12 +77,26 @@ impl Committer {
             if (self.down || self.full) && looked.elapsed() >= RETRY {
                 looked = Instant::now();
                 if self.down {
-                    self.reopen();
+                    self.survive(|committer| {
+                        committer.reopen();
+                    });
                 } else {
                     self.make_ballast();
                 }
             }
         }
+    }
+
+    /// A defect below, which panics, must not end the thread: whoever waits hears `Unknown`, as nobody answers, and the file
+    /// is opened again.
+    fn survive(&mut self, work: impl FnOnce(&mut Committer)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_ok() {
+            return;
+        }
+        tracing::error!("a batch failed by a panic, which is a defect; the store is opened again");
+        // What panicked may do so once more while it is closed.
+        self.down = true;
+        let _ = catch_unwind(AssertUnwindSafe(|| self.reopen()));
     }
 
     fn make_ballast(&mut self) {

@@ -437,6 +437,21 @@ fn a_dead_disk_is_down_and_comes_back() {
     });
 }
 
+/// A panic in the engine's depths ended the committer, and with it every commit until the next start.
+#[test]
+fn a_defect_costs_its_batch_and_no_more() {
+    run(async {
+        let w = World::new(1);
+        w.redb().commit(put(0, 10)).await.unwrap();
+        w.disk.panic_once();
+        assert_eq!(w.redb().commit(put(1, 10)).await, Err(CommitError::Unknown));
+        w.redb().commit(put(2, 10)).await.unwrap();
+        let rows = all_rows(w.redb()).await;
+        let has = |n: usize| rows.iter().any(|row| row.key == key(Space::Tag, &["r", &n.to_string()]));
+        assert!(has(0) && has(2));
+    });
+}
+
 /// While the ballast is spent, only what frees space goes through; with room again, everything does.
 #[test]
 fn the_ballast_lets_deletes_through() {

@@ -38,6 +38,7 @@ struct State {
     beside: Option<(PathBuf, usize)>,
     fault: Option<(u64, Fault)>,
     struck: bool,
+    panics: bool,
     dead: bool,
     random: u64,
     handles: u64,
@@ -154,6 +155,11 @@ impl Disk {
         self.lock().fault = Some((after, fault));
     }
 
+    /// Lets the next sync panic, as a defect would.
+    pub(super) fn panic_once(&self) {
+        self.lock().panics = true;
+    }
+
     /// Takes a fault back that has not struck; whether there was one.
     pub(super) fn heal(&self) -> bool {
         self.lock().fault.take().is_some()
@@ -230,6 +236,10 @@ impl StorageBackend for Handle {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
+        if std::mem::take(&mut state.panics) {
+            drop(state);
+            panic!("a defect");
+        }
         match state.strike() {
             Some(Fault::Io) => {
                 state.lose();
