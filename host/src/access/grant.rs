@@ -208,7 +208,7 @@ pub async fn add(tx: &mut Tx, grant: &Grant, by: &str) -> Result<bool, GrantErro
     }
     if matches!(grant.subject, Subject::User(_)) {
         let of_user = KeyRange::prefix(Space::Grant, &["grant", &grant.subject.to_string()]);
-        if tx.scan(of_user, GRANTS_OF_USER_MAX).await?.rows.len() >= GRANTS_OF_USER_MAX {
+        if tx.scan_all(of_user, GRANTS_OF_USER_MAX).await?.len() >= GRANTS_OF_USER_MAX {
             return Err(GrantError::TooManyOf(grant.subject.clone()));
         }
     }
@@ -238,8 +238,9 @@ pub async fn remove(tx: &mut Tx, grant: &Grant) -> Result<(), GrantError> {
 /// [`GrantError::LastAdmin`], or the store's.
 pub async fn remove_all(tx: &mut Tx, user: &str) -> Result<(), GrantError> {
     let subject = Subject::User(user.to_owned()).to_string();
-    let page = tx.scan(KeyRange::prefix(Space::Grant, &["grant", &subject]), GRANTS_OF_USER_MAX).await?;
-    for row in &page.rows {
+    let of_user = KeyRange::prefix(Space::Grant, &["grant", &subject]);
+    let rows = tx.scan_all(of_user, GRANTS_OF_USER_MAX).await?;
+    for row in &rows {
         tx.delete(&row.key);
     }
     let suspended = suspended_key(user);
@@ -247,7 +248,7 @@ pub async fn remove_all(tx: &mut Tx, user: &str) -> Result<(), GrantError> {
     if was_suspended {
         tx.delete(&suspended);
     }
-    let gone = i64::try_from(page.rows.len()).unwrap_or(i64::MAX) + i64::from(was_suspended);
+    let gone = i64::try_from(rows.len()).unwrap_or(i64::MAX) + i64::from(was_suspended);
     touch(tx, -gone).await?;
     last_admins(tx).await
 }

@@ -170,8 +170,8 @@ pub async fn create_token(tx: &mut Tx, text: &NewToken, token: &AccessToken) -> 
     if tx.get(&name).await?.is_some() {
         return Err(NewTokenError::Exists { user: token.user.clone(), name: token.name.clone() });
     }
-    let page = tx.scan(KeyRange::prefix(Space::Token, &["user", token.user.as_str()]), TOKENS_MAX).await?;
-    if page.rows.len() >= TOKENS_MAX {
+    let of_user = KeyRange::prefix(Space::Token, &["user", token.user.as_str()]);
+    if tx.scan_all(of_user, TOKENS_MAX).await?.len() >= TOKENS_MAX {
         return Err(NewTokenError::TooMany(token.user.clone()));
     }
     let id = id_of(text.reveal());
@@ -199,8 +199,8 @@ pub async fn revoke_token(tx: &mut Tx, user: &UserName, name: &TokenName) -> Res
 /// # Errors
 /// The store's.
 pub async fn revoke_all(tx: &mut Tx, user: &UserName) -> Result<(), StoreError> {
-    let page = tx.scan(KeyRange::prefix(Space::Token, &["user", user.as_str()]), TOKENS_MAX).await?;
-    for row in page.rows {
+    let of_user = KeyRange::prefix(Space::Token, &["user", user.as_str()]);
+    for row in tx.scan_all(of_user, TOKENS_MAX).await? {
         tx.delete(&id_key(&row.value::<String>()?));
         tx.delete(&row.key);
     }

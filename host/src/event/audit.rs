@@ -18,16 +18,19 @@ pub(super) fn append(tx: &mut Tx, refusal: &Refusal) -> Result<(), StoreError> {
     tx.append_value(Space::Audit, refusal)
 }
 
-/// At most `limit` refusals before the row of `cursor`, newest first, each with its place in the log.
+/// At most `limit` refusals before the row of `cursor`, newest first, each with its place in the log; and whether there are
+/// more.
 pub async fn refusals(
     store: &Store,
     cursor: Option<&Key>,
     limit: usize,
-) -> Result<Vec<(Key, Refusal)>, StoreError> {
+) -> Result<(Vec<(Key, Refusal)>, bool), StoreError> {
     let mut range = KeyRange::all(Space::Audit);
     if let Some(cursor) = cursor {
         range = range.before(cursor);
     }
     let page = store.scan_back(range, limit.min(super::PAGE_MAX)).await?;
-    page.rows.into_iter().map(|row| Ok((row.key.clone(), row.value()?))).collect()
+    let found: Result<_, StoreError> =
+        page.rows.into_iter().map(|row| Ok((row.key.clone(), row.value()?))).collect();
+    Ok((found?, page.more))
 }

@@ -12,5 +12,6 @@ pub mod push;
 pub mod repository;
 pub mod retention;
 pub mod scan_image;
+pub mod scrub;
 pub mod token;
 pub mod upload;

@@ -56,19 +56,19 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
     let mut trimmed =
         Trimmed { events: events(app, now_ms, keep.events_days, stop).await?, ..Trimmed::default() };
     // From here on whoever names a document leaves a mark, and what is named already is found.
-    app.store
-        .act(|mut tx| async move {
-            document::begin_sweep(&mut tx);
-            Ok::<_, StoreError>(())
-        })
-        .await?;
+    let begin = |mut tx| async move {
+        document::begin_sweep(&mut tx);
+        Ok::<_, StoreError>(())
+    };
+    app.store.background().act(begin).await?;
     let mut named = Named::default();
     let cutoff_ms = now_ms.saturating_sub(keep.decisions_days * DAY_MS);
     trimmed.decisions = decisions(app, cutoff_ms, &mut named, stop).await?;
     trimmed.promotions = promotions(app, stop).await?;
     scans(app, &mut named, stop).await?;
     trimmed.documents = documents(app, &named, stop).await?;
-    while app.store.act(|mut tx| async move { document::end_sweep(&mut tx).await }).await?.0 {}
+    let store = app.store.background();
+    while store.act(|mut tx| async move { document::end_sweep(&mut tx).await }).await?.0 {}
     trimmed.plugins = plugins(app, &named).await?;
     Ok(trimmed)
 }

@@ -12,13 +12,14 @@ use super::schedule::Every;
 use crate::App;
 use crate::event::{Kind, Recorded};
 use crate::flow::promote::{judge, mass};
-use crate::flow::{collect, retention, scan_image};
+use crate::flow::{collect, retention, scan_image, scrub};
 
 /// Work that comes back without an event.
 pub fn schedule() -> Vec<Every> {
     vec![
         Every { work: Work::Collect, period: Duration::from_secs(3600) },
         Every { work: Work::Trim, period: Duration::from_secs(6 * 3600) },
+        Every { work: Work::Scrub, period: Duration::from_secs(24 * 3600) },
     ]
 }
 
@@ -71,6 +72,7 @@ async fn work(app: &App, job: &Running) -> Result<(), Failure> {
         Work::Scan { repository, digest } => scan(app, repository, digest, job).await,
         Work::Collect => collect::run(app, app.now_ms()).await.map(drop).map_err(Failure::new),
         Work::Trim => retention::run(app, app.now_ms(), job.stop()).await.map(drop).map_err(Failure::new),
+        Work::Scrub => scrub::run(app, job.stop()).await.map(drop).map_err(Failure::new),
         _ => mass_work(app, job).await,
     }
 }

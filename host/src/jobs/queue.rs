@@ -17,7 +17,7 @@ pub enum Queue {
     Rejudge,
     /// Compare stored bills of materials with new vulnerability data.
     Rematch,
-    /// Collection and retention.
+    /// Collection, retention and the scrub.
     Housekeeping,
 }
 
@@ -114,6 +114,8 @@ pub enum Work {
     Collect,
     /// Drop events, refusals, decisions and documents that are past their retention.
     Trim,
+    /// Read blobs again, to find what the disk has damaged.
+    Scrub,
 }
 
 impl Work {
@@ -125,7 +127,7 @@ impl Work {
                 Queue::Rejudge
             }
             Work::Rematch { .. } => Queue::Rematch,
-            Work::Collect | Work::Trim => Queue::Housekeeping,
+            Work::Collect | Work::Trim | Work::Scrub => Queue::Housekeeping,
         }
     }
 
@@ -145,7 +147,7 @@ impl Work {
             | Work::RejudgePlugin { from, .. }
             | Work::RejudgeImage { from, .. }
             | Work::Rematch { from } => *from = place,
-            Work::Scan { .. } | Work::Judge { .. } | Work::Collect | Work::Trim => {}
+            Work::Scan { .. } | Work::Judge { .. } | Work::Collect | Work::Trim | Work::Scrub => {}
         }
         work
     }
@@ -161,6 +163,7 @@ impl Work {
             Work::Rematch { .. } => "vulnerability data".to_owned(),
             Work::Collect => "collect".to_owned(),
             Work::Trim => "trim".to_owned(),
+            Work::Scrub => "scrub".to_owned(),
         }
     }
 }

@@ -156,6 +156,17 @@ impl fmt::Debug for Shared {
     }
 }
 
+impl Shared {
+    /// The store for a queue's bookkeeping. Work that frees space has to begin while the disk is full, when only
+    /// background commits are taken.
+    fn store_of(&self, queue: Queue) -> Store {
+        match queue {
+            Queue::Housekeeping => self.store.background(),
+            Queue::Scan | Queue::Judge | Queue::Rejudge | Queue::Rematch => self.store.clone(),
+        }
+    }
+}
+
 impl Lane {
     fn new(slots: usize) -> Lane {
         Lane {
@@ -188,7 +199,7 @@ impl Runner {
         let (stop, abandon) = (CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared { store, settings, handler, stop, abandon, lanes });
         for (queue, lane) in &shared.lanes {
-            let (live, taken) = claim::recover(&shared.store, *queue).await?;
+            let (live, taken) = claim::recover(&shared.store_of(*queue), *queue).await?;
             lane.live.store(live, Ordering::Relaxed);
             if taken > 0 {
                 tracing::info!(%queue, jobs = taken, "took back jobs that an earlier process left running");
@@ -274,10 +285,12 @@ fn made_jobs(shared: &Shared, made: Vec<(Queue, bool)>) {
 }
 
 async fn schedule_loop(shared: Arc<Shared>, schedule: Vec<Every>) {
+    // Nobody waits for this work, and some of it frees space.
+    let store = shared.store.background();
     while !shared.stop.is_cancelled() {
-        match schedule::tick(&shared.store, &schedule).await {
+        match schedule::tick(&store, &schedule).await {
             Ok(0) => {}
-            // Those queues poll, and nobody waits for this work.
+            // Those queues poll.
             Ok(made) => tracing::debug!(made, "scheduled work is due"),
             Err(error) => tracing::warn!(%error, "scheduled work cannot be made; trying again"),
         }
@@ -340,7 +353,8 @@ async fn begin(
     runs: &mut JoinSet<()>,
 ) -> Result<(), StoreError> {
     let lease = Duration::from_secs(shared.settings.lease_s);
-    let claimed = claim::claim(&shared.store, key, lease, shared.settings.attempts_max).await?;
+    let store = shared.store_of(queue);
+    let claimed = claim::claim(&store, key, lease, shared.settings.attempts_max).await?;
     let Some(claimed) = claimed else { return Ok(()) };
     let stop = shared.stop.child_token();
     let subject = claimed.work.subject();
@@ -349,7 +363,7 @@ async fn begin(
     }
     let shared = shared.clone();
     let attempts_max = shared.settings.attempts_max;
-    let running = Running { claimed, store: shared.store.clone(), lease, attempts_max, stop };
+    let running = Running { claimed, store, lease, attempts_max, stop };
     runs.spawn(async move {
         let ended = run(&shared, &running, queue).await;
         let Some(lane) = shared.lanes.get(&queue) else { return };
@@ -374,16 +388,16 @@ enum End {
 
 /// Runs a claimed job to its end and writes that end. Returns whether its row is gone.
 async fn run(shared: &Shared, running: &Running, queue: Queue) -> Result<bool, ClaimError> {
-    let claimed = &running.claimed;
+    let (store, claimed) = (&running.store, &running.claimed);
     let end = supervise(shared, running, queue).await;
     let written = match &end {
-        End::Done => claim::complete(&shared.store, claimed).await,
+        End::Done => claim::complete(store, claimed).await,
         End::Failed(error) => {
             tracing::warn!(%queue, subject = claimed.work.subject(), attempt = claimed.attempt, error, "a job failed");
-            let state = claim::fail(&shared.store, claimed, error, shared.settings.attempts_max).await;
+            let state = claim::fail(store, claimed, error, shared.settings.attempts_max).await;
             state.map(|state| matches!(state, super::State::Dead { .. }))
         }
-        End::HandedBack => claim::hand_back(&shared.store, claimed).await.map(|()| false),
+        End::HandedBack => claim::hand_back(store, claimed).await.map(|()| false),
         End::Lost => Err(ClaimError::Lost),
     };
     let outcome = match (&end, &written) {
@@ -424,7 +438,7 @@ async fn supervise(shared: &Shared, running: &Running, queue: Queue) -> End {
                 Ok(Err(failure)) => End::Failed(failure.to_string()),
                 Err(panic) => End::Failed(format!("the handler failed: {panic}")),
             },
-            _ = beat.tick() => match claim::renew(&shared.store, &running.claimed, running.lease, None).await {
+            _ = beat.tick() => match claim::renew(&running.store, &running.claimed, running.lease, None).await {
                 Ok(cancelled) => if cancelled { running.stop.cancel() },
                 Err(ClaimError::Lost) => { work.abort(); return End::Lost }
                 Err(ClaimError::Store(error)) => tracing::warn!(%queue, %error, "a lease cannot be prolonged"),

@@ -61,8 +61,8 @@ fn archived_key(digest: &str) -> Key {
 
 /// Digests of plugins whose bytes are kept.
 pub async fn archived(store: &Store) -> Result<Vec<String>, StoreError> {
-    let page = store.scan(KeyRange::prefix(Space::Plugin, &["archived"]), LIST_MAX).await?;
-    Ok(page.rows.iter().filter_map(|row| row.key.part(1)).collect())
+    let rows = store.scan_all(KeyRange::prefix(Space::Plugin, &["archived"]), LIST_MAX).await?;
+    Ok(rows.iter().filter_map(|row| row.key.part(1)).collect())
 }
 
 /// A plugin's bytes are no longer kept.
@@ -72,8 +72,8 @@ pub fn forget_archived(tx: &mut Tx, digest: &str) {
 
 /// What is in force by the rows, by name.
 pub async fn active(store: &Store) -> Result<Vec<ActiveRow>, StoreError> {
-    let page = store.scan(KeyRange::prefix(Space::Plugin, &["active"]), LIST_MAX).await?;
-    page.rows.iter().map(wharf_store::Row::value).collect()
+    let rows = store.scan_all(KeyRange::prefix(Space::Plugin, &["active"]), LIST_MAX).await?;
+    rows.iter().map(wharf_store::Row::value).collect()
 }
 
 /// Expects that nothing is written about the plugin of this name before the commit.
@@ -89,9 +89,8 @@ pub async fn before(store: &Store) -> Result<Vec<Active>, StoreError> {
 
 /// What was refused, by file, the newest first in each.
 pub async fn quarantine(store: &Store) -> Result<Vec<QuarantineRow>, StoreError> {
-    let page = store.scan(KeyRange::prefix(Space::Plugin, &["quarantine"]), LIST_MAX).await?;
-    let mut rows: Vec<QuarantineRow> =
-        page.rows.iter().map(wharf_store::Row::value).collect::<Result<_, _>>()?;
+    let rows = store.scan_all(KeyRange::prefix(Space::Plugin, &["quarantine"]), LIST_MAX).await?;
+    let mut rows: Vec<QuarantineRow> = rows.iter().map(wharf_store::Row::value).collect::<Result<_, _>>()?;
     rows.sort_by(|a, b| (&a.file, b.at_ms).cmp(&(&b.file, a.at_ms)));
     Ok(rows)
 }
@@ -144,10 +143,10 @@ async fn quarantined(
     now_ms: u64,
 ) -> Result<Kind, StoreError> {
     let range = KeyRange::prefix(Space::Plugin, &["quarantine", &failed.file]);
-    let page = tx.peek_scan(range, LIST_MAX).await?;
-    if page.rows.len() >= QUARANTINE_MAX {
+    let rows = tx.scan_all(range, LIST_MAX).await?;
+    if rows.len() >= QUARANTINE_MAX {
         let at_ms = |row: &&wharf_store::Row| row.value::<QuarantineRow>().map_or(0, |row| row.at_ms);
-        if let Some(oldest) = page.rows.iter().min_by_key(at_ms) {
+        if let Some(oldest) = rows.iter().min_by_key(at_ms) {
             tx.delete(&oldest.key);
         }
     }

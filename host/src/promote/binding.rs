@@ -238,8 +238,7 @@ pub(super) fn binding_key(name: &str) -> Key {
 
 /// All bindings, by name.
 pub async fn all(store: &Store) -> Result<Vec<Bound>, StoreError> {
-    let page = store.scan(KeyRange::all(Space::Binding), BINDINGS_MAX).await?;
-    page.rows.iter().map(bound).collect()
+    store.scan_all(KeyRange::all(Space::Binding), BINDINGS_MAX).await?.iter().map(bound).collect()
 }
 
 pub async fn find(store: &Store, name: &str) -> Result<Option<Bound>, StoreError> {
@@ -248,8 +247,7 @@ pub async fn find(store: &Store, name: &str) -> Result<Option<Bound>, StoreError
 
 /// All bindings, expected to stay as they are: what a check over all of them needs.
 pub async fn expect_all(tx: &mut Tx) -> Result<Vec<Bound>, StoreError> {
-    let page = tx.scan(KeyRange::all(Space::Binding), BINDINGS_MAX).await?;
-    page.rows.iter().map(bound).collect()
+    tx.scan_all(KeyRange::all(Space::Binding), BINDINGS_MAX).await?.iter().map(bound).collect()
 }
 
 /// One binding, expected to stay as it is.

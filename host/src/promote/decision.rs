@@ -182,7 +182,8 @@ pub async fn find(
     store.get(&decision_key(repository, tag, n)).await?.map(|row| row.value()).transpose()
 }
 
-/// A tag's decisions, newest first, from before the decision `before` if given; at most 200.
+/// A tag's decisions, newest first, from before the decision `before` if given; at most 200, and fewer where they are
+/// large: none is the end.
 pub async fn history(
     store: &Store,
     repository: &RepoName,

@@ -98,6 +98,10 @@ pub async fn put(
     sparse: Sparse,
 ) -> Result<bool, RegistryError> {
     if refresh(tx, repository, checked, true).await? {
+        if blob::peek(tx, &checked.digest).await?.is_none_or(|blob| blob.damaged) {
+            // A scrub found its bytes to be others: these are the right ones.
+            blob::put_inline(tx, repository, &checked.digest, &checked.bytes, now_ms).await?;
+        }
         return Ok(false);
     }
     blob::put_inline(tx, repository, &checked.digest, &checked.bytes, now_ms).await?;

@@ -503,3 +503,17 @@ async fn damaged_rows_are_an_error_and_no_panic() {
     let read = manifest::find(&w.store, &app, &Target::Digest(image.digest)).await;
     assert!(matches!(read, Err(StoreError::Damaged { .. })));
 }
+
+/// A manifest whose bytes a scrub found damaged stayed so, since a push of what is there writes nothing.
+#[tokio::test]
+async fn pushing_a_damaged_manifest_again_repairs_it() {
+    let (w, name) = (world(), repo("dev/app"));
+    let pushed = w.push(&name, "a", 1).await;
+    let digest = pushed.digest.as_str();
+    let act = w.store.act(|mut tx| async move { links::mark_damaged(&mut tx, digest).await });
+    assert!(act.await.unwrap().0);
+    assert!(blob::find(&w.store, &name, &pushed.digest).await.unwrap().is_none());
+    assert!(!w.put(&name, &pushed, 2).await.unwrap());
+    let found = blob::find(&w.store, &name, &pushed.digest).await.unwrap().unwrap();
+    assert_eq!(blob::inline(found), Some(pushed.bytes.clone()));
+}

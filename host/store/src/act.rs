@@ -14,7 +14,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::key::{Key, KeyRange, Space};
-use crate::seam::{Class, Commit, Direction, Engine, Expect, MAX_PAGE, Op, Page, Rev, Row};
+use crate::seam::{
+    Class, Commit, Direction, Engine, Expect, MAX_PAGE, MAX_PAGE_BYTES, MAX_UNTIL_MS, Op, Page, Rev, Row,
+};
 use crate::store::StoreError;
 use crate::value;
 
@@ -114,7 +116,7 @@ impl Tx {
     }
 
     /// One page of a range, lowest key first; the commit expects that what was looked at has not changed and that
-    /// nothing came between. At most [`MAX_PAGE`] rows.
+    /// nothing came between. One to [`MAX_PAGE`] rows, and no more once [`MAX_PAGE_BYTES`] are reached.
     pub async fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
         let mut looked_at = Vec::new();
         let page = self.merged(range, limit, Some(&mut looked_at)).await?;
@@ -122,20 +124,36 @@ impl Tx {
         Ok(page)
     }
 
+    /// All rows of a range that is small by nature, at most `most`; expected as [`Tx::scan`] expects them.
+    pub async fn scan_all(&mut self, mut range: KeyRange, most: usize) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        while rows.len() < most {
+            let page = self.scan(range.clone(), most - rows.len()).await?;
+            rows.extend(page.rows);
+            match rows.last() {
+                Some(last) if page.more => range = range.after(&last.key),
+                _ => break,
+            }
+        }
+        Ok(rows)
+    }
+
     /// One page of a range, without expecting anything of it at the commit.
     pub async fn peek_scan(&self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
         self.merged(range, limit, None).await
     }
 
-    /// Reads pages until `limit` rows are left after this transaction's own puts and deletes are laid over them.
+    /// Reads pages until `limit` rows, or [`MAX_PAGE_BYTES`], are left after this transaction's own puts and deletes
+    /// are laid over them.
     async fn merged(
         &self,
         mut range: KeyRange,
         limit: usize,
         mut looked_at: Option<&mut Vec<Expect>>,
     ) -> Result<Page, StoreError> {
-        let limit = limit.min(MAX_PAGE);
-        let mut rows = Vec::new();
+        // For no rows at all, a page would say nothing of what it covered.
+        let limit = limit.clamp(1, MAX_PAGE);
+        let mut rows: Vec<Row> = Vec::new();
         loop {
             let page = self.engine.scan(range.clone(), limit, Direction::Forward).await?;
             let last = page.rows.last().map(|row| row.key.clone());
@@ -161,8 +179,9 @@ impl Tx {
             }
             rows.extend(merged.into_values());
             let more = page.more || rows.len() > limit;
+            let full = rows.len() >= limit || rows.iter().map(Row::bytes).sum::<usize>() >= MAX_PAGE_BYTES;
             match last {
-                Some(last) if page.more && rows.len() < limit => range = range.after(&last),
+                Some(last) if page.more && !full => range = range.after(&last),
                 _ => {
                     rows.truncate(limit);
                     return Ok(Page { rows, more });
@@ -205,7 +224,8 @@ impl Tx {
 
     fn put_for(&mut self, key: &Key, val: Bytes, ttl: Option<Duration>) {
         let ms = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let until_ms = ttl.map_or(0, |ttl| self.engine.now_ms().saturating_add(ms(ttl)));
+        let until_ms =
+            ttl.map_or(0, |ttl| self.engine.now_ms().saturating_add(ms(ttl)).clamp(1, MAX_UNTIL_MS));
         let row = Row { key: key.clone(), rev: Rev(0), until_ms, val: val.clone() };
         self.body.written.insert(key.clone(), Some(row));
         self.body.ops.push(Op::Put { key: key.clone(), val, ttl });

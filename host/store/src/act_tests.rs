@@ -165,6 +165,52 @@ async fn a_transaction_sees_its_own_writes() {
         .unwrap();
 }
 
+/// A page that covered nothing once expected the whole range to be empty, and so conflicted for ever.
+#[tokio::test]
+async fn a_scan_for_no_rows_is_one_for_one_row() {
+    let store = store();
+    write(&store, &tag("a"), "x").await;
+    let act = store.act(|mut tx| async move {
+        let page = tx.scan(KeyRange::all(Space::Tag), 0).await?;
+        tx.put(&key(Space::Meta, &["x"]), "mine");
+        Ok::<_, StoreError>((page.rows.len(), page.more))
+    });
+    assert_eq!(act.await.unwrap().0, (1, false));
+}
+
+/// More than a page holds is read page by page, with every page expected.
+#[tokio::test]
+async fn all_rows_of_a_range_are_read_whatever_they_weigh() {
+    let store = store();
+    let all = KeyRange::prefix(Space::Tag, &["dev/app"]);
+    for n in 0..7 {
+        let val = vec![n; crate::MAX_PAGE_BYTES / 2].into();
+        let put = Op::Put { key: tag(&n.to_string()), val, ttl: None };
+        store.commit(Commit { ops: vec![put], ..Commit::default() }).await.unwrap();
+    }
+    assert_eq!(store.scan_all(all.clone(), 500).await.unwrap().len(), 7);
+    assert_eq!(store.scan_all(all.clone(), 3).await.unwrap().len(), 3);
+    let mut runs = 0;
+    let (seen, _) = store
+        .act(|mut tx| {
+            runs += 1;
+            let (run, store, all) = (runs, store.clone(), all.clone());
+            async move {
+                tx.delete(&tag("0"));
+                let page = tx.scan(all.clone(), 500).await?;
+                assert!(page.more && page.rows.len() < 4, "a transaction's page is bounded as well");
+                let seen = tx.scan_all(all, 500).await?.len();
+                if run == 1 {
+                    write(&store, &tag("6"), "other").await;
+                }
+                Ok::<_, StoreError>(seen)
+            }
+        })
+        .await
+        .unwrap();
+    assert_eq!((seen, runs), (6, 2));
+}
+
 #[tokio::test]
 async fn an_error_of_the_closure_writes_nothing() {
     let store = store();

@@ -1,9 +1,10 @@
 //! What every engine must do; one suite for all of them.
 //!
 //! The entry is [`run`]. An engine that passes may stand behind [`Store`](crate::Store); what only some engines can do
-//! wrong (crashes, a full disk) is tested beside them.
+//! wrong (crashes, a full disk) is tested beside them, with this suite once more where it can be.
 //!
 //! Invariant: nothing here names an engine, and each check starts with an empty one.
+//! Invariant: time is asked of the engine and let pass by the [`Subject`]; a clock that nobody can set will do.
 
 // A failed check is a panic that says what was expected, as in any test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -12,42 +13,67 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, ready};
 
 use crate::clock::ManualClock;
 use crate::key::{Key, KeyRange, Space, key};
 use crate::seam::{
     Class, Commit, CommitError, Direction, Engine, Expect, MAX_COMMIT_BYTES, MAX_EXPECTS, MAX_GET,
-    MAX_KEY_BYTES, MAX_OPS, MAX_PAGE, Op, ReadError, Rev, Row, appended,
+    MAX_KEY_BYTES, MAX_OPS, MAX_PAGE, MAX_PAGE_BYTES, MAX_UNTIL_MS, Op, ReadError, Rev, Row, appended,
 };
 use crate::value::{Counter, Refs};
 
-/// An empty engine and the clock it goes by, which stands at 1,000,000 ms.
-struct Subject {
+/// Lets so much of an engine's time pass.
+type Pass = Box<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// An empty engine to be checked, and how its time passes.
+pub struct Subject {
     engine: Arc<dyn Engine>,
-    clock: ManualClock,
+    pass: Pass,
 }
 
-/// Runs every check, each on an engine that `make` returns; it must be empty and go by the given clock.
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subject").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+impl Subject {
+    /// An engine whose clock the suite may move.
+    pub fn by_hand(engine: Arc<dyn Engine>, clock: ManualClock) -> Subject {
+        let pass = move |time: Duration| -> BoxFuture<'static, ()> {
+            clock.advance(time.as_millis() as u64);
+            Box::pin(ready(()))
+        };
+        Subject { engine, pass: Box::new(pass) }
+    }
+
+    /// An engine whose clock runs by itself: the suite waits, for some seconds in all.
+    pub fn by_itself(engine: Arc<dyn Engine>) -> Subject {
+        Subject { engine, pass: Box::new(|time| Box::pin(tokio::time::sleep(time))) }
+    }
+}
+
+/// Runs every check, each on an engine that `make` returns.
 ///
 /// # Panics
 /// If a check fails.
-pub async fn run<Fut: Future<Output = Arc<dyn Engine>>>(make: impl Fn(ManualClock) -> Fut) {
-    let make = &make;
-    let subject = || async move {
-        let clock = ManualClock::new(1_000_000);
-        Subject { engine: make(clock.clone()).await, clock }
-    };
+pub async fn run<Fut: Future<Output = Subject>>(make: impl Fn() -> Fut) {
+    let subject = &make;
     rows_come_back(subject().await).await;
     revisions_count_commits(subject().await).await;
     expectations_of_one_row(subject().await).await;
     expectations_of_a_range(subject().await).await;
     a_refused_commit_leaves_no_trace(subject().await).await;
     operations_apply_in_order(subject().await).await;
+    expectations_come_before_operations(subject().await).await;
     time_is_the_engines(subject().await).await;
     counters_keep_their_bounds(subject().await).await;
     references_count_their_edge(subject().await).await;
     logs_are_in_commit_order(subject().await).await;
     pages_go_both_ways(subject().await).await;
+    pages_are_bounded_in_bytes(subject().await).await;
+    a_read_is_one_view(subject().await).await;
     spaces_are_apart(subject().await).await;
     limits_are_limits(subject().await).await;
     large_values_come_back(subject().await).await;
@@ -205,16 +231,40 @@ async fn operations_apply_in_order(s: Subject) {
     assert_eq!(s.val(&tag("b")).await, Some("3".into()));
 }
 
+async fn expectations_come_before_operations(s: Subject) {
+    let (a, q) = (tag("a"), key(Space::Counter, &["q"]));
+    let absent = || vec![Expect::Absent(a.clone()), Expect::Absent(q.clone())];
+    let ten = Counter { n: 5, max: 10 }.encode();
+    let ops = vec![
+        put(&a, "1"),
+        Op::Put { key: q.clone(), val: ten, ttl: None },
+        Op::Add { key: q.clone(), delta: 3 },
+        Op::Max { key: q.clone(), max: 8 },
+    ];
+    let rev = s.commit(absent(), ops).await.unwrap();
+    assert_eq!(s.counter(&q).await, Counter { n: 8, max: 8 });
+    // What the commit itself deletes or writes does not make its expectations hold.
+    let refused = s.commit(absent(), vec![Op::Delete(a.clone()), Op::Delete(q.clone())]).await;
+    assert_eq!(refused, Err(CommitError::Conflict(a.clone())), "the first that fails is named");
+    let next = Rev(rev.0 + 1);
+    assert!(s.commit(vec![Expect::At(a.clone(), next)], vec![put(&a, "2")]).await.is_err());
+    let ops = vec![Op::Delete(q.clone()), Op::Add { key: q.clone(), delta: 1 }];
+    s.commit(vec![Expect::At(q.clone(), rev)], ops).await.unwrap();
+    assert_eq!(s.counter(&q).await, Counter { n: 1, max: u64::MAX });
+}
+
 async fn time_is_the_engines(s: Subject) {
-    assert_eq!(s.engine.now_ms(), 1_000_000);
     let lease = key(Space::Lease, &["leader"]);
-    let with_ttl = |ms| Op::Put { key: lease.clone(), val: "x".into(), ttl: Some(Duration::from_millis(ms)) };
-    s.write(vec![with_ttl(500)]).await;
+    let with_ttl = |ttl| vec![Op::Put { key: lease.clone(), val: "x".into(), ttl: Some(ttl) }];
     let expired = || vec![Expect::Expired(lease.clone())];
-    assert_eq!(s.row(&lease).await.unwrap().until_ms, 1_000_500);
-    s.clock.advance(499);
+    let ttl = Duration::from_millis(1500);
+    let before = s.engine.now_ms();
+    s.write(with_ttl(ttl)).await;
+    let written = before..=s.engine.now_ms();
+    let until_ms = s.row(&lease).await.unwrap().until_ms;
+    assert!(written.contains(&(until_ms - 1500)), "{until_ms} is 1,500 ms after {written:?}");
     assert_eq!(s.commit(expired(), Vec::new()).await, Err(CommitError::Conflict(lease.clone())));
-    s.clock.advance(1);
+    (s.pass)(ttl).await;
     assert!(s.commit(expired(), Vec::new()).await.is_ok());
     let row = s.row(&lease).await.unwrap();
     assert!(row.expired(s.engine.now_ms()), "an expired row is still read");
@@ -223,12 +273,18 @@ async fn time_is_the_engines(s: Subject) {
         s.commit(vec![Expect::Absent(lease.clone())], Vec::new()).await,
         Err(CommitError::Conflict(lease.clone()))
     );
-    assert!(s.commit(expired(), vec![with_ttl(10)]).await.is_ok());
-    assert_eq!(s.row(&lease).await.unwrap().until_ms, 1_000_510);
+    assert!(s.commit(expired(), with_ttl(Duration::from_secs(60))).await.is_ok());
+    assert!(s.row(&lease).await.unwrap().until_ms > until_ms + 50_000, "it begins again");
+    assert_eq!(s.commit(expired(), Vec::new()).await, Err(CommitError::Conflict(lease.clone())));
     s.write(vec![put(&lease, "for ever")]).await;
     assert_eq!(s.row(&lease).await.unwrap().until_ms, 0);
-    s.write(vec![Op::Put { key: lease.clone(), val: "x".into(), ttl: Some(Duration::MAX) }]).await;
-    assert_eq!(s.row(&lease).await.unwrap().until_ms, u64::MAX);
+    assert_eq!(s.commit(expired(), Vec::new()).await, Err(CommitError::Conflict(lease.clone())));
+    s.write(with_ttl(Duration::ZERO)).await;
+    assert!(s.commit(expired(), Vec::new()).await.is_ok(), "no time passes at once");
+    for long in [Duration::MAX, Duration::from_millis(u64::MAX), Duration::from_millis(1 << 63)] {
+        s.write(with_ttl(long)).await;
+        assert_eq!(s.row(&lease).await.unwrap().until_ms, MAX_UNTIL_MS);
+    }
 }
 
 async fn counters_keep_their_bounds(s: Subject) {
@@ -250,6 +306,11 @@ async fn counters_keep_their_bounds(s: Subject) {
     s.write(vec![Op::Put { key: q.clone(), val: huge.encode(), ttl: None }]).await;
     assert_eq!(s.commit(Vec::new(), add(1)).await, bound(u64::MAX, 1, u64::MAX));
     assert_eq!(s.commit(Vec::new(), add(i64::MIN)).await.map(|_| ()), Ok(()));
+    let lasting = Op::Put { key: q.clone(), val: huge.encode(), ttl: Some(Duration::from_secs(60)) };
+    s.write(vec![lasting]).await;
+    let until_ms = s.row(&q).await.unwrap().until_ms;
+    s.write(vec![Op::Add { key: q.clone(), delta: -1 }, Op::Max { key: q.clone(), max: 3 }]).await;
+    assert_eq!(s.row(&q).await.unwrap().until_ms, until_ms, "counting does not change when it expires");
     s.write(vec![put(&q, "no counter")]).await;
     for op in [Op::Add { key: q.clone(), delta: 1 }, Op::Max { key: q.clone(), max: 1 }] {
         assert_eq!(s.commit(Vec::new(), vec![op]).await, Err(CommitError::NotACounter(q.clone())));
@@ -330,6 +391,65 @@ async fn pages_go_both_ways(s: Subject) {
     assert_eq!(s.names(empty, 9, Direction::Backward).await, (Vec::new(), false));
 }
 
+/// A page ends before the row that would take it above the bound; a row that is larger than a page is one of its own.
+async fn pages_are_bounded_in_bytes(s: Subject) {
+    let third = MAX_PAGE_BYTES / 3 - 20;
+    let sizes = [third, third, third, third, MAX_PAGE_BYTES, 1, 2 * MAX_PAGE_BYTES, 2 * MAX_PAGE_BYTES, 1, 1];
+    let at = |n: usize| tag(&n.to_string());
+    for (n, size) in sizes.iter().enumerate() {
+        s.write(vec![Op::Put { key: at(n), val: vec![7; *size].into(), ttl: None }]).await;
+    }
+    let ways = [
+        (Direction::Forward, vec![vec![0, 1, 2], vec![3], vec![4], vec![5], vec![6], vec![7], vec![8, 9]]),
+        (Direction::Backward, vec![vec![9, 8], vec![7], vec![6], vec![5], vec![4], vec![3, 2, 1], vec![0]]),
+    ];
+    for (direction, expected) in ways {
+        for limit in [5, MAX_PAGE] {
+            let (mut range, mut found) = (KeyRange::prefix(Space::Tag, &["dev/app"]), Vec::new());
+            loop {
+                let (page, more) = s.names(range.clone(), limit, direction).await;
+                let page: Vec<usize> = page.iter().map(|name| name.parse().unwrap()).collect();
+                let last = at(*page.last().unwrap());
+                found.push(page);
+                range = match direction {
+                    Direction::Forward => range.after(&last),
+                    Direction::Backward => range.before(&last),
+                };
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(found, expected, "pages of {limit}, {direction:?}");
+        }
+    }
+}
+
+/// Two rows that every commit writes alike are never seen to differ, by key or in a page.
+async fn a_read_is_one_view(s: Subject) {
+    let pair = |n: usize| {
+        let val = Bytes::from(n.to_string());
+        [tag("a"), tag("b")].map(|key| Op::Put { key, val: val.clone(), ttl: None }).to_vec()
+    };
+    s.write(pair(0)).await;
+    let write = async {
+        for n in 1..100 {
+            s.write(pair(n)).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let read = async {
+        for _ in 0..100 {
+            let rows = s.engine.get(vec![tag("a"), tag("b")]).await.unwrap();
+            assert_eq!(rows[0].as_ref().map(|row| &row.val), rows[1].as_ref().map(|row| &row.val));
+            // Long enough that no engine reads it in passing.
+            let page = s.engine.scan(KeyRange::all(Space::Tag), MAX_PAGE, Direction::Forward).await.unwrap();
+            assert_eq!(page.rows[0].val, page.rows[1].val);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(write, read);
+}
+
 async fn spaces_are_apart(s: Subject) {
     let puts = Space::ALL.map(|space| put(&Key::new(space, "k"), "x"));
     s.write(puts.to_vec()).await;
@@ -346,6 +466,12 @@ async fn limits_are_limits(s: Subject) {
     let expects = |n: usize| vec![Expect::Absent(tag("none")); n];
     assert!(s.commit(expects(MAX_EXPECTS), Vec::new()).await.is_ok());
     assert_eq!(s.commit(expects(MAX_EXPECTS + 1), Vec::new()).await, Err(CommitError::TooLarge));
+    let wide = |rows| {
+        let range = KeyRange::all(Space::User);
+        s.commit(vec![Expect::Range { range, rows, max_rev: Rev(0) }], Vec::new())
+    };
+    assert!(matches!(wide(MAX_PAGE as u32).await, Err(CommitError::Conflict(_))));
+    assert_eq!(wide(MAX_PAGE as u32 + 1).await, Err(CommitError::TooLarge));
     let long = |len| put(&Key::new(Space::Meta, vec![b'k'; len]), "x");
     assert!(s.commit(Vec::new(), vec![long(MAX_KEY_BYTES)]).await.is_ok());
     assert_eq!(s.commit(Vec::new(), vec![long(MAX_KEY_BYTES + 1)]).await, Err(CommitError::TooLarge));

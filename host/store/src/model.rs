@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::key::{Key, KeyRange, Space};
 use crate::seam::{
-    Commit, CommitError, Committed, Direction, Engine, Expect, MAX_GET, MAX_PAGE, Op, Page, ReadError, Rev,
-    Row, appended,
+    Commit, CommitError, Committed, Direction, Engine, Expect, MAX_GET, MAX_PAGE, MAX_PAGE_BYTES,
+    MAX_UNTIL_MS, Op, Page, ReadError, Rev, Row, appended,
 };
 use crate::value::{Counter, Refs};
 
@@ -45,12 +45,6 @@ impl Model {
         Model { state: Mutex::default(), head: watch::Sender::new(0), clock }
     }
 
-    /// An engine that begins with these rows, the newest commit being `head`.
-    pub fn with(clock: Arc<dyn Clock>, rows: Vec<Row>, head: u64) -> Model {
-        let rows = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
-        Model { state: Mutex::new(State { rows, head }), head: watch::Sender::new(head), clock }
-    }
-
     /// Everything there is, in order.
     pub fn rows(&self) -> Vec<Row> {
         self.lock().rows.values().cloned().collect()
@@ -60,7 +54,8 @@ impl Model {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply(&self, commit: &Commit) -> Result<Committed, CommitError> {
+    /// Applies a commit or refuses it.
+    pub(crate) fn apply(&self, commit: &Commit) -> Result<Committed, CommitError> {
         commit.check_size()?;
         let now_ms = self.clock.now_ms();
         let mut state = self.lock();
@@ -165,7 +160,10 @@ impl Write<'_> {
     fn apply(&mut self, op: &Op) -> Result<(), CommitError> {
         match op {
             Op::Put { key, val, ttl } => {
-                let until_ms = ttl.map_or(0, |ttl| self.now_ms.saturating_add(ttl.as_millis() as u64).max(1));
+                let until_ms = ttl.map_or(0, |ttl| {
+                    let until = u128::from(self.now_ms).saturating_add(ttl.as_millis());
+                    until.clamp(1, u128::from(MAX_UNTIL_MS)) as u64
+                });
                 self.set(key, Some((val.clone(), until_ms)));
             }
             Op::Delete(key) => self.set(key, None),
@@ -221,8 +219,12 @@ impl Engine for Model {
             Direction::Forward => found.take(limit + 1).collect(),
             Direction::Backward => found.rev().take(limit + 1).collect(),
         };
-        let more = rows.len() > limit;
+        let found = rows.len();
         rows.truncate(limit);
+        while rows.len() > 1 && rows.iter().map(Row::bytes).sum::<usize>() > MAX_PAGE_BYTES {
+            rows.pop();
+        }
+        let more = rows.len() < found;
         Box::pin(ready(Ok(Page { rows, more })))
     }
 
@@ -242,10 +244,21 @@ impl Engine for Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ManualClock;
+    use crate::conformance::{self, Subject};
 
     #[tokio::test]
     async fn the_model_conforms() {
-        crate::conformance::run(|clock| async { Arc::new(Model::new(Arc::new(clock))) as Arc<dyn Engine> })
-            .await;
+        conformance::run(|| async {
+            let clock = ManualClock::new(1_000_000);
+            Subject::by_hand(Arc::new(Model::new(Arc::new(clock.clone()))), clock)
+        })
+        .await;
+    }
+
+    /// As an engine does whose clock is a server's.
+    #[tokio::test]
+    async fn the_suite_takes_a_clock_that_nobody_sets() {
+        conformance::run(|| async { Subject::by_itself(Arc::new(Model::default())) }).await;
     }
 }

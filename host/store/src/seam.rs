@@ -26,6 +26,10 @@ pub const MAX_KEY_BYTES: usize = 2048;
 pub const MAX_GET: usize = 4096;
 /// Rows in one page of [`Engine::scan`]; a higher limit is lowered to it.
 pub const MAX_PAGE: usize = 1000;
+/// Keys and values of one page, in bytes: rows hold manifests of 4 MiB, and a thousand of those are no page.
+pub const MAX_PAGE_BYTES: usize = 1024 * 1024;
+/// No row expires later, Unix milliseconds: what an SQL engine's `bigint` holds. A longer ttl is cut to it.
+pub const MAX_UNTIL_MS: u64 = i64::MAX as u64;
 
 /// Number of the commit that last wrote a row; 0 before the first commit.
 #[derive(
@@ -48,6 +52,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Bytes that count towards [`MAX_PAGE_BYTES`].
+    pub fn bytes(&self) -> usize {
+        self.key.bytes.len() + self.val.len()
+    }
+
     /// Whether the row's time has passed at `now_ms` (take it from [`Engine::now_ms`]).
     pub fn expired(&self, now_ms: u64) -> bool {
         self.until_ms != 0 && self.until_ms <= now_ms
@@ -69,7 +78,7 @@ pub enum Expect {
     Range {
         /// The keys looked at.
         range: KeyRange,
-        /// How many rows there were; at most [`MAX_PAGE`].
+        /// How many rows there were; at most [`MAX_PAGE`], so that checking is bounded.
         rows: u32,
         /// The highest revision among them; 0 if there were none.
         max_rev: Rev,
@@ -85,7 +94,7 @@ pub enum Op {
         key: Key,
         /// What.
         val: Bytes,
-        /// For how long, from the commit by the engine's clock; none: for ever.
+        /// For how long, from the commit by the engine's clock; none: for ever. See [`MAX_UNTIL_MS`].
         ttl: Option<Duration>,
     },
     /// Removes a row; nothing happens if there is none.
@@ -178,8 +187,10 @@ impl Commit {
             Op::Ref { key, edge, .. } => long(key) || long(&edge.0),
             Op::Append { .. } => false,
         });
+        let wide = |e: &Expect| matches!(e, Expect::Range { rows, .. } if *rows as usize > MAX_PAGE);
         let fits = self.ops.len() <= MAX_OPS
             && self.expect.len() <= MAX_EXPECTS
+            && !self.expect.iter().any(wide)
             && !long_op
             && self.bytes() <= MAX_COMMIT_BYTES;
         if fits { Ok(()) } else { Err(CommitError::TooLarge) }
@@ -196,7 +207,7 @@ pub struct Committed {
 /// Why a commit was not applied, or, for `Unknown` alone, may not have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// An expectation did not hold.
+    /// An expectation did not hold; of a range, this is where it begins.
     #[error("{0:?} changed meanwhile")]
     Conflict(Key),
     /// A counter would leave its bounds.
@@ -214,7 +225,8 @@ pub enum CommitError {
     /// An `Add`, `Max` or `Ref` on a row that is something else.
     #[error("{0:?} is not a counter")]
     NotACounter(Key),
-    /// More than [`MAX_OPS`], [`MAX_EXPECTS`], [`MAX_COMMIT_BYTES`] or [`MAX_KEY_BYTES`].
+    /// More than [`MAX_OPS`], [`MAX_EXPECTS`], [`MAX_COMMIT_BYTES`] or [`MAX_KEY_BYTES`], or a range of more than
+    /// [`MAX_PAGE`] rows.
     #[error("the commit is too large")]
     TooLarge,
     /// The queue of commits is full.
@@ -261,6 +273,8 @@ pub enum Direction {
 }
 
 /// One page of a scan.
+///
+/// It may hold fewer rows than were asked for and say that there are more: only `more` tells the end of a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// In the direction asked for.
@@ -274,7 +288,8 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Rows by key, in the order asked for; one consistent view over all of them. At most [`MAX_GET`] keys.
     fn get(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Row>>, ReadError>>;
 
-    /// At most `limit` rows of a range (and at most [`MAX_PAGE`]); one consistent view.
+    /// At most `limit` rows of a range (and at most [`MAX_PAGE`]); one consistent view. The page ends before the row
+    /// that would take it above [`MAX_PAGE_BYTES`]; its first row is in it whatever its size.
     fn scan(
         &self,
         range: KeyRange,
@@ -285,7 +300,8 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Applies a commit, all or nothing. Once it returns `Ok`, the commit is durable.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>>;
 
-    /// The newest commit's number; changes after each commit is durable and readable.
+    /// The newest commit's number; changes after each commit is durable and readable, and for one of this engine's own
+    /// before [`Engine::commit`] returns.
     fn head(&self) -> tokio::sync::watch::Receiver<u64>;
 
     /// The clock that ttl and `Expired` go by, Unix milliseconds.

@@ -126,7 +126,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// One page of a range, lowest key first; for the next one, [`KeyRange::after`] its last key.
+    /// One page of a range, lowest key first; for the next one, [`KeyRange::after`] its last key. Only
+    /// [`Page::more`] tells whether there is one: a page is bounded in bytes as well.
     pub async fn scan(&self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
         Ok(self.engine.scan(range, limit, Direction::Forward).await?)
     }
@@ -134,6 +135,20 @@ impl Store {
     /// One page of a range, highest key first; for the next one, [`KeyRange::before`] its last key.
     pub async fn scan_back(&self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
         Ok(self.engine.scan(range, limit, Direction::Backward).await?)
+    }
+
+    /// All rows of a range that is small by nature, page by page, at most `most`. Consistent within a page only.
+    pub async fn scan_all(&self, mut range: KeyRange, most: usize) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        while rows.len() < most {
+            let page = self.scan(range.clone(), most - rows.len()).await?;
+            rows.extend(page.rows);
+            match rows.last() {
+                Some(last) if page.more => range = range.after(&last.key),
+                _ => break,
+            }
+        }
+        Ok(rows)
     }
 
     /// Submits one commit as it is. Flows use [`Store::act`], which writes the expectations itself.
@@ -178,8 +193,8 @@ impl Store {
     /// The transaction is handed over by value because a future that borrows from a closure's argument cannot be
     /// proven `Send` today; the closure must drop it before it returns, which `async move` does by itself.
     ///
-    /// Returns the closure's value and the commit's number; for a closure that wrote and expected nothing but
-    /// reads, nothing is committed and the number is that of the head.
+    /// Returns the closure's value and the commit's number; where the closure wrote nothing, nothing is committed and
+    /// the number is that of the head.
     pub async fn act<T, E, F, Fut>(&self, mut f: F) -> Result<(T, Rev), E>
     where
         E: From<StoreError>,

@@ -63,8 +63,8 @@ async fn ls(
         None => None,
     };
     let limit = paging.limit()?;
-    let found = event::refusals(&app.store, before.as_ref(), limit).await?;
-    let next = found.last().filter(|_| found.len() == limit).map(|(key, _)| cursor(key));
+    let (found, more) = event::refusals(&app.store, before.as_ref(), limit).await?;
+    let next = found.last().filter(|_| more).map(|(key, _)| cursor(key));
     let items = found.into_iter().map(|(_, refusal)| RefusalEntry {
         at_ms: refusal.at_ms,
         by: refusal.by,

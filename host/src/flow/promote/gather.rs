@@ -12,7 +12,7 @@ use crate::App;
 use crate::event::Stage;
 use crate::facts::document::{self, Kind};
 use crate::facts::{PlatformInput, Scanned, TagInput, assemble, scanned};
-use crate::promote::decision::{self, Outcome};
+use crate::promote::decision::{self, Decision, Outcome};
 use crate::registry::row::TagRow;
 use crate::registry::{blob, manifest};
 
@@ -181,15 +181,7 @@ async fn approvals(app: &App, row: &TagRow, here: &Stage) -> Result<Vec<Approval
     let mut approvals = Vec::new();
     let stages = row.lineage.iter().chain([here]);
     for (from, to) in row.lineage.iter().zip(stages.skip(1)) {
-        let target = to.to_string();
-        let history =
-            decision::history(&app.store, &from.repository, &from.tag, None, APPROVAL_SEARCH).await?;
-        let led_here = history.into_iter().find(|decision| {
-            decision.effects.iter().any(|effect| {
-                effect.outcome == Outcome::Promoted && effect.to.as_deref() == Some(target.as_str())
-            })
-        });
-        if let Some(decision) = led_here {
+        if let Some(decision) = led_to(app, from, &to.to_string()).await? {
             let by = match &decision.authority {
                 decision::Authority::Binding { binding, .. } => format!("policy:{binding}"),
                 decision::Authority::Hand { by, .. } => by.clone(),
@@ -198,4 +190,25 @@ async fn approvals(app: &App, row: &TagRow, here: &Stage) -> Result<Vec<Approval
         }
     }
     Ok(approvals)
+}
+
+/// The newest decision about `from` that promoted to `target`. Decisions are large, so a page may hold few of them.
+async fn led_to(app: &App, from: &Stage, target: &str) -> Result<Option<Decision>, PromoteError> {
+    let (mut before, mut looked_at) = (None, 0);
+    while looked_at < APPROVAL_SEARCH {
+        let left = APPROVAL_SEARCH - looked_at;
+        let page = decision::history(&app.store, &from.repository, &from.tag, before, left).await?;
+        let Some(last) = page.last() else { break };
+        (before, looked_at) = (Some(last.number), looked_at + page.len());
+        let led_here = page.into_iter().find(|decision| {
+            decision
+                .effects
+                .iter()
+                .any(|effect| effect.outcome == Outcome::Promoted && effect.to.as_deref() == Some(target))
+        });
+        if led_here.is_some() {
+            return Ok(led_here);
+        }
+    }
+    Ok(None)
 }

@@ -24,6 +24,7 @@ use std::time::SystemTime;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions};
+use rustix::fs::Advice;
 
 use hash::Hashes;
 use sidecar::{Sidecar, hash_file};
@@ -195,7 +196,8 @@ impl Blobs {
         .await
     }
 
-    /// Reads a complete blob again: `sha256:<hex>` and, if asked for, `sha512:<hex>` of what is there now.
+    /// Reads a complete blob again: `sha256:<hex>` and, if asked for, `sha512:<hex>` of what is on the disk now. A file is
+    /// read past what the system has cached of it, and leaves nothing there for which something in use would have to go.
     pub async fn digests(
         &self,
         stored: &Stored,
@@ -212,7 +214,10 @@ impl Blobs {
         let blobs = self.clone();
         blocking(move || {
             let mut file = blobs.0.blobs.open(id.file()).map_err(|e| missing(e, "open", &id))?.into_std();
+            let uncache = |file: &std::fs::File| rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
+            uncache(&file).map_err(|e| failed("read", id.file())(e.into()))?;
             hash_file(&mut file, &mut hashes).map_err(failed("read", id.file()))?;
+            let _ = uncache(&file);
             Ok(hashes.finish())
         })
         .await

@@ -118,6 +118,19 @@ async fn a_state_of_another_boot_is_not_believed() {
     assert_eq!(writer.finish(false).await.unwrap().sha256, sha256(&torn));
 }
 
+/// The state's hash was once believed of a file that had been cut, which was then filled up with zeros.
+#[tokio::test]
+async fn an_upload_whose_file_was_cut_is_not_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(&dir);
+    let mut writer = blobs.create("dev/app", false).await.unwrap();
+    let id = writer.id().clone();
+    writer.write(bytes(100_000)).await.unwrap();
+    writer.suspend().await.unwrap();
+    std::fs::write(dir.path().join("blobs").join(id.file()), &bytes(100_000)[..90_000]).unwrap();
+    assert!(matches!(blobs.resume(&id).await, Err(BlobError::NotFound(_))));
+}
+
 #[tokio::test]
 async fn what_the_first_request_wrote_before_a_crash_is_started_again() {
     let dir = tempfile::tempdir().unwrap();

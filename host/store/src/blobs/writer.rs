@@ -129,6 +129,10 @@ impl BlobWriter {
             let mut options = OpenOptions::new();
             options.read(true).write(true);
             let mut file = blobs.0.blobs.open_with(id.file(), &options)?.into_std();
+            if file.metadata()?.len() < offset {
+                // Cut by somebody else: what is left has no digest that anybody computed.
+                return Err(io::ErrorKind::NotFound.into());
+            }
             let hashes = sidecar.hashes(&blobs, &mut file, offset)?;
             file.set_len(offset)?;
             file.seek(SeekFrom::Start(offset))?;
@@ -210,14 +214,14 @@ impl BlobWriter {
     /// Leaves the upload to be resumed; returns its offset. Not synced: see [`Upload`](super::Upload).
     pub async fn suspend(mut self) -> Result<u64, BlobError> {
         self.flush().await?;
-        let sink = self.take_sink()?;
+        let mut sink = self.take_sink()?;
+        // A state names the file only once its directory entry is on the disk: whoever resumes does not sync that again.
+        self.synced(sink.dir_sync.take()).await?;
         let (claim, offset) = (self.claim.clone(), self.offset);
         let small = sink.file.is_none().then_some(sink.small.as_slice());
         let sidecar = Sidecar::new(&self.owner, offset, &sink.hashes, small);
         blocking(move || sidecar.write(&claim.blobs, &claim.id)).await?;
         self.done = true;
-        // The directory entry must not wait for a request that may never come.
-        self.synced(sink.dir_sync).await?;
         Ok(offset)
     }
 

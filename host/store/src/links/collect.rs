@@ -2,20 +2,21 @@
 //!
 //! Invariant: each works page by page and holds nothing between two pages; clients never wait for it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::{Blob, Link, Reap, is_held, link_key};
 use crate::act::Tx;
 use crate::blobs::{BlobError, BlobId, Blobs, Stored};
 use crate::key::{Key, KeyRange, Space};
+use crate::seam::MAX_PAGE;
 use crate::store::{Store, StoreError};
 
 /// Links looked at in one page.
 const STALE_PAGE: usize = 256;
 /// Files unlinked in one page.
 const REAP_PAGE: usize = 64;
-/// Blob rows read at once while looking for orphans.
-const ORPHAN_PAGE: usize = 1000;
+/// Blob rows read at once while looking for orphans, or fewer where they hold manifests.
+const ORPHAN_PAGE: usize = MAX_PAGE;
 
 /// One page of links that look stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,33 +126,31 @@ pub async fn orphans(
         *modified_ms = (*modified_ms).max(file.modified_ms);
     }
     files.retain(|_, modified_ms| *modified_ms < before_ms);
-    if files.is_empty() {
-        return Ok(0);
+    // Files first, rows afterwards: what is named in between was finished, and so written to, just now. Twice, since between
+    // two pages a name may move behind our back, from the row of one digest to that of the content's other digest.
+    for _ in 0..2 {
+        leave_out_named(store, &mut files).await?;
     }
-    // Files first, rows afterwards: what is named in between was finished, and so written to, just now.
-    let named = named(store, &files).await?;
     let mut removed = 0;
-    for id in files.keys().filter(|id| !named.contains(*id)) {
+    for id in files.keys() {
         removed += usize::from(blobs.remove_orphan(id, before_ms).await?);
     }
     Ok(removed)
 }
 
-async fn named(store: &Store, of: &BTreeMap<BlobId, u64>) -> Result<HashSet<BlobId>, StoreError> {
-    let mut named = HashSet::new();
+async fn leave_out_named(store: &Store, files: &mut BTreeMap<BlobId, u64>) -> Result<(), StoreError> {
     let mut range = KeyRange::all(Space::Blob);
-    loop {
+    while !files.is_empty() {
         let page = store.scan(range.clone(), ORPHAN_PAGE).await?;
         for row in &page.rows {
-            if let Stored::File(id) = Blob::decode(row)?.stored
-                && of.contains_key(&id)
-            {
-                named.insert(id);
+            if let Stored::File(id) = Blob::decode(row)?.stored {
+                files.remove(&id);
             }
         }
         match page.rows.last() {
             Some(last) if page.more => range = range.after(&last.key),
-            _ => return Ok(named),
+            _ => break,
         }
     }
+    Ok(())
 }

@@ -1,6 +1,8 @@
-//! Random interleavings of pushes, mounts, manifests, deletes, sweeps, reaps and crashes.
+//! Random interleavings of pushes, mounts, manifests, deletes, sweeps, reaps, scrubs and crashes, over the model and over
+//! redb on a disk that tears, fails, fills and loses power under them.
 //!
 //! The engine gives way a random number of times before each call, so that acts which run together meet at every point.
+//! After each round redb holds what the model holds, and what the state machine promises is true.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::redb::beside::Beside;
 use crate::seam::{Commit, CommitError, Committed, Direction, Engine, Page, ReadError};
 use crate::{Blobs, Clock as _, Model, SystemClock};
 
@@ -17,12 +20,16 @@ const T: u64 = FRESH_MS;
 
 /// An engine that lets others go first.
 #[derive(Debug)]
-struct GivesWay {
-    model: Model,
+struct GivesWay<E> {
+    engine: Arc<E>,
     random: AtomicU64,
 }
 
-impl GivesWay {
+impl<E: Engine + 'static> GivesWay<E> {
+    fn store(engine: Arc<E>, seed: u64) -> Store {
+        Store::new(Arc::new(GivesWay { engine, random: AtomicU64::new(seed) }))
+    }
+
     async fn give_way(&self) {
         let random =
             |n: u64| Some(n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
@@ -33,11 +40,11 @@ impl GivesWay {
     }
 }
 
-impl Engine for GivesWay {
+impl<E: Engine + 'static> Engine for GivesWay<E> {
     fn get(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Row>>, ReadError>> {
         Box::pin(async move {
             self.give_way().await;
-            self.model.get(keys).await
+            self.engine.get(keys).await
         })
     }
     fn scan(
@@ -48,20 +55,20 @@ impl Engine for GivesWay {
     ) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move {
             self.give_way().await;
-            self.model.scan(range, limit, direction).await
+            self.engine.scan(range, limit, direction).await
         })
     }
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
         Box::pin(async move {
             self.give_way().await;
-            self.model.commit(commit).await
+            self.engine.commit(commit).await
         })
     }
     fn head(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.model.head()
+        self.engine.head()
     }
     fn now_ms(&self) -> u64 {
-        self.model.now_ms()
+        self.engine.now_ms()
     }
 }
 
@@ -75,6 +82,33 @@ enum Act {
     Sweep,
     Reap,
     Orphans,
+    Scrub,
+}
+
+/// What goes wrong below the rows during a round, and whether the machine restarts after it.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    kind: Kind,
+    after: u64,
+    restart: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    None,
+    FailOne,
+    LosePower,
+    LeavePages,
+}
+
+fn trouble() -> impl Strategy<Value = Trouble> {
+    let kind = prop_oneof![
+        2 => Just(Kind::None),
+        2 => Just(Kind::FailOne),
+        2 => Just(Kind::LosePower),
+        1 => Just(Kind::LeavePages),
+    ];
+    (kind, 0..80u64, any::<bool>()).prop_map(|(kind, after, restart)| Trouble { kind, after, restart })
 }
 
 fn an_act() -> impl Strategy<Value = Act> {
@@ -91,11 +125,14 @@ fn an_act() -> impl Strategy<Value = Act> {
         3 => Just(Act::Sweep),
         2 => Just(Act::Reap),
         1 => Just(Act::Orphans),
+        1 => Just(Act::Scrub),
     ]
 }
 
 struct World {
     store: Store,
+    /// Where the rows are on a disk that can be troubled.
+    beside: Option<Arc<Beside>>,
     blobs: Blobs,
     /// Real time when the history began: files have real times.
     began_ms: u64,
@@ -110,13 +147,17 @@ fn bytes(content: u8) -> bytes::Bytes {
 
 impl World {
     /// Where a case before it failed, its files are still there.
-    async fn new(blobs: Blobs, seed: u64) -> World {
+    async fn new(blobs: Blobs, seed: u64, on_disk: bool) -> World {
         for digit in 0..16 {
             for file in blobs.list(digit).await.unwrap() {
                 blobs.delete(&file.id).await.unwrap();
             }
         }
-        let store = Store::new(Arc::new(GivesWay { model: Model::default(), random: AtomicU64::new(seed) }));
+        let beside = on_disk.then(|| Arc::new(Beside::new(seed)));
+        let store = match &beside {
+            Some(beside) => GivesWay::store(beside.clone(), seed),
+            None => GivesWay::store(Arc::new(Model::default()), seed),
+        };
         let mut digests = Vec::new();
         for content in 0..2 {
             let mut writer = blobs.create("x", true).await.unwrap();
@@ -125,7 +166,26 @@ impl World {
             digests.push([done.sha256.clone(), done.sha512.clone().unwrap()]);
             done.discard().await.unwrap();
         }
-        World { store, blobs, began_ms: SystemClock.now_ms(), digests }
+        World { store, beside, blobs, began_ms: SystemClock.now_ms(), digests }
+    }
+
+    fn trouble(&self, trouble: Trouble) {
+        let Some(beside) = &self.beside else { return };
+        match trouble.kind {
+            Kind::None => {}
+            Kind::FailOne => beside.fail_one(trouble.after),
+            Kind::LosePower => beside.lose_power(trouble.after),
+            Kind::LeavePages => beside.leave_pages(trouble.after as usize),
+        }
+    }
+
+    /// Whether an act may end so: others were faster, or the disk was troubled.
+    fn may_end(&self, done: &Result<(), StoreError>) -> bool {
+        match done {
+            Ok(()) | Err(StoreError::Conflict(_)) => true,
+            Err(StoreError::Down | StoreError::Full | StoreError::Unknown) => self.beside.is_some(),
+            Err(_) => false,
+        }
     }
 
     fn digest(&self, content: u8, sha512: bool) -> &str {
@@ -147,9 +207,14 @@ impl World {
             async move { add_blob(&mut tx, new, repo, now_ms).await }
         });
         match act.await {
-            Ok((Added::Known, _)) | Err(StoreError::Conflict(_)) => done.discard().await.unwrap(),
             Ok((Added::Stored, _)) => {}
-            Err(error) => panic!("{error}"),
+            // A row may name the file; if none does, it is an orphan.
+            Err(StoreError::Unknown) => {}
+            Ok((Added::Known, _)) => done.discard().await.unwrap(),
+            Err(error) => {
+                assert!(self.may_end(&Err(error.clone())), "{error}");
+                done.discard().await.unwrap();
+            }
         }
     }
 
@@ -184,16 +249,17 @@ impl World {
                 store.act(|mut tx| async move { mark_damaged(&mut tx, digest).await }).await.map(drop)
             }
             Act::Sweep => self.sweep(now_ms).await,
-            Act::Reap => {
-                reap(store, &self.blobs).await.unwrap();
-                Ok(())
-            }
-            Act::Orphans => {
-                self.orphans(now_ms).await;
-                Ok(())
-            }
+            Act::Reap => rows_only(reap(store, &self.blobs).await),
+            Act::Orphans => self.orphans(now_ms).await,
+            Act::Scrub => rows_only(scrub_page(store, &self.blobs, None).await.map(|scrubbed| {
+                assert_eq!(
+                    scrubbed.damaged,
+                    Vec::<String>::new(),
+                    "files are sound as long as rows name them"
+                );
+            })),
         };
-        assert!(matches!(done, Ok(()) | Err(StoreError::Conflict(_))), "{act:?}: {done:?}");
+        assert!(self.may_end(&done), "{act:?}: {done:?}");
     }
 
     async fn sweep(&self, now_ms: u64) -> Result<(), StoreError> {
@@ -209,12 +275,11 @@ impl World {
         Ok(())
     }
 
-    async fn orphans(&self, now_ms: u64) -> usize {
-        let mut removed = 0;
+    async fn orphans(&self, now_ms: u64) -> Result<(), StoreError> {
         for digit in 0..16 {
-            removed += orphans(&self.store, &self.blobs, digit, now_ms, T).await.unwrap();
+            rows_only(orphans(&self.store, &self.blobs, digit, now_ms, T).await)?;
         }
-        removed
+        Ok(())
     }
 
     async fn rows(&self, space: Space) -> Vec<Row> {
@@ -262,7 +327,7 @@ impl World {
         }
         self.sweep(now_ms + T).await.unwrap();
         while reap(&self.store, &self.blobs).await.unwrap() > 0 {}
-        self.orphans(now_ms + T + 600_000).await;
+        self.orphans(now_ms + T + 600_000).await.unwrap();
         for space in [Space::Blob, Space::Link, Space::Mref, Space::Reap] {
             assert_eq!(self.rows(space).await, [], "nothing is left of {space}");
         }
@@ -272,38 +337,65 @@ impl World {
     }
 }
 
-async fn history(blobs: &Blobs, seed: u64, rounds: Vec<(Vec<Act>, u64)>) {
-    let w = World::new(blobs.clone(), seed).await;
+/// The files are on a disk that is well.
+fn rows_only<N>(done: Result<N, CollectError>) -> Result<(), StoreError> {
+    match done {
+        Ok(_) => Ok(()),
+        Err(CollectError::Store(error)) => Err(error),
+        Err(CollectError::Blob(error)) => panic!("{error}"),
+    }
+}
+
+type Round = (Vec<Act>, Trouble, u64);
+
+async fn history(w: &World, rounds: Vec<Round>) {
     let mut now_ms = w.began_ms;
-    for (acts, sleep_ms) in rounds {
+    for (acts, trouble, sleep_ms) in rounds {
         // Files have real times while the history's clock leaps days ahead: an upload under way would look like an orphan.
         let (orphans, others): (Vec<&Act>, Vec<&Act>) =
             acts.iter().partition(|act| matches!(act, Act::Orphans));
+        w.trouble(trouble);
         join_all(others.into_iter().map(|act| w.run(act, now_ms))).await;
         join_all(orphans.into_iter().map(|act| w.run(act, now_ms))).await;
+        if let Some(beside) = &w.beside {
+            beside.settle(trouble.restart).await;
+        }
         w.check().await;
         now_ms += sleep_ms;
     }
     w.end(now_ms).await;
+    if let Some(beside) = &w.beside {
+        beside.settle(true).await;
+    }
 }
 
 /// Few, since each syncs dozens of files.
 const CASES: u32 = 100;
 
-#[test]
-fn interleavings_keep_what_is_needed_and_leave_nothing_else() {
+fn histories(on_disk: bool) {
     let dir = tempfile::tempdir().unwrap();
     let blobs = Blobs::open_dir(dir.path(), 0).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let sleep_ms = prop_oneof![Just(0), Just(T / 2), Just(T)];
-    let rounds = proptest::collection::vec((proptest::collection::vec(an_act(), 1..6), sleep_ms), 1..10);
+    let round = (proptest::collection::vec(an_act(), 1..6), trouble(), sleep_ms);
+    let rounds = proptest::collection::vec(round, 1..10);
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) };
     let mut runner = TestRunner::new(config);
     let run = runner.run(&(any::<u64>(), rounds), |(seed, rounds)| {
-        runtime.block_on(history(&blobs, seed, rounds));
+        runtime.block_on(async { history(&World::new(blobs.clone(), seed, on_disk).await, rounds).await });
         Ok(())
     });
     run.unwrap();
+}
+
+#[test]
+fn interleavings_keep_what_is_needed_and_leave_nothing_else() {
+    histories(false);
+}
+
+#[test]
+fn interleavings_on_a_bad_disk_do_so_too() {
+    histories(true);
 }
 
 /// A stale link is swept while something else is done with it: whoever comes first, rows stay sound.
@@ -321,11 +413,8 @@ async fn a_sweep_meets_everything_else() {
         act.await.unwrap();
     };
     for seed in 0..400u64 {
-        let store = Store::new(Arc::new(GivesWay {
-            model: Model::default(),
-            random: AtomicU64::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        }));
-        let w = World { store, blobs: blobs.clone(), began_ms: 0, digests: Vec::new() };
+        let store = GivesWay::store(Arc::new(Model::default()), seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let w = World { store, beside: None, blobs: blobs.clone(), began_ms: 0, digests: Vec::new() };
         add(&w, "a", 0).await;
         let rival = async {
             let store = &w.store;

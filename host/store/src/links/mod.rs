@@ -18,6 +18,8 @@
 mod collect;
 #[cfg(test)]
 mod interleave_tests;
+#[cfg(test)]
+mod race_tests;
 mod scrub;
 #[cfg(test)]
 mod tests;
@@ -310,10 +312,11 @@ pub enum LinkState {
 
 /// How a repository has a blob; reads only.
 pub async fn state(store: &Store, digest: &str, repo: &str) -> Result<LinkState, StoreError> {
-    let Some(row) = store.get(&link_key(digest, repo)).await? else { return Ok(LinkState::Absent) };
+    // In this order: what is not held and goes on so has its time in the link that is read afterwards.
     if is_held(store, digest, repo).await? {
         return Ok(LinkState::Held);
     }
+    let Some(row) = store.get(&link_key(digest, repo)).await? else { return Ok(LinkState::Absent) };
     let link: Link = row.value()?;
     Ok(LinkState::Fresh { since_ms: link.since_ms })
 }
@@ -331,13 +334,21 @@ pub async fn find(
     now_ms: u64,
     fresh_ms: u64,
 ) -> Result<Option<Blob>, StoreError> {
-    let rows = store.get_many(vec![link_key(digest, repo), blob_key(digest)]).await?;
-    let [Some(link), Some(blob)] = rows.as_slice() else { return Ok(None) };
-    let blob = Blob::decode(blob)?;
-    if blob.damaged {
-        return Ok(None);
+    let mut looked_at = None;
+    loop {
+        let rows = store.get_many(vec![link_key(digest, repo), blob_key(digest)]).await?;
+        let [Some(link), Some(blob)] = rows.as_slice() else { return Ok(None) };
+        let blob = Blob::decode(blob)?;
+        if blob.damaged {
+            return Ok(None);
+        }
+        let since_ms = link.value::<Link>()?.since_ms;
+        if now_ms < since_ms.saturating_add(fresh_ms / 2) || is_held(store, digest, repo).await? {
+            return Ok(Some(blob));
+        }
+        // Between the two reads the last mref may have gone, in a commit that wrote the link: then it is Fresh now.
+        if looked_at.replace(link.rev) == Some(link.rev) {
+            return Ok(None);
+        }
     }
-    let link: Link = link.value()?;
-    let promised = now_ms < link.since_ms.saturating_add(fresh_ms / 2);
-    Ok((promised || is_held(store, digest, repo).await?).then_some(blob))
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a row is marked only if it still names the very file that was read.
 
+use rustix::io::Errno;
+
 use super::{Blob, blob_in, mark_damaged};
 use crate::blobs::{BlobError, Blobs, Stored};
 use crate::key::{Key, KeyRange, Space};
@@ -10,8 +12,8 @@ use crate::store::{Store, StoreError};
 
 /// Blobs read in one page; they may be gigabytes each.
 const SCRUB_PAGE: usize = 16;
-/// What a failing disk answers to a read.
-const EIO: i32 = 5;
+/// What a failing disk, and a file system that keeps checksums, answer to a read.
+const DAMAGE: [Errno; 3] = [Errno::IO, Errno::BADMSG, Errno::UCLEAN];
 
 /// What one page of the scrub found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,11 @@ async fn is_sound(blobs: &Blobs, digest: &str, stored: &Stored) -> Result<bool, 
     match blobs.digests(stored, digest.starts_with("sha512:")).await {
         Ok((sha256, sha512)) => Ok(sha256 == digest || sha512.as_deref() == Some(digest)),
         Err(BlobError::NotFound(_)) => Ok(false),
-        Err(BlobError::Io { source, .. }) if source.raw_os_error() == Some(EIO) => Ok(false),
+        Err(BlobError::Io { source, .. })
+            if Errno::from_io_error(&source).is_some_and(|e| DAMAGE.contains(&e)) =>
+        {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

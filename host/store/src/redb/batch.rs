@@ -9,7 +9,7 @@ use redb::{ReadableTable as _, Table, WriteTransaction};
 use super::file::table;
 use super::{decode_header, decode_row, encode_row};
 use crate::key::{Key, KeyRange, Space};
-use crate::seam::{Commit, CommitError, Committed, Expect, Op, Rev, appended};
+use crate::seam::{Commit, CommitError, Committed, Expect, MAX_UNTIL_MS, Op, Rev, appended};
 use crate::value::{Counter, Refs};
 
 type SpaceTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
@@ -199,7 +199,7 @@ impl Plan<'_, '_> {
             Op::Put { key, val, ttl } => {
                 let until_ms = ttl.map_or(0, |ttl| {
                     let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-                    self.batch.now_ms.saturating_add(ms).max(1)
+                    self.batch.now_ms.saturating_add(ms).clamp(1, MAX_UNTIL_MS)
                 });
                 self.writes.insert(key.clone(), Some((val.clone(), until_ms)));
             }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: it never waits for more to come; a batch is what queued up while the one before was synced.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,9 +64,11 @@ impl Committer {
         loop {
             let unwell = self.down || self.full;
             match self.queue.next(unwell.then_some(RETRY)) {
-                Next::Batch(batch) => self.commit(batch),
+                Next::Batch(batch) => self.survive(|committer| committer.commit(batch)),
                 Next::Reopen(opened) if *self.file.opened().borrow() == opened => {
-                    self.reopen();
+                    self.survive(|committer| {
+                        committer.reopen();
+                    });
                 }
                 Next::Reopen(_) | Next::Idle => {}
                 Next::Close => return,
@@ -74,7 +77,9 @@ impl Committer {
             if (self.down || self.full) && looked.elapsed() >= RETRY {
                 looked = Instant::now();
                 if self.down {
-                    self.reopen();
+                    self.survive(|committer| {
+                        committer.reopen();
+                    });
                 } else {
                     self.make_ballast();
                 }
@@ -82,16 +87,37 @@ impl Committer {
         }
     }
 
+    /// A defect below, which panics, must not end the thread: whoever waits hears `Unknown`, as nobody answers, and the file
+    /// is opened again.
+    fn survive(&mut self, work: impl FnOnce(&mut Committer)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_ok() {
+            return;
+        }
+        tracing::error!("a batch failed by a panic, which is a defect; the store is opened again");
+        // What panicked may do so once more while it is closed.
+        self.down = true;
+        let _ = catch_unwind(AssertUnwindSafe(|| self.reopen()));
+    }
+
     fn make_ballast(&mut self) {
-        let made = self.ballast.make();
-        if let Err(error) = &made
-            && !self.full
-        {
-            tracing::warn!(%error, "no room for the ballast file: only what frees space is accepted");
-        } else if made.is_ok() && self.full {
+        let was_full = self.full;
+        self.full = match self.ballast.make() {
+            Ok(()) => false,
+            Err(error) if file::is_out_of_space(&error) => {
+                if !was_full {
+                    tracing::warn!("no room for the ballast file: only what frees space is accepted");
+                }
+                true
+            }
+            // The disk has room, so nobody is turned away; when it is full one day, nothing will be there to give.
+            Err(error) => {
+                tracing::error!(%error, "the ballast file cannot be made; hint: see to `ballast` in the data directory");
+                false
+            }
+        };
+        if was_full && !self.full {
             tracing::info!("there is room again");
         }
-        self.full = made.is_err();
     }
 
     /// Which batch the file holds, or none if it cannot be opened now.
@@ -131,7 +157,7 @@ impl Committer {
                 Ok(outcomes) => return answer_each(batch, outcomes),
                 Err(failed) => failed,
             };
-            let out_of_space = is_out_of_space(&error);
+            let out_of_space = matches!(&*error, redb::Error::Io(error) if file::is_out_of_space(error));
             tracing::warn!(%error, commits = batch.len(), "a batch failed, the store is opened again");
             match (self.reopen(), late) {
                 (Some(on_disk), Some((id, outcomes))) if on_disk == id => {
@@ -211,11 +237,6 @@ impl Drop for Committer {
         answer(left, |_| Err(CommitError::Down));
         self.file.close();
     }
-}
-
-fn is_out_of_space(error: &redb::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, redb::Error::Io(e) if matches!(e.kind(), StorageFull | QuotaExceeded))
 }
 
 fn answer(batch: Vec<Request>, outcome: impl Fn(&Commit) -> Outcome) {

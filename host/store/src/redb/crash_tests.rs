@@ -1,23 +1,29 @@
 //! Random histories on a disk that crashes, tears, fails to sync and fills up, compared with the model.
 //!
 //! A commit that was acknowledged is there; one that was refused or failed is not; one whose outcome nobody knows is
-//! there as a whole or not at all; and the file always opens.
+//! there as a whole or not at all; and the file always opens. The two are compared after every crash and every fault,
+//! and the suite that all engines pass is run on such a disk as well.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::beside::{Beside, all_rows, opener};
 use super::disk::{Disk, Fault};
 use super::*;
 use crate::clock::ManualClock;
+use crate::conformance::{self, Subject};
 use crate::model::Model;
 use crate::{Class, Counter, Expect, Op, Rev, Space, key};
 
+/// The ballast of these tests: enough for a commit that deletes.
+const BALLAST_BYTES: u64 = 1 << 20;
+
 #[derive(Clone, Debug)]
 enum Step {
-    Commit(Vec<Expect>, Vec<Op>),
+    Commit(Commit),
     /// Many at once, so that batches form.
-    Together(Vec<Vec<Op>>),
+    Together(Vec<Commit>),
     Fail {
         after: u64,
         fault: Fault,
@@ -68,15 +74,21 @@ fn an_expect() -> impl Strategy<Value = Expect> {
     ]
 }
 
-fn some_ops() -> impl Strategy<Value = Vec<Op>> {
-    proptest::collection::vec(an_op(), 1..6)
+fn a_class() -> impl Strategy<Value = Class> {
+    prop_oneof![3 => Just(Class::Foreground), 1 => Just(Class::Background)]
+}
+
+fn a_commit(expects: usize) -> impl Strategy<Value = Commit> {
+    let (expect, ops) =
+        (proptest::collection::vec(an_expect(), 0..=expects), proptest::collection::vec(an_op(), 1..6));
+    (expect, ops, a_class()).prop_map(|(expect, ops, class)| Commit { expect, ops, class })
 }
 
 fn a_step() -> impl Strategy<Value = Step> {
     let fault = prop_oneof![Just(Fault::Io), Just(Fault::PowerLoss)];
     prop_oneof![
-        10 => (proptest::collection::vec(an_expect(), 0..2), some_ops()).prop_map(|(e, o)| Step::Commit(e, o)),
-        2 => proptest::collection::vec(some_ops(), 2..8).prop_map(Step::Together),
+        10 => a_commit(1).prop_map(Step::Commit),
+        2 => proptest::collection::vec(a_commit(0), 2..8).prop_map(Step::Together),
         4 => (0..40u64, fault).prop_map(|(after, fault)| Step::Fail { after, fault }),
         1 => Just(Step::PowerLoss),
         1 => prop_oneof![0..30usize, Just(usize::MAX)].prop_map(Step::LeavePages),
@@ -84,20 +96,35 @@ fn a_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The engine under test, the model beside it, and the disk below it.
+/// The engine under test, the model that follows it commit by commit, and the disk below.
 struct World {
     disk: Disk,
     clock: ManualClock,
     model: Model,
     redb: Option<Redb>,
+    /// Where the ballast is; for the test it takes room on the disk.
+    dir: tempfile::TempDir,
 }
 
 impl World {
     fn new(seed: u64) -> World {
         let (disk, clock) = (Disk::new(seed), ManualClock::new(1_000_000));
-        let model = Model::new(Arc::new(clock.clone()));
-        let redb = Some(open(&disk, &clock));
-        World { disk, clock, model, redb }
+        let (model, dir) = (Model::new(Arc::new(clock.clone())), tempfile::tempdir().unwrap());
+        disk.holds(dir.path().join("ballast"), BALLAST_BYTES);
+        let mut w = World { disk, clock, model, redb: None, dir };
+        w.start();
+        w
+    }
+
+    fn start(&mut self) {
+        let disk = self.disk.clone();
+        let ballast = Ballast::on(self.ballast(), BALLAST_BYTES, Box::new(move |_| Ok(disk.left())));
+        let clock = Arc::new(self.clock.clone());
+        self.redb = Some(Redb::open(opener(&self.disk), ballast, clock).unwrap());
+    }
+
+    fn ballast(&self) -> std::path::PathBuf {
+        self.dir.path().join("ballast")
     }
 
     fn redb(&self) -> &Redb {
@@ -108,13 +135,18 @@ impl World {
     fn restart(&mut self) {
         self.redb = None;
         self.disk.power_on();
-        self.redb = Some(open(&self.disk, &self.clock));
+        self.start();
     }
 
     async fn commit(&mut self, commit: Commit) {
-        let outcome = self.redb().commit(commit.clone()).await;
-        match outcome {
-            Err(CommitError::Down | CommitError::Full) => {}
+        let had_ballast = self.ballast().exists();
+        match self.redb().commit(commit.clone()).await {
+            Err(CommitError::Down) => {}
+            Err(CommitError::Full) => {
+                if had_ballast {
+                    self.delete_something().await;
+                }
+            }
             // Where the file could not be opened again, only the next start tells.
             Err(CommitError::Unknown) => {
                 self.restart();
@@ -126,16 +158,31 @@ impl World {
         }
     }
 
+    /// What the ballast is for: when the disk has just filled up, a commit that frees space finds room.
+    async fn delete_something(&mut self) {
+        let ops = vec![Op::Delete(key(Space::Tag, &["r", "0"]))];
+        let delete = Commit { ops, ..Commit::default() };
+        match self.redb().commit(delete.clone()).await {
+            Ok(committed) => assert_eq!(self.model.commit(delete).await, Ok(committed)),
+            Err(CommitError::Unknown) => {
+                self.restart();
+                if *self.redb().head().borrow() > self.head() {
+                    self.model.commit(delete).await.unwrap();
+                }
+            }
+            Err(error) => assert_eq!(error, CommitError::Down, "there was ballast to give"),
+        }
+    }
+
     /// The model follows in the order the engine chose.
     async fn together(&mut self, commits: Vec<Commit>) {
         let outcomes =
             futures_util::future::join_all(commits.iter().map(|c| self.redb().commit(c.clone()))).await;
-        let mut done: Vec<(Rev, Commit)> = Vec::new();
-        let mut unknown = false;
+        let (mut done, mut unknown): (Vec<(Rev, Commit)>, Vec<Commit>) = Default::default();
         for (outcome, commit) in outcomes.into_iter().zip(commits) {
             match outcome {
                 Ok(committed) => done.push((committed.rev, commit)),
-                Err(CommitError::Unknown) => unknown = true,
+                Err(CommitError::Unknown) => unknown.push(commit),
                 Err(_) => {}
             }
         }
@@ -143,11 +190,12 @@ impl World {
         for (rev, commit) in done {
             assert_eq!(self.model.commit(commit).await, Ok(Committed { rev }));
         }
-        if unknown {
-            // Which of them were in the batch nobody can say; the model takes over what is there.
+        if !unknown.is_empty() {
+            // One batch, which is there as a whole or not at all.
             self.restart();
-            let rows = all_rows(self.redb()).await;
-            self.model = Model::with(Arc::new(self.clock.clone()), rows, *self.redb().head().borrow());
+            if *self.redb().head().borrow() > self.head() {
+                self.model.follow_batch(unknown);
+            }
         }
     }
 
@@ -161,37 +209,21 @@ impl World {
     }
 }
 
-fn opener(disk: &Disk) -> Opener {
-    let disk = disk.clone();
-    let open = move |builder: &::redb::Builder, again: bool| builder.create_with_backend(disk.open(again)?);
-    Opener::new("a disk".into(), 1 << 20, Box::new(open))
-}
-
-fn open(disk: &Disk, clock: &ManualClock) -> Redb {
-    Redb::open(opener(disk), Ballast::new("none".into(), 0), Arc::new(clock.clone())).unwrap()
-}
-
-async fn all_rows(engine: &dyn Engine) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for space in Space::ALL {
-        rows.extend(engine.scan(KeyRange::all(space), MAX_PAGE, Direction::Forward).await.unwrap().rows);
-    }
-    rows
-}
-
 async fn history(seed: u64, steps: Vec<Step>) {
     let mut w = World::new(seed);
     for step in steps {
+        let crashed = matches!(step, Step::PowerLoss);
         match step {
-            Step::Commit(expect, ops) => w.commit(Commit { expect, ops, class: Class::Foreground }).await,
-            Step::Together(ops) => {
-                let commits = ops.into_iter().map(|ops| Commit { ops, ..Commit::default() });
-                w.together(commits.collect()).await;
-            }
+            Step::Commit(commit) => w.commit(commit).await,
+            Step::Together(commits) => w.together(commits).await,
             Step::Fail { after, fault } => w.disk.fail(after, fault),
             Step::PowerLoss => w.restart(),
             Step::LeavePages(more) => w.disk.leave_pages(more),
             Step::Sleep(ms) => w.clock.advance(ms),
+        }
+        // Reading may meet a fault itself; only one that has struck already is looked at here.
+        if (crashed || w.disk.struck()) && !w.disk.is_dead() {
+            w.compare().await;
         }
     }
     w.disk.heal();
@@ -205,6 +237,7 @@ async fn history(seed: u64, steps: Vec<Step>) {
     let last = Op::Put { key: key(Space::Meta, &["last"]), val: "x".into(), ttl: None };
     w.commit(Commit { ops: vec![last], ..Commit::default() }).await;
     w.compare().await;
+    assert_eq!(w.model.rows().iter().filter(|row| row.key.space == Space::Meta).count(), 1);
 }
 
 fn run<F: Future<Output = ()>>(future: F) {
@@ -216,6 +249,101 @@ proptest! {
     fn histories_on_a_bad_disk(seed: u64, steps in proptest::collection::vec(a_step(), 1..40)) {
         run(history(seed, steps));
     }
+}
+
+/// Passes the suite on a bad disk: it goes on after whatever happens, and the model stays beside it.
+#[derive(Debug)]
+struct Patient {
+    beside: Beside,
+    /// One call at a time, since what is unknown of one shows before the next.
+    turn: tokio::sync::Mutex<u64>,
+}
+
+impl Patient {
+    /// One call in four meets trouble.
+    fn trouble(&self, turn: &mut u64, commits: bool) -> bool {
+        *turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (kind, after) = (*turn >> 61, (*turn >> 32) % 24);
+        match kind {
+            0 if commits => self.beside.lose_power(after),
+            0 | 1 => self.beside.fail_one(after),
+            2 if commits => self.beside.leave_pages(after as usize),
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Engine for Patient {
+    fn get(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Row>>, ReadError>> {
+        Box::pin(async move {
+            let mut turn = self.turn.lock().await;
+            self.trouble(&mut turn, false);
+            self.beside.get(keys).await
+        })
+    }
+
+    fn scan(
+        &self,
+        range: KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> BoxFuture<'_, Result<Page, ReadError>> {
+        Box::pin(async move {
+            let mut turn = self.turn.lock().await;
+            self.trouble(&mut turn, false);
+            self.beside.scan(range, limit, direction).await
+        })
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        Box::pin(async move {
+            let mut turn = self.turn.lock().await;
+            let trouble = self.trouble(&mut turn, true);
+            let before = *self.beside.head().borrow();
+            let outcome = self.beside.commit(commit.clone()).await;
+            self.beside.follow();
+            if trouble {
+                self.beside.settle(*turn >> 60 & 1 == 0).await;
+            }
+            match outcome {
+                Err(CommitError::Down | CommitError::Full | CommitError::Unknown) => {}
+                outcome => return outcome,
+            }
+            let head = *self.beside.head().borrow();
+            if head > before {
+                return Ok(Committed { rev: Rev(head) });
+            }
+            let again = self.beside.commit(commit).await;
+            self.beside.follow();
+            again
+        })
+    }
+
+    fn head(&self) -> watch::Receiver<u64> {
+        self.beside.head()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.beside.now_ms()
+    }
+}
+
+#[test]
+fn redb_conforms_on_a_bad_disk() {
+    run(async {
+        for round in 0..4u64 {
+            let seed = std::cell::Cell::new(round * 1_000);
+            conformance::run(|| async {
+                seed.set(seed.get() + 1);
+                let turn = tokio::sync::Mutex::new(seed.get().wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let patient = Patient { beside: Beside::new(seed.get()), turn };
+                let clock = patient.beside.clock().clone();
+                Subject::by_hand(Arc::new(patient), clock)
+            })
+            .await;
+        }
+    });
 }
 
 fn put(n: usize, len: usize) -> Commit {
@@ -265,9 +393,11 @@ fn a_full_disk_refuses_and_serves_on_when_there_is_room() {
             Rev(1)
         );
         w.disk.leave_pages(usize::MAX);
-        w.commit(put(1, 500_000)).await;
+        while w.redb().commit(put(1, 500_000)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        w.model.commit(put(1, 500_000)).await.unwrap();
         w.compare().await;
-        assert_eq!(w.head(), 2);
     });
 }
 
@@ -307,22 +437,32 @@ fn a_dead_disk_is_down_and_comes_back() {
     });
 }
 
+/// A panic in the engine's depths ended the committer, and with it every commit until the next start.
+#[test]
+fn a_defect_costs_its_batch_and_no_more() {
+    run(async {
+        let w = World::new(1);
+        w.redb().commit(put(0, 10)).await.unwrap();
+        w.disk.panic_once();
+        assert_eq!(w.redb().commit(put(1, 10)).await, Err(CommitError::Unknown));
+        w.redb().commit(put(2, 10)).await.unwrap();
+        let rows = all_rows(w.redb()).await;
+        let has = |n: usize| rows.iter().any(|row| row.key == key(Space::Tag, &["r", &n.to_string()]));
+        assert!(has(0) && has(2));
+    });
+}
+
 /// While the ballast is spent, only what frees space goes through; with room again, everything does.
 #[test]
 fn the_ballast_lets_deletes_through() {
     run(async {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ballast");
-        let (disk, clock) = (Disk::new(1), ManualClock::new(1));
-        let space = disk.clone();
-        let ballast = Ballast::on(path.clone(), 1 << 20, Box::new(move |_| Ok(space.left())));
-        let redb = Redb::open(opener(&disk), ballast, Arc::new(clock)).unwrap();
+        let w = World::new(1);
+        let (redb, disk, path) = (w.redb(), &w.disk, w.ballast());
         redb.commit(put(0, 100_000)).await.unwrap();
         assert!(path.exists());
         disk.leave_pages(0);
         assert_eq!(redb.commit(put(1, 100_000)).await, Err(CommitError::Full));
         assert!(!path.exists(), "the ballast is spent");
-        disk.leave_pages(200);
         assert_eq!(redb.commit(put(1, 10)).await, Err(CommitError::Full));
         let delete = |n: usize| Op::Delete(key(Space::Tag, &["r", &n.to_string()]));
         redb.commit(Commit { ops: vec![delete(0)], ..Commit::default() }).await.unwrap();

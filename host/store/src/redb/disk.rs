@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ::redb::{BackendError, StorageBackend};
@@ -33,7 +34,11 @@ struct State {
     /// Pages that hold data; a hole takes no space.
     used: BTreeSet<usize>,
     capacity_pages: usize,
+    /// A file of the real file system that stands for one on this disk, and the pages it takes while it is there.
+    beside: Option<(PathBuf, usize)>,
     fault: Option<(u64, Fault)>,
+    struck: bool,
+    panics: bool,
     dead: bool,
     random: u64,
     handles: u64,
@@ -56,6 +61,12 @@ fn eio() -> io::Error {
 }
 
 impl State {
+    /// Pages that hold data.
+    fn used_pages(&self) -> usize {
+        let beside = self.beside.as_ref().filter(|(path, _)| path.exists()).map_or(0, |(_, pages)| *pages);
+        self.used.len() + beside
+    }
+
     fn chance(&mut self) -> bool {
         // xorshift64
         self.random ^= self.random << 13;
@@ -76,6 +87,7 @@ impl State {
         }
         let fault = *fault;
         self.fault = None;
+        self.struck = true;
         self.dead = fault == Fault::PowerLoss;
         Some(fault)
     }
@@ -143,9 +155,19 @@ impl Disk {
         self.lock().fault = Some((after, fault));
     }
 
+    /// Lets the next sync panic, as a defect would.
+    pub(super) fn panic_once(&self) {
+        self.lock().panics = true;
+    }
+
     /// Takes a fault back that has not struck; whether there was one.
     pub(super) fn heal(&self) -> bool {
         self.lock().fault.take().is_some()
+    }
+
+    /// Whether a fault has struck since this was last asked.
+    pub(super) fn struck(&self) -> bool {
+        std::mem::take(&mut self.lock().struck)
     }
 
     /// Whether nothing answers.
@@ -166,13 +188,18 @@ impl Disk {
     /// Bytes that still fit.
     pub(super) fn left(&self) -> u64 {
         let state = self.lock();
-        ((state.capacity_pages - state.used.len()) as u64).saturating_mul(PAGE as u64)
+        (state.capacity_pages.saturating_sub(state.used_pages()) as u64).saturating_mul(PAGE as u64)
+    }
+
+    /// Counts a file of the real file system as one of this disk while it is there.
+    pub(super) fn holds(&self, path: PathBuf, bytes: u64) {
+        self.lock().beside = Some((path, bytes as usize / PAGE));
     }
 
     /// Leaves room for so many more pages.
     pub(super) fn leave_pages(&self, more: usize) {
         let mut state = self.lock();
-        state.capacity_pages = state.used.len().saturating_add(more);
+        state.capacity_pages = state.used_pages().saturating_add(more);
     }
 }
 
@@ -209,6 +236,10 @@ impl StorageBackend for Handle {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
+        if std::mem::take(&mut state.panics) {
+            drop(state);
+            panic!("a defect");
+        }
         match state.strike() {
             Some(Fault::Io) => {
                 state.lose();
@@ -233,7 +264,7 @@ impl StorageBackend for Handle {
         let offset = offset as usize;
         let pages = offset / PAGE..(offset + data.len()).div_ceil(PAGE);
         let new = pages.clone().filter(|page| !state.used.contains(page)).count();
-        if struck.is_none() && state.used.len() + new > state.capacity_pages {
+        if struck.is_none() && new > 0 && state.used_pages() + new > state.capacity_pages {
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.write_sectors(offset, data, struck.is_some());

@@ -10,6 +10,8 @@
 
 mod ballast;
 mod batch;
+#[cfg(test)]
+pub(crate) mod beside;
 mod committer;
 #[cfg(test)]
 mod crash_tests;
@@ -26,7 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use tokio::sync::{oneshot, watch};
 
@@ -41,7 +42,7 @@ use committer::Committer;
 use file::{File, Opener};
 use queue::Queue;
 
-/// Rows that one scan reads on the caller's thread; longer pages go to a blocking thread.
+/// Rows that one call reads on the caller's thread; more are read on a blocking thread.
 const INLINE_ROWS: usize = 100;
 /// How long a reader waits for the file to be opened again.
 const REOPEN_WAIT: Duration = Duration::from_secs(2);
@@ -158,11 +159,20 @@ impl Redb {
         Ok(Redb { file, queue, head, clock, committer })
     }
 
-    /// Reads, and reads once more if the file had to be opened again meanwhile.
-    async fn reading<T, Fut>(&self, read: impl Fn() -> Fut) -> Result<T, ReadError>
+    /// Reads at most `rows` rows, and reads once more if the file had to be opened again meanwhile.
+    async fn reading<T, F>(&self, rows: usize, read: F) -> Result<T, ReadError>
     where
-        Fut: Future<Output = Result<T, read::Failed>>,
+        T: Send + 'static,
+        F: Fn(&::redb::Database) -> Result<T, read::Failed> + Clone + Send + 'static,
     {
+        let read = async || {
+            if rows <= INLINE_ROWS {
+                return self.file.with(&read);
+            }
+            let (file, read) = (self.file.clone(), read.clone());
+            let read = tokio::task::spawn_blocking(move || file.with(read));
+            read.await.unwrap_or(Err(read::Failed::Damaged(ReadError::Down)))
+        };
         let mut opened = self.file.opened();
         let before = *opened.borrow_and_update();
         match read().await {
@@ -199,7 +209,7 @@ impl Engine for Redb {
         if keys.len() > MAX_GET {
             return Box::pin(ready(Err(ReadError::TooLarge)));
         }
-        Box::pin(async move { self.reading(|| ready(self.file.with(|db| read::get(db, &keys)))).await })
+        Box::pin(self.reading(keys.len(), move |db| read::get(db, &keys)))
     }
 
     fn scan(
@@ -209,19 +219,7 @@ impl Engine for Redb {
         direction: Direction,
     ) -> BoxFuture<'_, Result<Page, ReadError>> {
         let limit = limit.min(MAX_PAGE);
-        Box::pin(async move {
-            if limit <= INLINE_ROWS {
-                let scan = || ready(self.file.with(|db| read::scan(db, &range, limit, direction)));
-                return self.reading(scan).await;
-            }
-            let scan = || {
-                let (file, range) = (self.file.clone(), range.clone());
-                let scan = move || file.with(|db| read::scan(db, &range, limit, direction));
-                tokio::task::spawn_blocking(scan)
-                    .map(|done| done.unwrap_or(Err(read::Failed::Damaged(ReadError::Down))))
-            };
-            self.reading(scan).await
-        })
+        Box::pin(self.reading(limit, move |db| read::scan(db, &range, limit, direction)))
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {

@@ -1,6 +1,6 @@
 //! What waits for the committer: two bounded lines, and which of them make up the next batch.
 //!
-//! Invariant: work that nobody waits for gets at most a quarter of a batch.
+//! Invariant: work that nobody waits for gets at most a quarter of a batch, and of the memory of what waits.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,9 +16,11 @@ const MAX_BATCH_BACKGROUND: usize = MAX_BATCH / 4;
 /// Bytes in one batch, and how many of them may be background work; the first commit of each goes in whatever its size.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 const MAX_BATCH_BACKGROUND_BYTES: usize = MAX_BATCH_BYTES / 4;
-/// Commits and bytes that may wait; beyond them the answer is `Busy`.
+/// Commits of a class that may wait, and bytes; beyond them the answer is `Busy`, to that class alone.
 const MAX_QUEUE: usize = 2048;
 const MAX_QUEUE_BYTES: usize = 64 << 20;
+const MAX_QUEUE_BACKGROUND_BYTES: usize = MAX_QUEUE_BYTES / 4;
+
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 
 pub(super) struct Request {
@@ -36,19 +38,26 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    foreground: VecDeque<Request>,
-    background: VecDeque<Request>,
-    bytes: usize,
+    foreground: Line,
+    background: Line,
     /// A reader met an error in the file as it was opened this many times.
     reopen: Option<u64>,
     closed: bool,
+}
+
+/// What waits of one class.
+#[derive(Default)]
+struct Line {
+    requests: VecDeque<Request>,
+    bytes: usize,
 }
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let waiting = self.lock();
         f.debug_struct("Queue")
-            .field("bytes", &waiting.bytes)
+            .field("foreground", &waiting.foreground.requests.len())
+            .field("background", &waiting.background.requests.len())
             .field("closed", &waiting.closed)
             .finish_non_exhaustive()
     }
@@ -65,19 +74,15 @@ impl Queue {
         if waiting.closed {
             return Err(CommitError::Down);
         }
-        let of_class = match commit.class {
-            Class::Foreground => waiting.foreground.len(),
-            Class::Background => waiting.background.len(),
+        let (line, most) = match commit.class {
+            Class::Foreground => (&mut waiting.foreground, MAX_QUEUE_BYTES),
+            Class::Background => (&mut waiting.background, MAX_QUEUE_BACKGROUND_BYTES),
         };
-        if of_class >= MAX_QUEUE || waiting.bytes + bytes > MAX_QUEUE_BYTES {
+        if line.requests.len() >= MAX_QUEUE || line.bytes + bytes > most {
             return Err(CommitError::Busy);
         }
-        waiting.bytes += bytes;
-        let request = Request { commit, bytes, reply };
-        match request.commit.class {
-            Class::Foreground => waiting.foreground.push_back(request),
-            Class::Background => waiting.background.push_back(request),
-        }
+        line.bytes += bytes;
+        line.requests.push_back(Request { commit, bytes, reply });
         drop(waiting);
         self.wake.notify_one();
         Ok(())
@@ -99,7 +104,7 @@ impl Queue {
     pub(super) fn drain(&self) -> Vec<Request> {
         let mut waiting = self.lock();
         let Waiting { foreground, background, .. } = &mut *waiting;
-        foreground.drain(..).chain(background.drain(..)).collect()
+        foreground.requests.drain(..).chain(background.requests.drain(..)).collect()
     }
 
     /// Waits until there is something to do, or until `timeout`.
@@ -145,20 +150,20 @@ impl Waiting {
         take(&mut self.background, &mut batch, MAX_BATCH_BACKGROUND, MAX_BATCH_BACKGROUND_BYTES);
         let background: usize = batch.iter().map(|request| request.bytes).sum();
         take(&mut self.foreground, &mut batch, MAX_BATCH, MAX_BATCH_BYTES.saturating_sub(background));
-        self.bytes -= batch.iter().map(|request| request.bytes).sum::<usize>();
         batch
     }
 }
 
 /// Moves requests over until the batch has `most` or `bytes` more are reached; the first goes whatever its size.
-fn take(from: &mut VecDeque<Request>, batch: &mut Vec<Request>, most: usize, bytes: usize) {
+fn take(from: &mut Line, batch: &mut Vec<Request>, most: usize, bytes: usize) {
     let mut taken = 0;
-    while let Some(next) = from.front() {
+    while let Some(next) = from.requests.front() {
         if batch.len() >= most || (taken > 0 && taken + next.bytes > bytes) {
             return;
         }
         taken += next.bytes.max(1);
-        batch.extend(from.pop_front());
+        from.bytes -= next.bytes;
+        batch.extend(from.requests.pop_front());
     }
 }
 
@@ -222,5 +227,17 @@ mod tests {
         queue.close();
         assert_eq!(push(&queue, Class::Foreground, 1), Err(CommitError::Down));
         assert_eq!(next(&queue), (1, 0), "what was accepted is still done");
+    }
+
+    /// Once large background commits made clients wait for their turn as `Busy`.
+    #[test]
+    fn background_work_does_not_make_clients_busy() {
+        let queue = Queue::default();
+        while push(&queue, Class::Background, 4 << 20).is_ok() {}
+        for _ in 0..MAX_QUEUE_BYTES / ((4 << 20) + 1) {
+            push(&queue, Class::Foreground, 4 << 20).unwrap();
+        }
+        while next(&queue) != (1, 0) {}
+        push(&queue, Class::Background, 4 << 20).unwrap();
     }
 }

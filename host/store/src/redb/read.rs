@@ -2,10 +2,10 @@
 
 use redb::{Database, ReadTransaction, ReadableDatabase as _};
 
-use super::decode_row;
 use super::file::table;
+use super::{ROW_HEADER, decode_row};
 use crate::key::{Key, KeyRange};
-use crate::seam::{Direction, Page, ReadError, Rev, Row};
+use crate::seam::{Direction, MAX_PAGE_BYTES, Page, ReadError, Rev, Row};
 
 /// Why a read failed.
 pub(super) enum Failed {
@@ -64,7 +64,7 @@ pub(super) fn scan(
     limit: usize,
     direction: Direction,
 ) -> Result<Page, Failed> {
-    let mut page = Page::default();
+    let (mut page, mut page_bytes) = (Page::default(), 0);
     if range.is_empty() {
         return Ok(page);
     }
@@ -82,6 +82,12 @@ pub(super) fn scan(
             return Ok(page);
         }
         let (key, bytes) = entry?;
+        // What does not fit is not copied to find that out.
+        page_bytes += key.value().len() + bytes.value().len().saturating_sub(ROW_HEADER);
+        if page_bytes > MAX_PAGE_BYTES && !page.rows.is_empty() {
+            page.more = true;
+            return Ok(page);
+        }
         let key = Key::new(range.space, key.value().to_vec());
         page.rows.push(row(key, bytes.value())?);
     }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::{Op, Space, StoreError, key};
+use crate::conformance::Subject;
+use crate::{ManualClock, Op, Space, StoreError, key};
 
 fn options() -> Options {
     Options { ballast_bytes: 1 << 20, ..Options::default() }
@@ -14,14 +15,14 @@ fn put(key: &Key) -> Commit {
 async fn redb_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let count = std::sync::atomic::AtomicU32::new(0);
-    crate::conformance::run(|clock| {
+    crate::conformance::run(|| {
         let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = dir.path().join(n.to_string());
+        let (path, clock) = (dir.path().join(n.to_string()), ManualClock::new(1_000_000));
         let ballast = Ballast::new(path.join("ballast"), 0);
         std::fs::create_dir(&path).unwrap();
-        let redb =
-            Redb::open(Opener::file(path.join(file::NAME), 1 << 20), ballast, Arc::new(clock)).unwrap();
-        async move { Arc::new(redb) as Arc<dyn Engine> }
+        let opener = Opener::file(path.join(file::NAME), 1 << 20);
+        let redb = Redb::open(opener, ballast, Arc::new(clock.clone())).unwrap();
+        async move { Subject::by_hand(Arc::new(redb), clock) }
     })
     .await;
 }
@@ -78,6 +79,15 @@ async fn another_programs_file_is_refused() {
         Store::open(dir.path(), &options()),
         Err(OpenError::Redb { .. } | OpenError::Io { .. })
     ));
+}
+
+/// Whatever was in the way of the ballast, such as a directory of its name, once made the disk look full for good.
+#[tokio::test]
+async fn a_ballast_that_cannot_be_made_turns_nobody_away() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("ballast")).unwrap();
+    let store = Store::open(dir.path(), &options()).unwrap();
+    store.commit(put(&key(Space::Tag, &["dev/app", "1"]))).await.unwrap();
 }
 
 #[tokio::test]
