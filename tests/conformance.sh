@@ -2,6 +2,10 @@
 # Runs the OCI distribution-spec conformance program against a fresh server, at the version that is decided for the next
 # release (its strictest: digest headers, upload cancel, `?tag=`, sparse manifests) and at 1.1.
 #
+# One setting is not the default: an image that lacks a layer is refused by default, with `MANIFEST_BLOB_UNKNOWN`, as the specification
+# allows and as whoever pulls it would want. The strictest run pushes such images on purpose, so its repositories, and they
+# alone, are among `[registry] sparse`. The run at 1.1 meets the defaults.
+#
 #   bash tests/conformance.sh PROGRAM [WHARF]
 #
 # PROGRAM is the built program; it is not on a package registry. Build it outside of this repository:
@@ -35,7 +39,6 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# An image that lacks blobs is refused unless an operator says for which repositories it is not.
 cat >"$work/wharf.toml" <<'TOML'
 [registry]
 sparse = ["sparse/*"]
