@@ -4,7 +4,6 @@ use std::ops::Deref;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Mutex;
 use wharf_plugin::archive::{Archive, ArchiveError};
@@ -115,10 +114,9 @@ impl App {
         }))
     }
 
-    /// Milliseconds since 1970 by this machine's clock. What a lease is judged by is the store's clock instead.
+    /// Milliseconds since 1970 by the store's clock: one for whatever is written down, whichever host writes it.
     pub fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        self.store.now_ms()
     }
 }
 

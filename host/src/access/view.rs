@@ -134,6 +134,11 @@ impl<'a> View<'a> {
         self.answer(action, |pattern| pattern.covers(repositories))
     }
 
+    /// Whether the principal may do `action` to some repository of the patterns that are `meant`.
+    pub fn may_in(&self, action: Action, meant: impl Fn(&RepoPattern) -> bool) -> bool {
+        self.answer(action, meant) == Answer::Allowed
+    }
+
     /// Whether the principal may administer the server: the role `admin` over `**`, and a token that is not narrowed
     /// below that.
     pub fn judge_server(&self) -> Answer {

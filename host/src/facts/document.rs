@@ -29,10 +29,13 @@ pub enum Kind {
     Findings,
     /// The questions of one call.
     Trace,
+    /// A policy's config, as the plugin got it.
+    Config,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Facts, Kind::Bom, Kind::Components, Kind::Findings, Kind::Trace];
+    pub const ALL: [Kind; 6] =
+        [Kind::Facts, Kind::Bom, Kind::Components, Kind::Findings, Kind::Trace, Kind::Config];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -41,6 +44,7 @@ impl Kind {
             Kind::Components => "components",
             Kind::Findings => "findings",
             Kind::Trace => "trace",
+            Kind::Config => "config",
         }
     }
 }

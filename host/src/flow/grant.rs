@@ -1,5 +1,7 @@
 //! Grants: given and taken away.
 
+use wharf_store::{StoreError, Tx};
+
 use crate::App;
 use crate::access::{self, Grant, GrantError, Principal, Subject};
 use crate::auth::{self, UserError, UserName};
@@ -13,7 +15,7 @@ pub enum GrantingError {
     #[error(transparent)]
     User(#[from] UserError),
     #[error(transparent)]
-    Store(#[from] wharf_store::StoreError),
+    Store(#[from] StoreError),
 }
 
 /// Grants; a grant that is there already stays as it is.
@@ -28,14 +30,8 @@ pub async fn add(app: &App, by: &Principal, grant: &Grant) -> Result<(), Grantin
                 auth::expect_user(&mut tx, &user).await?;
             }
             if access::add(&mut tx, grant, &by.name).await? {
-                let Grant { subject, role, pattern } = grant;
-                let kind = Kind::GrantAdded {
-                    subject: subject.to_string(),
-                    role: role.to_string(),
-                    resource: pattern.to_string(),
-                };
-                let at_ms = tx.now_ms();
-                event::append(&mut tx, &Event::new(at_ms, &by.name, kind))?;
+                let (subject, role, resource) = named(grant);
+                tell(&mut tx, by, Kind::GrantAdded { subject, role, resource })?;
             }
             Ok::<_, GrantingError>(())
         })
@@ -51,16 +47,20 @@ pub async fn remove(app: &App, by: &Principal, grant: &Grant) -> Result<(), Gran
     app.store
         .act(|mut tx| async move {
             access::remove(&mut tx, grant).await?;
-            let Grant { subject, role, pattern } = grant;
-            let kind = Kind::GrantRemoved {
-                subject: subject.to_string(),
-                role: role.to_string(),
-                resource: pattern.to_string(),
-            };
-            let at_ms = tx.now_ms();
-            event::append(&mut tx, &Event::new(at_ms, &by.name, kind))?;
+            let (subject, role, resource) = named(grant);
+            tell(&mut tx, by, Kind::GrantRemoved { subject, role, resource })?;
             Ok::<_, GrantingError>(())
         })
         .await?;
     Ok(())
+}
+
+/// A grant as events name it: subject, role, resource.
+fn named(Grant { subject, role, pattern }: &Grant) -> (String, String, String) {
+    (subject.to_string(), role.to_string(), pattern.to_string())
+}
+
+fn tell(tx: &mut Tx, by: &Principal, kind: Kind) -> Result<(), StoreError> {
+    let at_ms = tx.now_ms();
+    event::append(tx, &Event::new(at_ms, &by.name, kind))
 }

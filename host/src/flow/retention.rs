@@ -166,6 +166,7 @@ async fn stands(app: &App, decision: &Decision) -> Result<bool, StoreError> {
 async fn take_in(app: &App, decision: &Decision, named: &mut Named) -> Result<(), RetentionError> {
     for judged in &decision.policies {
         named.add(PLUGIN, &judged.plugin_digest);
+        named.add(Kind::Config.name(), &judged.config);
         if let Some(trace) = &judged.trace {
             named.add(Kind::Trace.name(), trace);
         }

@@ -1,10 +1,12 @@
 use std::time::Duration;
 
 use rand::Rng as _;
-use wharf_store::{Key, KeyRange, Store, StoreError, Tx};
+use wharf_store::{Key, KeyRange, Row, Store, StoreError, Tx};
 
 use super::queue::{Queue, Work};
-use super::row::{Job, State, dead_key, lease_left, live_key, live_range, namespace_range, put};
+use super::row::{
+    Job, State, count_key, dead_key, lease_left, live_key, live_range, namespace_range, put, remove,
+};
 use crate::event::{self, Event, EventId, Kind};
 
 /// Rows that are looked at in one read while searching for a job that is ready.
@@ -105,14 +107,10 @@ pub async fn claim(
             let now_ms = tx.now_ms();
             match job.state {
                 State::Queued { ready_at_ms } if ready_at_ms <= now_ms => {}
-                State::Running { .. } if row.expired(now_ms) => {
-                    job.interruptions += 1;
-                    if job.interruptions > INTERRUPTIONS_MAX {
-                        job.set_error("it ended with the process, or stalled, too often");
-                        bury(&mut tx, job, now_ms)?;
-                        return Ok(None);
-                    }
-                }
+                State::Running { .. } if row.expired(now_ms) => match interrupted(&mut tx, job, now_ms)? {
+                    Some(again) => job = again,
+                    None => return Ok(None),
+                },
                 _ => return Ok(None),
             }
             if job.attempts.saturating_sub(job.interruptions) >= attempts_max {
@@ -170,58 +168,53 @@ pub async fn renew(
 }
 
 /// The run is done: the job is gone or, if more came meanwhile, ready to run once more.
-pub async fn complete(store: &Store, claimed: &Claimed) -> Result<bool, ClaimError> {
-    let (gone, _) = store
+pub async fn complete(store: &Store, claimed: &Claimed) -> Result<(), ClaimError> {
+    store
         .act(|mut tx| async move {
             let mut job = own(&mut tx, claimed).await?;
             let now_ms = tx.now_ms();
-            if let Some(work) = job.again.take().filter(|_| !job.cancelled) {
-                put(&mut tx, &job.start_over(work, now_ms), None)?;
-                return Ok::<_, ClaimError>(false);
-            }
-            tx.delete(&live_key(&job.work));
             if job.cancelled {
-                event::append(&mut tx, &cancelled_event(&job.work, now_ms))?;
+                end_cancelled(&mut tx, job, now_ms)?;
+            } else if let Some(work) = job.again.take() {
+                put(&mut tx, &job.start_over(work, now_ms), None)?;
+            } else {
+                remove(&mut tx, &job.work);
             }
-            Ok(true)
+            Ok::<_, ClaimError>(())
         })
         .await?;
-    Ok(gone)
+    Ok(())
 }
 
-/// The run failed: the job waits for a while or, past its attempts (or where trying again is no use), is dead.
+/// The run failed: the job waits for a while or, past its attempts, is dead. Returns whether it is.
 pub async fn fail(
     store: &Store,
     claimed: &Claimed,
     error: &str,
     attempts_max: u32,
-) -> Result<State, ClaimError> {
+) -> Result<bool, ClaimError> {
     let jitter: f64 = rand::rng().random_range(0.5..1.5);
-    let (state, _) = store
+    let (dead, _) = store
         .act(|mut tx| async move {
             let mut job = own(&mut tx, claimed).await?;
             let now_ms = tx.now_ms();
             job.set_error(error);
             let failures = job.attempts.saturating_sub(job.interruptions);
             if job.cancelled {
-                tx.delete(&live_key(&job.work));
-                event::append(&mut tx, &cancelled_event(&job.work, now_ms))?;
-                return Ok::<_, ClaimError>(State::Dead { at_ms: now_ms });
-            }
-            if let Some(work) = job.again.take() {
-                let job = job.start_over(work, now_ms);
+                end_cancelled(&mut tx, job, now_ms)?;
+            } else if let Some(work) = job.again.take() {
+                put(&mut tx, &job.start_over(work, now_ms), None)?;
+            } else if failures >= attempts_max {
+                bury(&mut tx, job, now_ms)?;
+                return Ok(true);
+            } else {
+                job.state = State::Queued { ready_at_ms: now_ms + backoff_ms(failures, jitter) };
                 put(&mut tx, &job, None)?;
-                return Ok(job.state);
             }
-            if failures >= attempts_max {
-                return Ok(bury(&mut tx, job, now_ms)?);
-            }
-            job.state = State::Queued { ready_at_ms: now_ms + backoff_ms(failures, jitter) };
-            put(&mut tx, &job, None)?;
-            Ok(job.state)
+            Ok::<_, ClaimError>(false)
         })
         .await?;
-    Ok(state)
+    Ok(dead)
 }
 
 /// The process stops: the job is ready for the next one, and this run did not count.
@@ -229,8 +222,12 @@ pub async fn hand_back(store: &Store, claimed: &Claimed) -> Result<(), ClaimErro
     store
         .act(|mut tx| async move {
             let mut job = own(&mut tx, claimed).await?;
+            let now_ms = tx.now_ms();
+            if job.cancelled {
+                return Ok(end_cancelled(&mut tx, job, now_ms)?);
+            }
             job.attempts = job.attempts.saturating_sub(1);
-            job.state = State::Queued { ready_at_ms: tx.now_ms() };
+            job.state = State::Queued { ready_at_ms: now_ms };
             put(&mut tx, &job, None)?;
             Ok::<_, ClaimError>(())
         })
@@ -239,60 +236,100 @@ pub async fn hand_back(store: &Store, claimed: &Claimed) -> Result<(), ClaimErro
 }
 
 /// At start, where this process holds the store alone: whatever runs by its row was run by a process that is gone.
-/// Makes it ready at once instead of after its lease. Returns how many jobs of the queue are live, and how many were
-/// taken back.
-pub async fn recover(store: &Store, queue: Queue) -> Result<(usize, usize), StoreError> {
-    let mut range = live_range(queue);
-    let (mut live, mut taken) = (0, 0);
+/// Makes it ready at once instead of after its lease. Returns how many were taken back.
+pub async fn recover(store: &Store, queue: Queue) -> Result<usize, StoreError> {
+    let (mut range, mut live, mut running) = (live_range(queue), 0, Vec::new());
+    let runs = |row: &&Row| row.value::<Job>().is_ok_and(|job| matches!(job.state, State::Running { .. }));
     loop {
         let page = store.scan(range.clone(), SEARCH_PAGE).await?;
-        live += page.rows.len();
-        let running = |row: &&wharf_store::Row| {
-            row.value::<Job>().is_ok_and(|job| matches!(job.state, State::Running { .. }))
-        };
-        for row in page.rows.iter().filter(running) {
-            let key = &row.key;
-            store
-                .act(|mut tx| async move {
-                    let Some(row) = tx.get(key).await? else { return Ok(()) };
-                    let mut job: Job = row.value()?;
-                    let now_ms = tx.now_ms();
-                    job.interruptions += 1;
-                    if job.interruptions > INTERRUPTIONS_MAX {
-                        job.set_error("the process ended while it ran, too often");
-                        bury(&mut tx, job, now_ms)?;
-                        return Ok::<_, StoreError>(());
-                    }
-                    let pause = match job.interruptions.checked_sub(INTERRUPTIONS_FREE) {
-                        Some(more) => backoff_ms(more, 1.0),
-                        None => 0,
-                    };
-                    job.state = State::Queued { ready_at_ms: now_ms + pause };
-                    put(&mut tx, &job, None)
-                })
-                .await?;
-            taken += 1;
-        }
+        live += page.rows.len() as u64;
+        running.extend(page.rows.iter().filter(runs).map(|row| row.key.clone()));
         match page.rows.last() {
             Some(last) if page.more => range = range.after(&last.key),
-            _ => return Ok((live, taken)),
+            _ => break,
         }
     }
+    recount(store, queue, live).await?;
+    for key in &running {
+        take_back(store, key).await?;
+    }
+    Ok(running.len())
+}
+
+/// Sets the count of live jobs to what the rows say: an older version kept none.
+async fn recount(store: &Store, queue: Queue, live: u64) -> Result<(), StoreError> {
+    let count = &count_key(queue);
+    store
+        .act(|mut tx| async move {
+            let counted = tx.get(count).await?.map_or(Ok(0), |row| Ok::<_, StoreError>(row.counter()?.n))?;
+            if counted != live {
+                tx.add(count, live.cast_signed() - counted.cast_signed());
+            }
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+    Ok(())
+}
+
+async fn take_back(store: &Store, key: &Key) -> Result<(), StoreError> {
+    store
+        .act(|mut tx| async move {
+            let Some(row) = tx.get(key).await? else { return Ok(()) };
+            let now_ms = tx.now_ms();
+            let Some(mut job) = interrupted(&mut tx, row.value()?, now_ms)? else {
+                return Ok::<_, StoreError>(());
+            };
+            let pause = match job.interruptions.checked_sub(INTERRUPTIONS_FREE) {
+                Some(more) => backoff_ms(more, 1.0),
+                None => 0,
+            };
+            job.state = State::Queued { ready_at_ms: now_ms + pause };
+            put(&mut tx, &job, None)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Counts a run that ended with its process. `None` where the job is not to run again: it was cancelled, or has ended its
+/// process too often.
+fn interrupted(tx: &mut Tx, mut job: Job, now_ms: u64) -> Result<Option<Job>, StoreError> {
+    if job.cancelled {
+        end_cancelled(tx, job, now_ms)?;
+        return Ok(None);
+    }
+    job.interruptions += 1;
+    if job.interruptions > INTERRUPTIONS_MAX {
+        job.set_error("it ended with the process, or stalled, too often");
+        bury(tx, job, now_ms)?;
+        return Ok(None);
+    }
+    Ok(Some(job))
 }
 
 /// Moves a job to the dead letters and says so.
-fn bury(tx: &mut Tx, mut job: Job, now_ms: u64) -> Result<State, StoreError> {
-    tx.delete(&live_key(&job.work));
+fn bury(tx: &mut Tx, mut job: Job, now_ms: u64) -> Result<(), StoreError> {
+    remove(tx, &job.work);
     job.state = State::Dead { at_ms: now_ms };
     tx.put_value(&dead_key(&job.work), &job)?;
     let dead = Kind::JobDead {
         queue: job.work.queue().name().to_owned(),
         subject: job.work.subject(),
         attempts: job.attempts,
-        reason: job.last_error.clone().unwrap_or_default(),
+        reason: job.last_error.unwrap_or_default(),
     };
-    event::append(tx, &Event::system(now_ms, dead))?;
-    Ok(job.state)
+    event::append(tx, &Event::system(now_ms, dead))
+}
+
+/// Ends a job that was told to stop. What was asked for after that runs.
+pub(super) fn end_cancelled(tx: &mut Tx, mut job: Job, now_ms: u64) -> Result<(), StoreError> {
+    event::append(tx, &cancelled_event(&job.work, now_ms))?;
+    match job.again.take() {
+        Some(work) => put(tx, &job.start_over(work, now_ms), None),
+        None => {
+            remove(tx, &job.work);
+            Ok(())
+        }
+    }
 }
 
 pub(super) fn cancelled_event(work: &Work, now_ms: u64) -> Event {
@@ -307,6 +344,6 @@ fn backoff_ms(failures: u32, jitter: f64) -> u64 {
 }
 
 /// Milliseconds that are left of a lease, for a listing.
-pub(super) fn left_ms(row: &wharf_store::Row, now_ms: u64) -> Option<u64> {
+pub(super) fn left_ms(row: &Row, now_ms: u64) -> Option<u64> {
     lease_left(row, now_ms).and_then(|left| u64::try_from(left.as_millis()).ok())
 }

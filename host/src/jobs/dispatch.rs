@@ -7,7 +7,7 @@ use wharf_oci::{Digest, RepoName};
 use wharf_store::StoreError;
 
 use super::queue::Work;
-use super::runner::{Failure, Handler, Running};
+use super::run::{Failure, Handler, Running};
 use super::schedule::Every;
 use crate::App;
 use crate::event::{Kind, Recorded};

@@ -1,9 +1,9 @@
 use serde::{Deserialize, Serialize};
 use wharf_store::{Key, Space, Store, StoreError, key};
 
-use super::claim::{cancelled_event, left_ms};
+use super::claim::{cancelled_event, end_cancelled, left_ms};
 use super::queue::Queue;
-use super::row::{Job, State, dead_range, enqueue, live_range, put};
+use super::row::{Job, State, dead_range, enqueue, lease_left, live_range, put};
 use crate::event;
 
 /// Jobs in one page.
@@ -96,26 +96,27 @@ fn keys(queue: Queue, namespace: &str, subject: &str) -> [Key; 2] {
     ["live", "dead"].map(|kind| key(Space::Job, &[kind, queue.name(), namespace, subject]))
 }
 
-/// Cancels a job: one that waits or is dead is gone, one that runs is told to stop. Returns whether there was one.
+/// Cancels a job: one that waits or is dead is gone, one that runs is told to stop. What is asked for later runs. Returns
+/// whether there was one.
 pub async fn cancel(store: &Store, queue: Queue, namespace: &str, subject: &str) -> Result<bool, StoreError> {
     let (found, _) = store
         .act(|mut tx| async move {
             let [live, dead] = keys(queue, namespace, subject);
-            if tx.get(&dead).await?.is_some() {
+            let now_ms = tx.now_ms();
+            if let Some(row) = tx.get(&dead).await? {
                 tx.delete(&dead);
+                event::append(&mut tx, &cancelled_event(&row.value::<Job>()?.work, now_ms))?;
+                return Ok(true);
             }
             let Some(row) = tx.get(&live).await? else { return Ok(false) };
-            let mut job: Job = row.value()?;
-            let now_ms = tx.now_ms();
-            match (&job.state, super::row::lease_left(&row, now_ms)) {
+            // All that was asked for until now is cancelled, also what waits for the end of this run.
+            let mut job = Job { again: None, ..row.value()? };
+            match (&job.state, lease_left(&row, now_ms)) {
                 (State::Running { .. }, Some(lease)) => {
                     job.cancelled = true;
                     put(&mut tx, &job, Some(lease))?;
                 }
-                _ => {
-                    tx.delete(&live);
-                    event::append(&mut tx, &cancelled_event(&job.work, now_ms))?;
-                }
+                _ => end_cancelled(&mut tx, job, now_ms)?,
             }
             Ok::<_, StoreError>(true)
         })
@@ -130,7 +131,7 @@ pub async fn retry(store: &Store, queue: Queue, namespace: &str, subject: &str) 
             let [_, dead] = keys(queue, namespace, subject);
             let Some(row) = tx.get(&dead).await? else { return Ok(false) };
             let job: Job = row.value()?;
-            enqueue(&mut tx, job.work, job.cause).await?;
+            enqueue(&mut tx, job.work.going_on(None), job.cause).await?;
             Ok::<_, StoreError>(true)
         })
         .await?;

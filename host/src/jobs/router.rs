@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use wharf_store::{Key, Space, Store, StoreError, key};
 
@@ -30,11 +32,11 @@ pub async fn cursor(store: &Store, reader: &str) -> Result<EventId, StoreError> 
 }
 
 /// Reads one batch of events and makes their jobs, in one commit with the cursor. Returns how many events were read, and
-/// for each job made the queue and whether it was a new row.
-pub async fn route_once(store: &Store, route: Route) -> Result<(usize, Vec<(Queue, bool)>), StoreError> {
+/// the queues that have something to do.
+pub async fn route_once(store: &Store, route: Route) -> Result<(usize, BTreeSet<Queue>), StoreError> {
     let from = cursor(store, ROUTER).await?;
     let page = event::after(store, Some(from), BATCH).await?;
-    let Some(last) = page.events.last().map(|event| event.id) else { return Ok((0, Vec::new())) };
+    let Some(last) = page.events.last().map(|event| event.id) else { return Ok((0, BTreeSet::new())) };
     let events = &page.events;
     let (made, _) = store
         .act(|mut tx| async move {
@@ -43,13 +45,13 @@ pub async fn route_once(store: &Store, route: Route) -> Result<(usize, Vec<(Queu
             let at = row.map(|row| row.value::<CursorRow>()).transpose()?.unwrap_or_default().event;
             if at != from {
                 // Another router has read these.
-                return Ok(Vec::new());
+                return Ok(BTreeSet::new());
             }
-            let mut made = Vec::new();
+            let mut made = BTreeSet::new();
             for event in events {
                 for work in route(event) {
-                    let queue = work.queue();
-                    made.push((queue, enqueue(&mut tx, work, Some(event.id)).await?));
+                    made.insert(work.queue());
+                    enqueue(&mut tx, work, Some(event.id)).await?;
                 }
             }
             tx.put_value(&cursor, &CursorRow { event: last })?;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wharf_store::{Key, KeyRange, Row, Space, StoreError, Tx, key};
+use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key};
 
 use super::queue::{Queue, Work};
 use crate::event::EventId;
@@ -105,7 +105,26 @@ pub(super) fn dead_key(work: &Work) -> Key {
     key(Space::Job, &["dead", work.queue().name(), work.namespace(), &work.subject()])
 }
 
-/// Writes a live job; `lease` is what is left of one that runs.
+/// Counts the live jobs of a queue.
+pub(super) fn count_key(queue: Queue) -> Key {
+    key(Space::Counter, &["jobs", queue.name()])
+}
+
+/// Live jobs of each queue, as the commits that make and end them count them, in the order of [`Queue::ALL`].
+pub async fn live(store: &Store) -> Result<Vec<(Queue, u64)>, StoreError> {
+    let rows = store.get_many(Queue::ALL.map(count_key).to_vec()).await?;
+    let count =
+        |row: Option<Row>| -> Result<u64, StoreError> { row.map_or(Ok(0), |row| Ok(row.counter()?.n)) };
+    Queue::ALL.into_iter().zip(rows).map(|(queue, row)| Ok((queue, count(row)?))).collect()
+}
+
+/// Takes a live job away.
+pub(super) fn remove(tx: &mut Tx, work: &Work) {
+    tx.delete(&live_key(work));
+    tx.add(&count_key(work.queue()), -1);
+}
+
+/// Writes a live job that is there; `lease` is what is left of one that runs.
 pub(super) fn put(tx: &mut Tx, job: &Job, lease: Option<Duration>) -> Result<(), StoreError> {
     let key = live_key(&job.work);
     match lease {
@@ -119,10 +138,10 @@ pub(super) fn lease_left(row: &Row, now_ms: u64) -> Option<Duration> {
     row.until_ms.checked_sub(now_ms).filter(|left| *left > 0).map(Duration::from_millis)
 }
 
-/// Asks for `work`: a new job, or one that is there already and takes this in. Returns whether a row was added.
+/// Asks for `work`: a new job, or one that is there already and takes this in.
 ///
 /// A job that runs is marked to run once more. One that was dead comes back to life: something new asks for it.
-pub async fn enqueue(tx: &mut Tx, work: Work, cause: Option<EventId>) -> Result<bool, StoreError> {
+pub async fn enqueue(tx: &mut Tx, work: Work, cause: Option<EventId>) -> Result<(), StoreError> {
     let now_ms = tx.now_ms();
     let keys = [live_key(&work), dead_key(&work)];
     let mut rows = tx.get_many(&keys).await?.into_iter();
@@ -131,20 +150,18 @@ pub async fn enqueue(tx: &mut Tx, work: Work, cause: Option<EventId>) -> Result<
         tx.delete(&keys[1]);
     }
     let Some(row) = live else {
-        put(tx, &Job::new(work, cause, now_ms), None)?;
-        return Ok(true);
+        tx.add(&count_key(work.queue()), 1);
+        return put(tx, &Job::new(work, cause, now_ms), None);
     };
     let mut job: Job = row.value()?;
     job.cause = cause.max(job.cause);
     let State::Running { .. } = job.state else {
-        put(tx, &job.start_over(work, now_ms), None)?;
-        return Ok(false);
+        return put(tx, &job.start_over(work, now_ms), None);
     };
     // What runs is not replaced under its run. Where the lease has just run out, whoever claims it next sees `again`.
     job.again = Some(work);
     let lease = lease_left(&row, now_ms).unwrap_or(Duration::from_millis(1));
-    put(tx, &job, Some(lease))?;
-    Ok(false)
+    put(tx, &job, Some(lease))
 }
 
 /// Asks for `work` unless a job of it waits or runs: what nobody new asks for must not shorten its pauses.

@@ -15,6 +15,8 @@ use wharf_plugin::{
 
 /// Plugins of the archive that are kept ready for replays.
 const REVIVED_MAX: usize = 8;
+/// After this long a plugin is asked again that found no room or no time, in ms.
+const BUSY_RETRY_MS: u64 = 10_000;
 
 /// What [`Plugins`] is made of.
 #[derive(Debug)]
@@ -53,8 +55,8 @@ pub enum Unasked {
     Held { code: &'static str, text: String },
     /// The server stops: the question was not asked to its end, and no answer is to be recorded.
     Interrupted,
-    /// It found no room; it may soon.
-    Passing { code: &'static str, text: String },
+    /// It found no room, or is not asked about this image for now; after this time it may be asked again.
+    Passing { code: &'static str, text: String, again_in_ms: u64 },
     /// It failed, after asking this.
     Failed { code: &'static str, text: String, trace: Trace, opened_breaker: bool },
 }
@@ -93,6 +95,26 @@ pub enum ConfigError {
 
 fn list(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Asked {
+    /// The questions that were asked; none where the plugin was not called.
+    pub fn trace(&self) -> Option<&Trace> {
+        match &self.answer {
+            Ok(said) => Some(&said.trace),
+            Err(Unasked::Failed { trace, .. }) => Some(trace),
+            Err(Unasked::Held { .. } | Unasked::Interrupted | Unasked::Passing { .. }) => None,
+        }
+    }
+
+    /// After which time it may well go otherwise: a loaded machine finds no room or runs out of time, a breaker closes.
+    pub fn again_in_ms(&self) -> Option<u64> {
+        match &self.answer {
+            Err(Unasked::Passing { again_in_ms, .. }) => Some(*again_in_ms),
+            Err(Unasked::Failed { code, .. }) if *code == "timeout" => Some(BUSY_RETRY_MS),
+            _ => None,
+        }
+    }
 }
 
 impl Plugins {
@@ -149,8 +171,8 @@ impl Plugins {
         if let Some(plugin) = current.plugins().values().find(|plugin| plugin.digest() == digest) {
             return Ok(plugin.clone());
         }
-        if let Some(plugin) = self.revived().iter().find(|plugin| plugin.digest() == digest) {
-            return Ok(plugin.clone());
+        if let Some(plugin) = self.revived_already(digest) {
+            return Ok(plugin);
         }
         let (engine, archive) = (self.parts.engine.clone(), self.parts.archive.clone());
         let wanted = digest.to_owned();
@@ -168,6 +190,15 @@ impl Plugins {
         }
         revived.push_back(plugin.clone());
         Ok(plugin)
+    }
+
+    /// A plugin that was revived before; it is now the one used last.
+    fn revived_already(&self, digest: &str) -> Option<Arc<Plugin>> {
+        let mut revived = self.revived();
+        let at = revived.iter().position(|plugin| plugin.digest() == digest)?;
+        let plugin = revived.remove(at)?;
+        revived.push_back(plugin.clone());
+        Some(plugin)
     }
 
     fn revived(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Plugin>>> {
@@ -189,7 +220,8 @@ impl Plugins {
         }
     }
 
-    /// Asks the plugin of that name about `subject` of the facts.
+    /// Asks the plugin of that name about `subject` of the facts, for a judgement: failures count for the breaker, and while it
+    /// is open the plugin is not asked.
     pub async fn ask(
         &self,
         name: &str,
@@ -198,21 +230,43 @@ impl Plugins {
         subject: Subject,
         targets: &[String],
     ) -> Asked {
-        let Some(plugin) = self.find(name) else {
-            let text = format!("plugin `{name}` is gone; hint: drop its `.wasm` into the plugin folder");
-            let answer = Err(Unasked::Held { code: "plugin-gone", text });
-            return Asked { version: String::new(), digest: String::new(), answer };
-        };
+        let Some(plugin) = self.find(name) else { return gone(name) };
+        let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
         let image = image_digest(facts, subject);
-        if let Gate::Open { reason, .. } = self.breaker.gate(plugin.digest(), image, now_ms()) {
-            let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
+        if let Gate::Open { reason, until_ms } = self.breaker.gate(&digest, image, now_ms()) {
             let text = format!("plugin `{name}` {version} is not asked about this image for now: {reason}");
-            return Asked { version, digest, answer: Err(Unasked::Passing { code: "breaker-open", text }) };
+            let again_in_ms = until_ms.saturating_sub(now_ms());
+            let answer = Err(Unasked::Passing { code: "breaker-open", text, again_in_ms });
+            return Asked { version, digest, answer };
         }
-        self.ask_plugin(&plugin, config, facts, subject, targets).await
+        let called = self.call(&plugin, config, facts, subject, targets).await;
+        let opened = match &called {
+            Some(Ok(_)) => {
+                self.breaker.succeeded(&digest, image);
+                false
+            }
+            Some(Err(error)) => self.breaker.failed(&digest, image, error, now_ms()),
+            None => false,
+        };
+        Asked { version, digest, answer: answer(called, opened) }
     }
 
-    /// Asks this plugin, in force or not: what a replay does.
+    /// Asks the plugin of that name, whatever happens: no judgement depends on it.
+    pub async fn try_out(
+        &self,
+        name: &str,
+        config: &str,
+        facts: &Arc<SealedFacts>,
+        subject: Subject,
+        targets: &[String],
+    ) -> Asked {
+        match self.find(name) {
+            Some(plugin) => self.ask_plugin(&plugin, config, facts, subject, targets).await,
+            None => gone(name),
+        }
+    }
+
+    /// Asks this plugin, in force or not: what a replay does. No judgement depends on it.
     pub async fn ask_plugin(
         &self,
         plugin: &Arc<Plugin>,
@@ -221,25 +275,23 @@ impl Plugins {
         subject: Subject,
         targets: &[String],
     ) -> Asked {
+        let called = self.call(plugin, config, facts, subject, targets).await;
         let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
-        let call = {
-            let (plugin, config, facts) = (plugin.clone(), config.to_owned(), facts.clone());
-            let (targets, limits) = (targets.to_vec(), self.parts.limits);
-            move || plugin.evaluate(&config, &facts, subject, &targets, &limits)
-        };
-        let answer = match self.on_a_thread(call).await {
-            Some(Ok(evaluation)) => {
-                self.breaker.succeeded(&digest, image_digest(facts, subject));
-                Ok(evaluation)
-            }
-            Some(Err(error)) => {
-                let image = image_digest(facts, subject);
-                let opened_breaker = self.breaker.failed(&digest, image, &error, now_ms());
-                Err(failed(error, opened_breaker))
-            }
-            None => Err(Unasked::Interrupted),
-        };
-        Asked { version, digest, answer }
+        Asked { version, digest, answer: answer(called, false) }
+    }
+
+    /// `None` where the server stops.
+    async fn call(
+        &self,
+        plugin: &Arc<Plugin>,
+        config: &str,
+        facts: &Arc<SealedFacts>,
+        subject: Subject,
+        targets: &[String],
+    ) -> Option<Result<Evaluation, CallError>> {
+        let (plugin, config, facts) = (plugin.clone(), config.to_owned(), facts.clone());
+        let (targets, limits) = (targets.to_vec(), self.parts.limits);
+        self.on_a_thread(move || plugin.evaluate(&config, &facts, subject, &targets, &limits)).await
     }
 
     async fn on_a_thread<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -252,10 +304,26 @@ impl Plugins {
     }
 }
 
+fn gone(name: &str) -> Asked {
+    let text = format!("plugin `{name}` is gone; hint: drop its `.wasm` into the plugin folder");
+    let answer = Err(Unasked::Held { code: "plugin-gone", text });
+    Asked { version: String::new(), digest: String::new(), answer }
+}
+
+fn answer(
+    called: Option<Result<Evaluation, CallError>>,
+    opened_breaker: bool,
+) -> Result<Evaluation, Unasked> {
+    match called {
+        Some(called) => called.map_err(|error| failed(error, opened_breaker)),
+        None => Err(Unasked::Interrupted),
+    }
+}
+
 fn failed(error: CallError, opened_breaker: bool) -> Unasked {
     let (code, text) = (error.cause.code(), error.to_string());
     match error.cause {
-        Cause::Busy => Unasked::Passing { code, text },
+        Cause::Busy => Unasked::Passing { code, text, again_in_ms: BUSY_RETRY_MS },
         _ => Unasked::Failed { code, text, trace: error.partial.trace, opened_breaker },
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use wharf_oci::{Platform, RepoName, RepoPattern, Tag};
 use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key};
 
-use super::glob::TagPattern;
+use super::glob::{TagPattern, repositories_overlap};
 use super::template::{RepoTemplate, TagTemplate};
 
 /// Bindings of one server: each is read at every judgement.
@@ -161,6 +161,11 @@ impl Binding {
     /// Whether it has anything to do with a tag.
     pub fn matches(&self, repository: &RepoName, tag: &Tag) -> bool {
         self.mode != Mode::Off && self.repositories.matches(repository) && self.tags.matches(tag)
+    }
+
+    /// Whether there may be a repository that both this binding and `pattern` are about.
+    pub fn overlaps(&self, pattern: &RepoPattern) -> bool {
+        repositories_overlap(self.repositories.as_str(), pattern.as_str())
     }
 
     /// Whether a platform counts, by its text form or one of its beginnings: `linux/arm64` names `linux/arm64/v8`, too.

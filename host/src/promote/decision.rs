@@ -82,7 +82,7 @@ pub struct Judged {
     /// Version and digest of the plugin; empty where it is gone.
     pub plugin_version: String,
     pub plugin_digest: String,
-    /// As the plugin got it.
+    /// Digest of the config, as the plugin got it.
     pub config: String,
     /// The platform judged, by its place in the facts document and its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,9 +237,12 @@ pub struct Promoted {
 }
 
 impl Promotion {
-    /// Where the image was promoted to by this target's name.
-    pub fn by_name(&self, target: &str) -> Option<&Promoted> {
-        self.targets.iter().find(|promoted| promoted.target == target)
+    /// Where the image was promoted to in this target's repository. A tag that a template dates is another at each try; a
+    /// target that a change of the binding has moved to another repository is another target.
+    pub fn of(&self, target: &str, repository: &RepoName) -> Option<&Promoted> {
+        self.targets
+            .iter()
+            .find(|promoted| promoted.target == target && promoted.to.repository == *repository)
     }
 }
 

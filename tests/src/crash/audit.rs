@@ -156,6 +156,37 @@ async fn quotas_are_exact(disk: &Disk, blobs: &Rows, link_rows: &Rows) -> Result
     Ok(())
 }
 
+/// What a decision names is kept, what was promoted has its decision, and no job is left but the server's own.
+pub(super) async fn decisions_stand_on_what_is_there(data: &Path) -> Result<()> {
+    let disk = Disk::open(data).await?;
+    let (decisions, facts) = (disk.rows(Space::Decision).await?, disk.rows(Space::Facts).await?);
+    for (key, row) in &decisions {
+        let decision: Value = serde_json::from_slice(&row.val)?;
+        let policies = decision["policies"].as_array().context("no policies")?;
+        let named =
+            policies.iter().flat_map(|judged| [("trace", &judged["trace"]), ("config", &judged["config"])]);
+        for (kind, digest) in named.chain([("facts", &decision["facts"])]) {
+            let is_kept = digest.as_str().is_none_or(|digest| has(&facts, &[kind, digest]));
+            ensure!(is_kept, "decision {key:?} stands on {kind} {digest}, which is gone");
+        }
+    }
+    for (key, row) in disk.rows(Space::Promotion).await? {
+        let promotion: Value = serde_json::from_slice(&row.val)?;
+        for target in promotion["targets"].as_array().context("no targets")? {
+            let number = wharf_store::number(target["decision"].as_u64().context("no decision")?);
+            ensure!(has(&decisions, &[&key[1], &key[2], &number]), "promotion {key:?} has no decision");
+        }
+    }
+    for key in disk.rows(Space::Job).await?.keys() {
+        ensure!(key[0] == "live" && key[1] == "housekeeping", "job {key:?} was left");
+    }
+    for (key, row) in disk.rows(Space::Counter).await? {
+        let is_own = key[0] != "jobs" || key[1] == "housekeeping";
+        ensure!(is_own || row.counter()?.n == 0, "{key:?} counts jobs that are not there");
+    }
+    Ok(())
+}
+
 /// Two grace periods later no file is left that no row names.
 pub(super) async fn collection_leaves_only_what_is_named(data: &Path) -> Result<()> {
     let disk = Disk::open(data).await?;

@@ -14,7 +14,6 @@ use crate::App;
 use crate::api::{ApiError, Caller, ErrorBody};
 use crate::flow::promote::bind::{self, BindError};
 use crate::flow::promote::dry_run::{self, DryRun};
-use crate::promote::binding;
 use crate::promote::{Binding, BindingName, Bound, Mode, Policy, TargetRule};
 
 /// A binding as it is asked for.
@@ -110,7 +109,7 @@ impl NewBinding {
 impl From<BindError> for ApiError {
     fn from(error: BindError) -> Self {
         match error {
-            BindError::Binding(_) | BindError::Config(_) => ApiError::invalid(error),
+            BindError::Binding(_) | BindError::Config(_) | BindError::User(_) => ApiError::invalid(error),
             BindError::Cycle(_) | BindError::TooMany | BindError::Revision { .. } => {
                 ApiError::conflict(error)
             }
@@ -131,14 +130,7 @@ async fn refuse_narrowed(app: &App, caller: &Caller) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn unknown(name: &str) -> ApiError {
-    let name: String = name.chars().take(100).collect();
-    ApiError::not_found(format!(
-        "there is no binding `{name}`; hint: `wharf policy ls` shows those there are"
-    ))
-}
-
-/// Bindings by name.
+/// Bindings by name: the caller's own, and those about repositories of which the caller may pull some.
 #[utoipa::path(get, path = "/api/v1/bindings", tag = "bindings", params(Paging),
     responses((status = 200, body = Page<BindingEntry>), Failures))]
 async fn ls(
@@ -151,7 +143,8 @@ async fn ls(
     let limit = paging.limit()?;
     // There are at most `BINDINGS_MAX`, which is one page of the store.
     let after = paging.cursor().unwrap_or_default();
-    let mut items: Vec<BindingEntry> = binding::all(&app.store).await?.into_iter().map(Into::into).collect();
+    let mut items: Vec<BindingEntry> =
+        bind::visible(&app, &caller.principal).await?.into_iter().map(Into::into).collect();
     items.retain(|entry| entry.name.as_str() > after);
     let more = items.len() > limit;
     items.truncate(limit);
@@ -169,8 +162,7 @@ async fn show(
 ) -> Result<Json<BindingEntry>, ApiError> {
     let caller = Caller::of(&app, &parts).await?;
     caller.require_user()?;
-    let bound = binding::find(&app.store, &name).await?.ok_or_else(|| unknown(&name))?;
-    Ok(Json(bound.into()))
+    Ok(Json(bind::show(&app, &caller.principal, &name).await?.into()))
 }
 
 /// Makes a binding or replaces it. It acts with its owner's rights, which are asked each time. The caller maintains all

@@ -1,5 +1,7 @@
 //! `/api/v1/decisions`, `/api/v1/promotions`: what was decided about a tag, why, and moves by hand.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -31,6 +33,8 @@ pub struct ExplainedEntry {
     /// it is no longer kept.
     #[schema(value_type = Vec<Vec<Object>>)]
     pub traces: Vec<Vec<Question>>,
+    /// The policies' configs, by the digests that the decision names.
+    pub configs: BTreeMap<String, String>,
 }
 
 /// How a tag stands with one binding.
@@ -111,8 +115,8 @@ pub(super) fn routes() -> Router<App> {
 pub(super) struct Doc;
 
 impl From<Explained> for ExplainedEntry {
-    fn from(Explained { decision, traces }: Explained) -> Self {
-        ExplainedEntry { decision, traces }
+    fn from(Explained { decision, traces, configs }: Explained) -> Self {
+        ExplainedEntry { decision, traces, configs }
     }
 }
 

@@ -217,10 +217,10 @@ mod tests {
                 "binding-revision": 7, "owner": "alice", "mode": "enforce", "offered": ["default"],
                 "verdict": "hold", "reasons": [],
                 "policies": [
-                    {"plugin": "criteria", "plugin-version": "0.1.0", "plugin-digest": DIGEST, "config": "{}",
+                    {"plugin": "criteria", "plugin-version": "0.1.0", "plugin-digest": DIGEST, "config": DIGEST,
                      "platform-index": 0, "said": "hold", "verdict": "hold", "trace": DIGEST,
                      "reasons": [{"code": "unmet", "text": "2 critical findings, 0 are allowed"}]},
-                    {"plugin": "gone", "plugin-version": "", "plugin-digest": "", "config": "{}",
+                    {"plugin": "gone", "plugin-version": "", "plugin-digest": "", "config": DIGEST,
                      "platform-index": 0, "verdict": "hold", "reasons": [],
                      "held-because": {"code": "plugin-gone", "text": "plugin `gone` is gone"}},
                 ],
@@ -232,6 +232,7 @@ mod tests {
                 {"question": "scan", "answer": "complete"},
                 {"question": "count-findings", "arguments": {"at-least": "critical"}, "answer": 2},
             ], []],
+            "configs": {DIGEST: "{}"},
         });
         serde_json::from_value(entry).unwrap()
     }

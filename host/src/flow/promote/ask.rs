@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wharf_plugin::facts::{Knowledge, PlatformFacts, SealedFacts};
-use wharf_plugin::trace::{Ask, Subject, Trace};
+use wharf_plugin::trace::{Ask, Question, Subject, Trace};
 
 use super::PromoteError;
 use crate::App;
@@ -18,10 +18,29 @@ pub(super) struct Opinions {
     pub(super) composed: Composed,
     /// Digests of the platforms that count.
     pub(super) images: Vec<String>,
-    /// Something failed that may well work soon.
-    pub(super) is_passing_trouble: bool,
-    /// Plugins that will not be asked about an image for a while, with the image and why.
-    pub(super) opened: Vec<(String, String, String)>,
+    /// Something failed that may well work after this time.
+    pub(super) again_in_ms: Option<u64>,
+    /// A policy asked whether its distribution is past its end of life: the answer changes with time.
+    pub(super) asked_end_of_life: bool,
+    pub(super) opened: Vec<Opened>,
+}
+
+/// A plugin that will not be asked about an image for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) plugin: String,
+    /// Digest of the platform's manifest.
+    pub(super) image: String,
+    pub(super) why: String,
+}
+
+/// What a question is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// A judgement: what fails counts for the breaker, and an open one is not passed.
+    Judgement,
+    /// A trial, with whatever config: it must not close the way to a judgement.
+    Trial,
 }
 
 /// Asks, and takes the traces into `pending`.
@@ -29,26 +48,31 @@ pub(super) async fn binding(
     app: &App,
     binding: &Binding,
     facts: &Arc<SealedFacts>,
+    call: Call,
     pending: &mut Pending,
 ) -> Result<Opinions, PromoteError> {
     let targets: Vec<String> = binding.targets.iter().map(|target| target.name.clone()).collect();
     let platforms: Vec<(u32, Option<String>, &PlatformFacts)> = counting(binding, facts);
     let mut judged = Vec::new();
-    let mut is_passing_trouble = false;
-    let mut opened = Vec::new();
+    let (mut again_in_ms, mut asked_end_of_life, mut opened) = (None, false, Vec::new());
     for (index, name, platform) in &platforms {
         for policy in &binding.policies {
             let config = policy.config_json();
-            let asked =
-                app.plugins.ask(&policy.plugin, &config, facts, Subject::Platform(*index), &targets).await;
+            let subject = Subject::Platform(*index);
+            let asked = match call {
+                Call::Judgement => app.plugins.ask(&policy.plugin, &config, facts, subject, &targets).await,
+                Call::Trial => app.plugins.try_out(&policy.plugin, &config, facts, subject, &targets).await,
+            };
             if matches!(&asked.answer, Err(Unasked::Interrupted)) {
                 return Err(PromoteError::Interrupted);
             }
-            is_passing_trouble |= is_passing(&asked);
+            again_in_ms = again_in_ms.into_iter().chain(asked.again_in_ms()).min();
+            asked_end_of_life |= asked.trace().is_some_and(|trace| was_asked(trace, Ask::EndOfLife));
             if let Err(Unasked::Failed { text, opened_breaker: true, .. }) = &asked.answer {
-                opened.push((policy.plugin.clone(), platform.digest.clone(), text.clone()));
+                let (plugin, image, why) = (policy.plugin.clone(), platform.digest.clone(), text.clone());
+                opened.push(Opened { plugin, image, why });
             }
-            judged.push(judge(policy, config, (*index, name.clone()), platform, asked, pending)?);
+            judged.push(judge(policy, &config, (*index, name.clone()), platform, asked, pending)?);
         }
     }
     let opinions: Vec<Opinion> = judged.iter().map(opinion).collect();
@@ -58,18 +82,10 @@ pub(super) async fn binding(
         composed: compose(&names, &opinions, &targets),
         judged,
         images,
-        is_passing_trouble,
+        again_in_ms,
+        asked_end_of_life,
         opened,
     })
-}
-
-/// Whether it may go otherwise soon: a loaded machine finds no room, or runs out of time.
-fn is_passing(asked: &Asked) -> bool {
-    match &asked.answer {
-        Err(Unasked::Passing { .. }) => true,
-        Err(Unasked::Failed { code, .. }) => *code == "timeout",
-        _ => false,
-    }
 }
 
 /// Platforms that count, by place and name.
@@ -105,7 +121,7 @@ fn opinion(judged: &Judged) -> Opinion {
 
 fn judge(
     policy: &Policy,
-    config: String,
+    config: &str,
     (platform_index, platform): (u32, Option<String>),
     facts: &PlatformFacts,
     asked: Asked,
@@ -116,7 +132,7 @@ fn judge(
         plugin: policy.plugin.clone(),
         plugin_version: version,
         plugin_digest: digest,
-        config,
+        config: pending.add(Kind::Config, config.as_bytes())?,
         platform,
         platform_index,
         said: None,
@@ -134,8 +150,7 @@ fn judge(
                 (verdict == Verdict::Approve).then(|| unasked_gap(&said.trace, facts)).flatten();
             judged.verdict = if judged.held_because.is_some() { Verdict::Hold } else { verdict };
             judged.said = Some(verdict);
-            judged.reasons =
-                said.reasons.into_iter().map(|r| Reason { code: r.code, text: r.text }).collect();
+            judged.reasons = reasons(said.reasons);
             (judged.targets, judged.recheck_at_ms) = (said.targets, said.recheck_at_ms);
             judged.trace = Some(keep_trace(&said.trace, pending)?);
         }
@@ -143,13 +158,17 @@ fn judge(
             judged.held_because = Some(Reason::new(code, text));
             judged.trace = Some(keep_trace(&trace, pending)?);
         }
-        Err(Unasked::Passing { code, text } | Unasked::Held { code, text }) => {
+        Err(Unasked::Passing { code, text, .. } | Unasked::Held { code, text }) => {
             judged.held_because = Some(Reason::new(code, text));
         }
         // Ended before this; nothing that is no answer is put on record.
         Err(Unasked::Interrupted) => {}
     }
     Ok(judged)
+}
+
+pub(super) fn reasons(of: Vec<wharf_plugin::Reason>) -> Vec<Reason> {
+    of.into_iter().map(|reason| Reason { code: reason.code, text: reason.text }).collect()
 }
 
 pub(super) fn verdict(of: wharf_plugin::Verdict) -> Verdict {
@@ -167,15 +186,19 @@ fn keep_trace(trace: &Trace, pending: &mut Pending) -> Result<String, DocumentEr
     pending.add(Kind::Trace, &bytes)
 }
 
+fn was_asked(trace: &Trace, ask: Ask) -> bool {
+    trace.questions().iter().any(|question| question.ask == ask)
+}
+
 /// What is missing that an approval did not ask about. No data is never clean.
 pub(super) fn unasked_gap(trace: &Trace, facts: &PlatformFacts) -> Option<Reason> {
-    let asked = |is: fn(&Ask) -> bool| trace.questions().iter().any(|question| is(&question.ask));
-    if facts.scan != Knowledge::Complete && !asked(|ask| matches!(ask, Ask::Scan)) {
+    if facts.scan != Knowledge::Complete && !was_asked(trace, Ask::Scan) {
         let scan = facts.scan.as_str();
         let text = format!("the scan of {} is `{scan}`, and the policy did not ask about it", facts.digest);
         return Some(Reason::new("not-scanned", text));
     }
-    if facts.coverage.is_empty() && !asked(|ask| matches!(ask, Ask::VulnerabilityData(_))) {
+    let asks_coverage = |question: &Question| matches!(question.ask, Ask::VulnerabilityData(_));
+    if facts.coverage.is_empty() && !trace.questions().iter().any(asks_coverage) {
         let text = format!(
             "there is no vulnerability data for {}, and the policy did not ask about that; hint: `wharf db import`",
             facts.distribution.as_deref().unwrap_or("its distribution")

@@ -4,12 +4,16 @@ use serde::Serialize;
 use wharf_store::StoreError;
 
 use crate::App;
-use crate::access::{self, Action, Answer, Principal};
+use crate::access::{self, Action, Answer, Principal, View};
+use crate::auth::{UserError, UserName};
 use crate::event::{self, Event, Kind};
 use crate::plugin::ConfigError;
 use crate::promote::binding::{self, BINDINGS_MAX, BindingError, BindingRow};
 use crate::promote::cycle::{self, Cycle};
 use crate::promote::{Binding, Bound};
+
+/// Characters of an unknown name that an error repeats.
+const NAME_CHARS_SHOWN: usize = 100;
 
 /// Why a binding is refused.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,9 @@ pub enum BindError {
         "only who administers the server may bind as somebody else than themselves; hint: `as = \"{0}\"`"
     )]
     Owner(String),
+    /// What it is to act as is no user's name.
+    #[error(transparent)]
+    User(#[from] UserError),
     #[error(
         "`{who}` may not bind over `{pattern}`; hint: it needs the role `maintain` over these repositories"
     )]
@@ -91,6 +98,8 @@ pub async fn bind(
     expected: Option<u64>,
 ) -> Result<Bound, BindError> {
     binding.check()?;
+    // The server's own name has every right, and no binding has it.
+    let _: UserName = binding.owner.parse()?;
     may_bind(app, who, &binding).await?;
     let mut wrong = Vec::new();
     for (index, policy) in binding.policies.iter().enumerate() {
@@ -151,6 +160,33 @@ pub async fn unbind(app: &App, who: &Principal, name: &str) -> Result<(), BindEr
         })
         .await?;
     Ok(())
+}
+
+/// The bindings that `who` may see, by name: their own, and those about repositories of which they may pull some.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn visible(app: &App, who: &Principal) -> Result<Vec<Bound>, StoreError> {
+    let view = access::view(app, who).await?;
+    let mut all = binding::all(&app.store).await?;
+    all.retain(|bound| may_see(&view, who, &bound.binding));
+    Ok(all)
+}
+
+/// One binding, if `who` may see it.
+///
+/// # Errors
+/// [`BindError::None`], also where there is one that they may not see; else the store's.
+pub async fn show(app: &App, who: &Principal, name: &str) -> Result<Bound, BindError> {
+    let view = access::view(app, who).await?;
+    let found = binding::find(&app.store, name).await?;
+    let seen = found.filter(|bound| may_see(&view, who, &bound.binding));
+    seen.ok_or_else(|| BindError::None(name.chars().take(NAME_CHARS_SHOWN).collect()))
+}
+
+fn may_see(view: &View<'_>, who: &Principal, binding: &Binding) -> bool {
+    let is_own = binding.owner == who.name && who.scopes.is_none();
+    is_own || view.may_in(Action::Pull, |pattern| binding.overlaps(pattern))
 }
 
 /// A binding acts as its owner: only oneself, unless one administers the server.

@@ -3,9 +3,8 @@
 use serde::Serialize;
 use wharf_store::Tx;
 
-use super::PromoteError;
 use super::gather::{self, Gathered};
-use super::settle;
+use super::{PromoteError, record, settle};
 use crate::access::{self, Action, Principal};
 use crate::event::{self, Event, Stage};
 use crate::promote::decision;
@@ -112,7 +111,7 @@ async fn commit(
     };
     decision::put(tx, &decision)?;
     let note = (!note.is_empty()).then(|| note.to_owned());
-    let moved = settle::promoted_event(gathered, to, None, note, number);
+    let moved = record::promoted_event(gathered, to, None, note, number);
     event::append(tx, &Event::new(now_ms, &who.name, moved))?;
     Ok(number)
 }

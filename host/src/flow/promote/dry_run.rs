@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use wharf_oci::{RepoName, Tag};
 
-use super::{PromoteError, ask, gather};
+use super::ask::Call;
+use super::{PromoteError, aim, ask, gather};
 use crate::App;
 use crate::access::{self, Action, Principal};
-use crate::event::Stage;
 use crate::facts::Pending;
-use crate::promote::{Binding, Judged, Mode, Reason, Verdict, lineage};
+use crate::promote::{Binding, Judged, Mode, Reason, Verdict};
 use crate::registry::list;
 
 /// Tags that one dry run judges.
@@ -117,22 +117,12 @@ async fn one(
     tag: &Tag,
 ) -> Result<Option<Would>, PromoteError> {
     let Some(gathered) = gather::tag(app, name, tag).await? else { return Ok(None) };
-    let opinions = ask::binding(app, binding, &gathered.facts, &mut Pending::default()).await?;
+    let opinions = ask::binding(app, binding, &gathered.facts, Call::Trial, &mut Pending::default()).await?;
     let mut reasons = opinions.composed.reasons;
     let mut to = Vec::new();
-    for rule in binding.targets.iter().filter(|rule| opinions.composed.targets.contains(&rule.name)) {
-        let at_ms = gathered.facts.facts().evaluated_at_ms;
-        let rendered = rule
-            .repository
-            .render(name)
-            .and_then(|repository| Ok(Stage { repository, tag: rule.tag.render(tag, at_ms)? }));
-        match rendered {
-            Err(error) => reasons.push(Reason::new("target-template", error.to_string())),
-            Ok(stage) => match lineage::extend(&gathered.row.lineage, &gathered.stage, &stage) {
-                Err(error) => reasons.push(Reason::new("lineage", error.to_string())),
-                Ok(_) => to.push(stage.to_string()),
-            },
-        }
+    for aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {
+        to.extend(aim.open().map(ToString::to_string));
+        reasons.extend(aim.against);
     }
     Ok(Some(Would {
         repository: name.clone(),

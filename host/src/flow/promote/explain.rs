@@ -1,5 +1,7 @@
 //! Why an image stands where it stands.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use wharf_oci::{RepoName, Tag};
 use wharf_plugin::facts::ImageFacts;
@@ -21,6 +23,8 @@ pub struct Explained {
     pub decision: Decision,
     /// In the order of the decision's policies; empty where the plugin was not called, or the trace is no longer kept.
     pub traces: Vec<Vec<Question>>,
+    /// The policies' configs, by the digests that the decision names.
+    pub configs: BTreeMap<String, String>,
 }
 
 /// How a tag stands with one binding.
@@ -68,18 +72,29 @@ pub async fn decision(
 
 async fn explain(app: &App, decision: Decision) -> Result<Explained, PromoteError> {
     let mut traces = Vec::with_capacity(decision.policies.len());
+    let mut configs = BTreeMap::new();
     for judged in &decision.policies {
-        let questions = match &judged.trace {
-            None => Vec::new(),
-            Some(digest) => match document::read_json::<Trace>(&app.store, Document::Trace, digest).await {
-                Ok(trace) => trace.questions().to_vec(),
-                Err(DocumentError::Missing { .. }) => Vec::new(),
-                Err(error) => return Err(error.into()),
-            },
+        let trace = match &judged.trace {
+            Some(digest) => kept(document::read_json::<Trace>(&app.store, Document::Trace, digest).await)?,
+            None => None,
         };
-        traces.push(questions);
+        traces.push(trace.map_or_else(Vec::new, |trace| trace.questions().to_vec()));
+        if !configs.contains_key(&judged.config)
+            && let Some(config) = kept(document::read(&app.store, Document::Config, &judged.config).await)?
+        {
+            configs.insert(judged.config.clone(), String::from_utf8_lossy(&config).into_owned());
+        }
     }
-    Ok(Explained { decision, traces })
+    Ok(Explained { decision, traces, configs })
+}
+
+/// What was read, or nothing where it is no longer kept.
+fn kept<T>(read: Result<T, DocumentError>) -> Result<Option<T>, DocumentError> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(DocumentError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is known of a tag's image now, as a policy would be told.

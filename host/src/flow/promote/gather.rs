@@ -12,7 +12,7 @@ use crate::App;
 use crate::event::Stage;
 use crate::facts::document::{self, Kind};
 use crate::facts::{PlatformInput, Scanned, TagInput, assemble, scanned};
-use crate::promote::decision::{self, Decision, Outcome};
+use crate::promote::{Authority, Decision, Effect, Outcome, decision};
 use crate::registry::row::TagRow;
 use crate::registry::{blob, manifest};
 
@@ -21,7 +21,9 @@ const PLATFORMS_MAX: usize = 128;
 /// Largest configuration document that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// How far back a stage's decision is searched for, in decisions of one tag.
-const APPROVAL_SEARCH: usize = 50;
+const APPROVAL_SEARCH: usize = 1000;
+/// Decisions that the search reads at once.
+const APPROVAL_PAGE: usize = 50;
 
 /// A tag with all that is known of what it points at.
 #[derive(Debug, Clone)]
@@ -30,8 +32,16 @@ pub(super) struct Gathered {
     pub(super) row: TagRow,
     pub(super) revision: Rev,
     pub(super) facts: Arc<SealedFacts>,
-    /// The platforms' scans at the revisions that were read.
-    pub(super) scans: Vec<(Digest, Option<Rev>)>,
+    pub(super) scans: Vec<Scan>,
+}
+
+/// What a platform's scan was when it was read.
+#[derive(Debug, Clone)]
+pub(super) struct Scan {
+    pub(super) digest: Digest,
+    pub(super) revision: Option<Rev>,
+    /// When the answer to whether its distribution is past its end of life changes by itself.
+    pub(super) end_of_life_ms: Option<u64>,
 }
 
 impl Gathered {
@@ -58,13 +68,13 @@ pub(super) async fn tag(
     } else {
         vec![platform(app, repository, found.digest.clone(), Some(manifest), None).await?]
     };
-    let (platforms, scans) = platforms
-        .into_iter()
-        .map(|(input, rev)| {
-            let digest = input.digest.clone();
-            (input, (digest, rev))
-        })
-        .unzip();
+    let scan = |(input, revision): &(PlatformInput, Option<Rev>)| Scan {
+        digest: input.digest.clone(),
+        revision: *revision,
+        end_of_life_ms: input.scanned.as_ref().and_then(|scanned| scanned.end_of_life_ms),
+    };
+    let scans = platforms.iter().map(scan).collect();
+    let platforms = platforms.into_iter().map(|(input, _)| input).collect();
     let stage = stage(repository, tag);
     let input = TagInput {
         repository: repository.clone(),
@@ -181,33 +191,31 @@ async fn approvals(app: &App, row: &TagRow, here: &Stage) -> Result<Vec<Approval
     let mut approvals = Vec::new();
     let stages = row.lineage.iter().chain([here]);
     for (from, to) in row.lineage.iter().zip(stages.skip(1)) {
-        if let Some(decision) = led_to(app, from, &to.to_string()).await? {
-            let by = match &decision.authority {
-                decision::Authority::Binding { binding, .. } => format!("policy:{binding}"),
-                decision::Authority::Hand { by, .. } => by.clone(),
-            };
-            approvals.push(Approval { stage: to.repository.to_string(), by, at_ms: decision.at_ms });
-        }
+        let Some(decision) = led(app, from, to, &row.digest).await? else { continue };
+        let by = match &decision.authority {
+            Authority::Binding { binding, .. } => format!("policy:{binding}"),
+            Authority::Hand { by, .. } => by.clone(),
+        };
+        approvals.push(Approval { stage: to.repository.to_string(), by, at_ms: decision.at_ms });
     }
     Ok(approvals)
 }
 
-/// The newest decision about `from` that promoted to `target`. Decisions are large, so a page may hold few of them.
-async fn led_to(app: &App, from: &Stage, target: &str) -> Result<Option<Decision>, PromoteError> {
+/// The newest decision that took this image from a stage to the next. The stage's tag may have moved on since, so that there
+/// are newer ones about other images.
+async fn led(app: &App, from: &Stage, to: &Stage, digest: &Digest) -> Result<Option<Decision>, PromoteError> {
+    let target = to.to_string();
+    let goes_there = |effect: &Effect| {
+        effect.outcome == Outcome::Promoted && effect.to.as_deref() == Some(target.as_str())
+    };
     let (mut before, mut looked_at) = (None, 0);
     while looked_at < APPROVAL_SEARCH {
-        let left = APPROVAL_SEARCH - looked_at;
-        let page = decision::history(&app.store, &from.repository, &from.tag, before, left).await?;
-        let Some(last) = page.last() else { break };
+        let page = decision::history(&app.store, &from.repository, &from.tag, before, APPROVAL_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(None) };
         (before, looked_at) = (Some(last.number), looked_at + page.len());
-        let led_here = page.into_iter().find(|decision| {
-            decision
-                .effects
-                .iter()
-                .any(|effect| effect.outcome == Outcome::Promoted && effect.to.as_deref() == Some(target))
-        });
-        if led_here.is_some() {
-            return Ok(led_here);
+        let mut of_image = page.into_iter().filter(|decision| decision.digest == *digest);
+        if let Some(led) = of_image.find(|decision| decision.effects.iter().any(goes_there)) {
+            return Ok(Some(led));
         }
     }
     Ok(None)

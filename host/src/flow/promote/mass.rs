@@ -147,13 +147,8 @@ async fn over_standing(
 ) -> Result<Option<Position>, PromoteError> {
     let after = after.and_then(|after| place_key(&["standing", name], &after));
     let places = standing::of_binding(&app.store, name, after.as_ref(), PAGE).await?;
-    let exists = binding::find(&app.store, name).await?.is_some();
     for place in &places.places {
-        if exists {
-            one(app, &place.repository, &place.tag, name, cause).await?;
-        } else {
-            forget(app, place).await?;
-        }
+        one(app, &place.repository, &place.tag, name, cause).await?;
     }
     let last = places.places.last().filter(|_| places.next.is_some());
     Ok(last.map(|place| Position::Standing { binding: name.to_owned(), after: Some(place_text(place)) }))
@@ -166,18 +161,6 @@ fn place_text(place: &Place) -> String {
 fn place_key(head: &[&str], text: &str) -> Option<Key> {
     let (repository, tag) = text.split_once(' ')?;
     Some(key(Space::Held, &[head, &[repository, tag]].concat()))
-}
-
-async fn forget(app: &App, place: &Place) -> Result<(), StoreError> {
-    app.store
-        .act(|mut tx| async move {
-            if let Some(old) = standing::expect(&mut tx, place).await? {
-                standing::remove(&mut tx, place, &old);
-            }
-            Ok::<_, StoreError>(())
-        })
-        .await?;
-    Ok(())
 }
 
 /// Judges a portion of what the bindings of a plugin have an opinion of.

@@ -2,13 +2,14 @@
 //!
 //! A tag is judged when it is pushed, when an answer that a judgement was given changes, and on demand. [`judge::tag`] reads
 //! top to bottom: what stands at the tag (`gather`) → each binding's policies about each platform (`ask`) → one verdict
-//! ([`crate::promote::compose`]) → one commit of decision, promotion, tag and events (`settle`). [`by_hand`] is the same
-//! commit without the asking. [`dry_run`] asks without the commit, [`replay`] asks again over what was kept.
+//! ([`crate::promote::compose`]) → where it goes (`aim`) → one commit of decision, promotion, tag and events (`settle`,
+//! `record`). [`by_hand`] is the same commit without the asking. [`dry_run`] asks without the commit, [`replay`] asks again over what was kept.
 //!
 //! Invariant: a promotion is one commit: promotion key, source tag and binding as they were judged, target tag, links,
 //! quota, decision with its evidence, events.
 //! Invariant: what fails on the way, and what a target refuses, is a hold that says so.
 
+mod aim;
 mod ask;
 pub mod bind;
 pub mod by_hand;
@@ -17,6 +18,7 @@ pub mod explain;
 mod gather;
 pub mod judge;
 pub mod mass;
+mod record;
 pub mod replay;
 mod settle;
 #[cfg(test)]
@@ -43,7 +45,7 @@ pub enum PromoteError {
     Refused { who: String, action: &'static str, repository: RepoName },
     #[error("`{0}` was not promoted: {1}")]
     Held(Stage, String),
-    #[error("it changed while it was judged; it is judged again")]
+    #[error("it changed meanwhile; hint: try again")]
     Stale,
     #[error("the judgement was interrupted")]
     Interrupted,

@@ -8,14 +8,14 @@ use wharf_plugin::facts::SealedFacts;
 use wharf_plugin::trace::Subject;
 use wharf_store::{Key, Space};
 
-use super::ask::{unasked_gap, verdict};
+use super::ask::{reasons, unasked_gap, verdict};
 use super::{PromoteError, gather};
 use crate::App;
 use crate::facts::document::{self, Kind};
 use crate::facts::stored;
-use crate::plugin::{Asked, Unasked};
+use crate::plugin::Asked;
 use crate::promote::decision::{self, Authority};
-use crate::promote::{Decision, Judged, Opinion, Outcome, Verdict, compose};
+use crate::promote::{Decision, Judged, Opinion, Outcome, Reason, Verdict, compose};
 
 /// Decisions that one replay goes through.
 pub const DECISIONS_MAX: usize = 2000;
@@ -220,12 +220,11 @@ async fn again(
         };
         let subject = Subject::Platform(judged.platform_index);
         let asked = app.plugins.ask_plugin(&plugin, &config, facts, subject, offered).await;
-        let (said, targets, trace) = read_answer(asked, facts, judged.platform_index);
+        let said = Said::of(asked, facts, judged.platform_index);
         if what.instead.is_none() && what.known == Known::Then {
-            let kept = judged.trace.as_deref();
-            changed = changed.or(compare(app, judged, kept, said, trace.as_deref()).await?);
+            changed = changed.or(compare(app, judged, &said).await?);
         }
-        opinions.push(opinion(judged, said, targets));
+        opinions.push(opinion(judged, said.verdict, said.targets));
     }
     let mut platforms: Vec<Option<String>> =
         opinions.iter().map(|opinion| opinion.platform.clone()).collect();
@@ -274,9 +273,10 @@ async fn plugin_of(
         let plugin = app.plugins.find(&instead.plugin);
         let plugin = plugin.ok_or_else(|| format!("plugin `{}` is not in force", instead.plugin))?;
         let theirs = || decision.policies.iter().find(|judged| judged.plugin == instead.plugin);
-        let config = match &instead.config {
-            Some(config) => config.to_string(),
-            None => theirs().map_or_else(|| "{}".to_owned(), |judged| judged.config.clone()),
+        let config = match (&instead.config, theirs()) {
+            (Some(config), _) => config.to_string(),
+            (None, Some(theirs)) => config_of(app, theirs).await?,
+            (None, None) => "{}".to_owned(),
         };
         return Ok(Some((plugin, config)));
     }
@@ -286,45 +286,59 @@ async fn plugin_of(
     let digest = &judged.plugin_digest;
     let plugin = app.plugins.by_digest(digest).await;
     let plugin = plugin.map_err(|error| format!("plugin `{}` `{digest}`: {error}", judged.plugin))?;
-    Ok(Some((plugin, judged.config.clone())))
+    Ok(Some((plugin, config_of(app, judged).await?)))
 }
 
-/// The verdict that counts, the targets, and the trace's bytes.
-fn read_answer(
-    asked: Asked,
-    facts: &SealedFacts,
-    platform_index: u32,
-) -> (Verdict, Vec<String>, Option<Vec<u8>>) {
-    let platform = usize::try_from(platform_index).ok().and_then(|at| facts.facts().platforms.get(at));
-    match asked.answer {
-        Ok(said) => {
-            let bytes = said.trace.to_canonical_bytes().ok();
-            let gap = platform.and_then(|platform| unasked_gap(&said.trace, platform));
-            let verdict = match verdict(said.verdict) {
-                Verdict::Approve if gap.is_some() => Verdict::Hold,
-                verdict => verdict,
-            };
-            (verdict, said.targets, bytes)
-        }
-        Err(Unasked::Failed { trace, .. }) => (Verdict::Hold, Vec::new(), trace.to_canonical_bytes().ok()),
-        Err(Unasked::Held { .. } | Unasked::Passing { .. } | Unasked::Interrupted) => {
-            (Verdict::Hold, Vec::new(), None)
-        }
+async fn config_of(app: &App, judged: &Judged) -> Result<String, String> {
+    let bytes = document::read(&app.store, Kind::Config, &judged.config).await;
+    String::from_utf8(bytes.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+}
+
+/// What a plugin says this time.
+struct Said {
+    /// The verdict that counts.
+    verdict: Verdict,
+    reasons: Vec<Reason>,
+    targets: Vec<String>,
+    recheck_at_ms: Option<u64>,
+    /// The trace's bytes; none where it was not called.
+    trace: Option<Vec<u8>>,
+}
+
+impl Said {
+    fn of(asked: Asked, facts: &SealedFacts, platform_index: u32) -> Said {
+        let trace = asked.trace().and_then(|trace| trace.to_canonical_bytes().ok());
+        let held = Said {
+            verdict: Verdict::Hold,
+            reasons: Vec::new(),
+            targets: Vec::new(),
+            recheck_at_ms: None,
+            trace,
+        };
+        let Ok(answer) = asked.answer else { return held };
+        let platform = usize::try_from(platform_index).ok().and_then(|at| facts.facts().platforms.get(at));
+        let gap = platform.and_then(|platform| unasked_gap(&answer.trace, platform));
+        let verdict = match verdict(answer.verdict) {
+            Verdict::Approve if gap.is_some() => Verdict::Hold,
+            verdict => verdict,
+        };
+        let reasons = reasons(answer.reasons);
+        Said { verdict, reasons, targets: answer.targets, recheck_at_ms: answer.recheck_at_ms, ..held }
     }
 }
 
-/// What differs from the record: the verdict, or a byte of the trace.
-async fn compare(
-    app: &App,
-    judged: &Judged,
-    kept: Option<&str>,
-    said: Verdict,
-    trace: Option<&[u8]>,
-) -> Result<Option<String>, PromoteError> {
-    if said != judged.verdict {
-        return Ok(Some(format!("`{}` says {said} now, {} then", judged.plugin, judged.verdict)));
+/// What differs from the record: the verdict, what the policy reported with it, or a byte of the trace.
+async fn compare(app: &App, judged: &Judged, said: &Said) -> Result<Option<String>, PromoteError> {
+    let plugin = &judged.plugin;
+    if said.verdict != judged.verdict {
+        return Ok(Some(format!("`{plugin}` says {} now, {} then", said.verdict, judged.verdict)));
     }
-    let (Some(kept), Some(trace)) = (kept, trace) else { return Ok(None) };
+    let reported = (&said.reasons, &said.targets, said.recheck_at_ms);
+    if reported != (&judged.reasons, &judged.targets, judged.recheck_at_ms) {
+        return Ok(Some(format!("`{plugin}` reports otherwise")));
+    }
+    let Some(kept) = &judged.trace else { return Ok(None) };
+    let Some(trace) = &said.trace else { return Ok(Some(format!("`{plugin}` could not be asked now"))) };
     let bytes = document::read(&app.store, Kind::Trace, kept).await?;
-    Ok((bytes != trace).then(|| format!("`{}` asks or is answered otherwise", judged.plugin)))
+    Ok((bytes != *trace).then(|| format!("`{plugin}` asks or is answered otherwise")))
 }

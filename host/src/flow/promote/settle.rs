@@ -1,34 +1,26 @@
 //! The commit: what was decided, and what comes of it.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
 use wharf_oci::RepoName;
 use wharf_store::{Rev, StoreError, Tx};
 
 use super::PromoteError;
+use super::aim::{self, Aim};
 use super::ask::Opinions;
 use super::gather::Gathered;
-use crate::access::{self, Action, Principal};
-use crate::event::{self, Event, EventId, Kind, Stage};
+use super::record;
+use crate::App;
+use crate::access;
+use crate::event::{EventId, Stage};
 use crate::facts::stored;
 use crate::facts::{Pending, scanned};
 use crate::plugin::state;
 use crate::promote::binding::{self, Bound};
 use crate::promote::decision::{self, Promoted, Promotion};
 use crate::promote::standing::{self, Place, Standing};
-use crate::promote::{Authority, Decision, Effect, Mode, Outcome, Reason, Verdict, lineage};
+use crate::promote::{Effect, Mode, Outcome, Reason};
 use crate::registry::copy::{self, Plan};
 use crate::registry::row;
 use crate::registry::{RegistryError, quota, tag};
-use crate::{App, VERSION};
-
-/// A policy's wish to be asked again is granted at most this often, in ms.
-const RECHECK_LEAST_MS: u64 = 60_000;
-/// After this long a target that refused is tried again, in ms.
-const RETRY_MS: u64 = 300_000;
-/// After this long a policy is asked again that found no room or no time, in ms.
-const PASSING_RETRY_MS: u64 = 10_000;
 
 /// What is to be settled.
 #[derive(Debug)]
@@ -40,11 +32,13 @@ pub(super) struct Case<'a> {
     pub(super) cause: Option<EventId>,
 }
 
-/// A target of an approved image.
-#[derive(Debug, Clone)]
-struct Aim {
-    name: String,
-    to: Result<Stage, Reason>,
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// Places that the image was promoted to now.
+    pub(super) promoted: Vec<String>,
+    /// Other targets wait only because one commit could not take them along.
+    pub(super) more: bool,
 }
 
 /// Why the transaction was given up.
@@ -55,108 +49,82 @@ enum Broken {
     Error(PromoteError),
 }
 
-impl From<StoreError> for Broken {
-    fn from(error: StoreError) -> Self {
+impl<E: Into<PromoteError>> From<E> for Broken {
+    fn from(error: E) -> Self {
         Broken::Error(error.into())
     }
 }
 
-impl From<PromoteError> for Broken {
-    fn from(error: PromoteError) -> Self {
-        Broken::Error(error)
-    }
-}
-
-/// Records the decision, unless it says what the last one said, and promotes. Returns where to.
-pub(super) async fn binding(app: &App, mut case: Case<'_>) -> Result<Vec<String>, PromoteError> {
+/// Records the decision, unless it says what the last one said, and promotes.
+pub(super) async fn binding(app: &App, mut case: Case<'_>) -> Result<Settled, PromoteError> {
     stored::keep(&mut case.pending, &case.gathered.facts)?;
     for large in case.pending.split_large(&app.store).await? {
         let large = &large;
         app.store.act(|mut tx| async move { large.write(&mut tx).await }).await?;
     }
-    let aims = aims(app, &case).await?;
-    let acts = case.bound.binding.mode == Mode::Enforce && aims.iter().any(|aim| aim.to.is_ok());
-    let source = &case.gathered.stage.repository;
-    let plan = match acts {
-        true => Some(copy::plan(&app.store, source, case.gathered.digest()).await?),
-        false => None,
-    };
-    let mut refused: BTreeMap<String, Reason> = BTreeMap::new();
-    if let Some(plan) = &plan {
-        for aim in &aims {
-            if let Ok(to) = &aim.to
-                && let Some(reason) =
-                    link(app, source, &to.repository, plan, &case.bound.binding.owner).await?
-            {
-                refused.insert(aim.name.clone(), reason);
-            }
-        }
-    }
+    let agreed = &case.opinions.composed.targets;
+    let mut aims = aim::all(app, &case.bound.binding, case.gathered, agreed).await?;
+    let plan = prepare(app, &case, &mut aims).await?;
+    let mut more = false;
     loop {
-        let (case, aims, plan, refusals) = (&case, &aims, plan.as_ref(), &refused);
-        let acted = app.store.act(|tx| commit(app, tx, case, aims, plan, refusals)).await;
-        match acted {
-            Ok((promoted, _)) => return Ok(promoted),
-            Err(Broken::Target(name, reason)) if !refused.contains_key(&name) => {
-                refused.insert(name, reason);
-            }
-            Err(Broken::Target(name, _)) => {
-                return Err(PromoteError::Facts(format!("target `{name}` failed twice")));
-            }
+        let (case, now, plan) = (&case, &aims, plan.as_ref());
+        match app.store.act(|tx| commit(app, tx, case, now, plan)).await {
+            Ok((promoted, _)) => return Ok(Settled { more: more && !promoted.is_empty(), promoted }),
+            Err(Broken::Target(name, reason)) => refuse(&mut aims, &name, reason)?,
             Err(Broken::Error(PromoteError::Store(error @ StoreError::Bound { .. }))) => {
-                let Some((name, reason)) = over_quota(aims, refusals, &error) else {
-                    return Err(error.into());
-                };
-                refused.insert(name, reason);
+                let Some((name, reason)) = over_quota(&aims, &error) else { return Err(error.into()) };
+                refuse(&mut aims, &name, reason)?;
             }
-            Err(Broken::Error(PromoteError::Store(StoreError::TooLarge))) => {
-                let open = |aim: &&Aim| aim.to.is_ok() && !refusals.contains_key(&aim.name);
-                let Some(last) = aims.iter().rev().find(open) else {
-                    return Err(StoreError::TooLarge.into());
-                };
-                let text =
-                    "with the other targets it is more than one commit takes; it goes there the next time";
-                refused.insert(last.name.clone(), Reason::new("too-large", text));
-            }
+            Err(Broken::Error(PromoteError::Store(StoreError::TooLarge))) => more |= lighten(&mut aims)?,
             Err(Broken::Error(error)) => return Err(error),
         }
     }
 }
 
-/// Where an approved image would go, with what already speaks against it.
-async fn aims(app: &App, case: &Case<'_>) -> Result<Vec<Aim>, PromoteError> {
-    let binding = &case.bound.binding;
-    let owner = Principal::user(&binding.owner);
-    let from = &case.gathered.stage;
-    let may_read = access::may(app, &owner, Action::Pull, &from.repository).await?;
-    let at_ms = case.gathered.facts.facts().evaluated_at_ms;
-    let mut aims = Vec::new();
-    for name in &case.opinions.composed.targets {
-        let Some(rule) = binding.targets.iter().find(|rule| rule.name == *name) else { continue };
-        let unusable = |why: String| Reason::new("target-template", why);
-        let rendered = rule
-            .repository
-            .render(&from.repository)
-            .and_then(|repository| Ok(Stage { repository, tag: rule.tag.render(&from.tag, at_ms)? }));
-        let to = match rendered {
-            Err(error) => Err(unusable(error.to_string())),
-            Ok(to) => match lineage::extend(&case.gathered.row.lineage, from, &to) {
-                Err(error) => Err(Reason::new("lineage", error.to_string())),
-                Ok(_) if !may_read => Err(no_right(&binding.owner, "pull", &from.repository)),
-                Ok(_) if !access::may(app, &owner, Action::Push, &to.repository).await? => {
-                    Err(no_right(&binding.owner, "push", &to.repository))
-                }
-                Ok(_) => Ok(to),
-            },
-        };
-        aims.push(Aim { name: name.clone(), to });
+/// Takes the image's parts along to where it is going and has not been yet. None where it goes nowhere.
+async fn prepare(app: &App, case: &Case<'_>, aims: &mut [Aim]) -> Result<Option<Plan>, PromoteError> {
+    let Bound { binding, .. } = case.bound;
+    if binding.mode != Mode::Enforce {
+        return Ok(None);
     }
-    Ok(aims)
+    let (from, revision) = (&case.gathered.stage, case.gathered.revision.0);
+    let name = binding.name.as_str();
+    let read = async |mut tx| decision::promotion(&mut tx, name, from, revision).await;
+    let promotion = app.store.act(read).await?.0;
+    let mut plan = None;
+    for aim in aims {
+        aim.is_done = aim.to.as_ref().is_some_and(|to| promotion.of(&aim.name, &to.repository).is_some());
+        let Some(to) = aim.open() else { continue };
+        let plan = match &plan {
+            Some(plan) => plan,
+            None => plan.insert(copy::plan(&app.store, &from.repository, case.gathered.digest()).await?),
+        };
+        aim.against = link(app, &from.repository, &to.repository, plan, &binding.owner).await?;
+    }
+    Ok(plan)
 }
 
-fn no_right(owner: &str, action: &str, repository: &RepoName) -> Reason {
-    let text = format!("the binding's owner `{owner}` may not {action} `{repository}`");
-    Reason::new("owner-not-allowed", text)
+/// The commit is tried again without this target.
+fn refuse(aims: &mut [Aim], name: &str, reason: Reason) -> Result<(), PromoteError> {
+    let aim = aims.iter_mut().find(|aim| aim.name == name && aim.against.is_none());
+    let aim = aim.ok_or_else(|| PromoteError::Facts(format!("target `{name}` failed twice")))?;
+    aim.against = Some(reason);
+    Ok(())
+}
+
+/// One commit does not take all open targets along: the later half of them waits. Returns whether the others are tried.
+fn lighten(aims: &mut [Aim]) -> Result<bool, PromoteError> {
+    let mut open: Vec<&mut Aim> = aims.iter_mut().filter(|aim| aim.open().is_some()).collect();
+    let (all, rest) = (open.len(), open.len() / 2);
+    let text = match all {
+        0 => return Err(StoreError::TooLarge.into()),
+        1 => "it is more than one commit takes",
+        _ => "with the other targets it is more than one commit takes; it follows",
+    };
+    for aim in &mut open[rest..] {
+        aim.against = Some(Reason::new("too-large", text));
+    }
+    Ok(all > 1)
 }
 
 /// Takes the image's parts along, without its own manifest: nothing shows yet. Returns why the target refuses.
@@ -194,22 +162,15 @@ pub(super) fn refusal(error: RegistryError) -> Result<Reason, PromoteError> {
 }
 
 /// Which target's namespace is full.
-fn over_quota(
-    aims: &[Aim],
-    refused: &BTreeMap<String, Reason>,
-    error: &StoreError,
-) -> Option<(String, Reason)> {
-    let open = aims.iter().filter(|aim| !refused.contains_key(&aim.name));
-    let mut explained = open.filter_map(|aim| {
-        let to = aim.to.as_ref().ok()?;
-        match quota::explain(RegistryError::Store(error.clone()), &to.repository) {
+fn over_quota(aims: &[Aim], error: &StoreError) -> Option<(String, Reason)> {
+    aims.iter().find_map(|aim| {
+        match quota::explain(RegistryError::Store(error.clone()), &aim.open()?.repository) {
             error @ RegistryError::Quota { .. } => {
                 Some((aim.name.clone(), Reason::new("quota", error.to_string())))
             }
             _ => None,
         }
-    });
-    explained.next()
+    })
 }
 
 /// The one commit. Reads what it stands on, so that a change of any of it starts it again.
@@ -219,7 +180,6 @@ async fn commit(
     case: &Case<'_>,
     aims: &[Aim],
     plan: Option<&Plan>,
-    refused: &BTreeMap<String, Reason>,
 ) -> Result<Vec<String>, Broken> {
     let tx = &mut tx;
     let (gathered, bound) = (case.gathered, case.bound);
@@ -240,17 +200,21 @@ async fn commit(
     access::expect_grants(tx).await?;
     let mut effects = Vec::new();
     for aim in aims {
-        may_still(app, case, aim, refused).await?;
-        let outcome = one_target(tx, case, aim, plan, refused, &mut promotion, (number, now_ms)).await?;
-        effects.push(outcome);
+        if let Some(to) = aim.open()
+            && let Some(reason) =
+                aim::no_right(app, &bound.binding.owner, &from.repository, &to.repository).await?
+        {
+            return Err(Broken::Target(aim.name.clone(), reason));
+        }
+        effects.push(one_target(tx, case, aim, plan, &mut promotion, (number, now_ms)).await?);
     }
-    let decision = decision_of(case, effects, number, now_ms);
-    let standing = standing_of(case, &decision, &promotion, now_ms);
-    let promoted: Vec<(String, Stage)> = promotion
+    let decision = record::decision(case, effects, number, now_ms);
+    let standing = record::standing(case, &decision, &promotion, now_ms);
+    let promoted: Vec<Stage> = promotion
         .targets
         .iter()
         .filter(|promoted| promoted.decision == number)
-        .map(|promoted| (promoted.target.clone(), promoted.to.clone()))
+        .map(|promoted| promoted.to.clone())
         .collect();
     let is_news = old.as_ref().is_none_or(|old| old.fingerprint != standing.fingerprint);
     if !is_news && promoted.is_empty() && case.opinions.opened.is_empty() {
@@ -266,8 +230,8 @@ async fn commit(
     if !promoted.is_empty() {
         decision::put_promotion(tx, name, from, revision, &promotion)?;
     }
-    tell(tx, case, &decision, old.as_ref(), &promoted, now_ms)?;
-    Ok(promoted.into_iter().map(|(_, to)| to.to_string()).collect())
+    record::tell(tx, case, &decision, old.as_ref(), &promoted, now_ms)?;
+    Ok(promoted.iter().map(Stage::to_string).collect())
 }
 
 /// Whether the tag still is what was judged; expects that it stays so.
@@ -280,8 +244,8 @@ pub(super) async fn is_current(tx: &mut Tx, gathered: &Gathered) -> Result<bool,
 /// Whether what was known is what is known, and who was asked would be asked now; expects that it stays so. A change after the
 /// commit finds its standing, and one before it is met here: so none is missed.
 async fn is_known_still(app: &App, tx: &mut Tx, case: &Case<'_>) -> Result<bool, StoreError> {
-    for (digest, rev) in &case.gathered.scans {
-        if scanned::expect(tx, digest).await?.map(|(_, rev)| rev) != *rev {
+    for scan in &case.gathered.scans {
+        if scanned::expect(tx, &scan.digest).await?.map(|(_, revision)| revision) != scan.revision {
             return Ok(false);
         }
     }
@@ -296,32 +260,12 @@ async fn is_known_still(app: &App, tx: &mut Tx, case: &Case<'_>) -> Result<bool,
     Ok(true)
 }
 
-/// Whether the owner still has the rights that were asked before.
-async fn may_still(
-    app: &App,
-    case: &Case<'_>,
-    aim: &Aim,
-    refused: &BTreeMap<String, Reason>,
-) -> Result<(), Broken> {
-    let (Ok(to), false) = (&aim.to, refused.contains_key(&aim.name)) else { return Ok(()) };
-    let owner = Principal::user(&case.bound.binding.owner);
-    let from = &case.gathered.stage.repository;
-    for (action, repository) in [(Action::Pull, from), (Action::Push, &to.repository)] {
-        if !access::may(app, &owner, action, repository).await? {
-            let reason = no_right(&owner.name, action.name(), repository);
-            return Err(Broken::Target(aim.name.clone(), reason));
-        }
-    }
-    Ok(())
-}
-
 /// What becomes of one target, as part of the commit.
 async fn one_target(
     tx: &mut Tx,
     case: &Case<'_>,
     aim: &Aim,
     plan: Option<&Plan>,
-    refused: &BTreeMap<String, Reason>,
     promotion: &mut Promotion,
     (number, now_ms): (u64, u64),
 ) -> Result<Effect, Broken> {
@@ -330,19 +274,18 @@ async fn one_target(
         to: to.map(Stage::to_string),
         outcome,
     };
-    if let Some(promoted) = promotion.by_name(&aim.name) {
+    if let Some(promoted) = aim.to.as_ref().and_then(|to| promotion.of(&aim.name, &to.repository)) {
         return Ok(effect(Some(&promoted.to), Outcome::Already));
     }
-    let to = match &aim.to {
-        Ok(to) => to,
-        Err(reason) => return Ok(effect(None, Outcome::Held { reason: reason.clone() })),
-    };
-    if let Some(reason) = refused.get(&aim.name) {
-        return Ok(effect(Some(to), Outcome::Held { reason: reason.clone() }));
+    if let Some(reason) = &aim.against {
+        return Ok(effect(aim.to.as_ref(), Outcome::Held { reason: reason.clone() }));
     }
-    let (Mode::Enforce, Some(plan)) = (case.bound.binding.mode, plan) else {
+    // What went there before by the row that was looked up first has been met above.
+    let to = aim.open().ok_or(PromoteError::Stale)?;
+    if case.bound.binding.mode != Mode::Enforce {
         return Ok(effect(Some(to), Outcome::Shadow));
-    };
+    }
+    let plan = plan.ok_or(PromoteError::Stale)?;
     let owner = &case.bound.binding.owner;
     point(tx, case.gathered, to, plan, owner, now_ms).await.map_err(|error| match refusal(error) {
         Ok(reason) => Broken::Target(aim.name.clone(), reason),
@@ -370,163 +313,4 @@ pub(super) async fn point(
     let passed: Vec<Stage> = gathered.row.lineage.iter().chain([&gathered.stage]).cloned().collect();
     tag::point(tx, &to.repository, &to.tag, &descriptor, by, now_ms, &passed).await?;
     Ok(())
-}
-
-fn decision_of(case: &Case<'_>, effects: Vec<Effect>, number: u64, now_ms: u64) -> Decision {
-    let (gathered, bound) = (case.gathered, case.bound);
-    let composed = &case.opinions.composed;
-    Decision {
-        number,
-        at_ms: now_ms,
-        repository: gathered.stage.repository.clone(),
-        tag: gathered.stage.tag.clone(),
-        tag_revision: gathered.revision.0,
-        digest: gathered.digest().clone(),
-        authority: Authority::Binding {
-            binding: bound.binding.name.to_string(),
-            binding_revision: bound.revision,
-            owner: bound.binding.owner.clone(),
-            mode: bound.binding.mode,
-            offered: bound.binding.targets.iter().map(|target| target.name.clone()).collect(),
-        },
-        verdict: composed.verdict,
-        reasons: composed.reasons.clone(),
-        policies: case.opinions.judged.clone(),
-        effects,
-        facts: Some(gathered.facts.digest().to_owned()),
-        recheck_at_ms: composed.recheck_at_ms,
-        host: VERSION.to_owned(),
-        cause: case.cause,
-    }
-}
-
-fn standing_of(case: &Case<'_>, decision: &Decision, promotion: &Promotion, now_ms: u64) -> Standing {
-    let held = |effect: &Effect| matches!(effect.outcome, Outcome::Held { .. });
-    let wish = decision.recheck_at_ms.map(|at_ms| at_ms.max(now_ms + RECHECK_LEAST_MS));
-    let retry = match case.opinions.is_passing_trouble {
-        true => Some(now_ms + PASSING_RETRY_MS),
-        false => decision.effects.iter().any(held).then_some(now_ms + RETRY_MS),
-    };
-    // Rejected is rejected: only another push, config or plugin is judged again.
-    let (images, at_ms) = match decision.verdict {
-        Verdict::Reject => (Vec::new(), None),
-        _ => (case.opinions.images.clone(), wish.into_iter().chain(retry).min()),
-    };
-    Standing {
-        verdict: decision.verdict,
-        decision: decision.number,
-        tag_revision: decision.tag_revision,
-        binding_revision: case.bound.revision,
-        fingerprint: fingerprint(decision),
-        promoted: !promotion.targets.is_empty(),
-        images,
-        at_ms,
-    }
-}
-
-/// An effect as far as it tells two decisions apart: promoted now and promoted before is the same state.
-fn said(effect: &Effect) -> (&str, Option<&str>, Option<&Reason>) {
-    match &effect.outcome {
-        Outcome::Held { reason } => (&effect.target, None, Some(reason)),
-        _ => (&effect.target, effect.to.as_deref(), None),
-    }
-}
-
-/// What two decisions have in common that say the same.
-fn fingerprint(decision: &Decision) -> String {
-    #[derive(Serialize)]
-    struct Print<'a> {
-        tag_revision: u64,
-        authority: &'a Authority,
-        verdict: Verdict,
-        reasons: &'a [Reason],
-        policies: &'a [crate::promote::Judged],
-        effects: Vec<(&'a str, Option<&'a str>, Option<&'a Reason>)>,
-    }
-    let print = Print {
-        tag_revision: decision.tag_revision,
-        authority: &decision.authority,
-        verdict: decision.verdict,
-        reasons: &decision.reasons,
-        policies: &decision.policies,
-        effects: decision.effects.iter().map(said).collect(),
-    };
-    wharf_plugin::facts::sha256(&serde_json::to_vec(&print).unwrap_or_default())
-}
-
-/// The events of a decision.
-fn tell(
-    tx: &mut Tx,
-    case: &Case<'_>,
-    decision: &Decision,
-    old: Option<&Standing>,
-    promoted: &[(String, Stage)],
-    now_ms: u64,
-) -> Result<(), StoreError> {
-    let binding = case.bound.binding.name.to_string();
-    let (repository, tag, digest) =
-        (decision.repository.clone(), decision.tag.clone(), decision.digest.clone());
-    let before = old.filter(|old| old.tag_revision == decision.tag_revision);
-    let (verdict, reason) = (decision.verdict.name().to_owned(), decision.first_reason());
-    let number = decision.number;
-    if let Some(old) = before.filter(|old| old.promoted && old.verdict != decision.verdict) {
-        let was = old.verdict.name().to_owned();
-        let changed = Kind::VerdictChanged {
-            repository,
-            tag,
-            digest,
-            binding: binding.clone(),
-            was,
-            verdict,
-            decision: number,
-            reason,
-        };
-        event::append(tx, &Event::system(now_ms, changed))?;
-    } else if before.is_none_or(|old| old.verdict != decision.verdict) || held_only(decision, promoted) {
-        let judged = Kind::ImageJudged {
-            repository,
-            tag,
-            digest,
-            binding: binding.clone(),
-            verdict,
-            decision: number,
-            reason,
-        };
-        event::append(tx, &Event::system(now_ms, judged))?;
-    }
-    for (plugin, image, reason) in &case.opinions.opened {
-        let Ok(digest) = image.parse() else { continue };
-        let (plugin, reason) = (plugin.clone(), reason.clone());
-        let opened = Kind::PluginBreakerOpened { plugin, digest, reason };
-        event::append(tx, &Event::system(now_ms, opened))?;
-    }
-    for (_, to) in promoted {
-        let moved = promoted_event(case.gathered, to, Some(binding.clone()), None, number);
-        event::append(tx, &Event::new(now_ms, &case.bound.binding.owner, moved))?;
-    }
-    Ok(())
-}
-
-/// Approved, and yet nothing moves.
-fn held_only(decision: &Decision, promoted: &[(String, Stage)]) -> bool {
-    let held = decision.effects.iter().any(|effect| matches!(effect.outcome, Outcome::Held { .. }));
-    held && promoted.is_empty()
-}
-
-pub(super) fn promoted_event(
-    gathered: &Gathered,
-    to: &Stage,
-    binding: Option<String>,
-    note: Option<String>,
-    decision: u64,
-) -> Kind {
-    Kind::ImagePromoted {
-        from: gathered.stage.clone(),
-        to: to.clone(),
-        digest: gathered.digest().clone(),
-        binding,
-        note,
-        lineage: gathered.row.lineage.iter().chain([&gathered.stage]).cloned().collect(),
-        decision,
-    }
 }

@@ -1,0 +1,179 @@
+//! Bindings: who may write and see them, what they refuse, what they would do.
+
+use serde_json::json;
+use wharf_oci::{RepoName, Tag, Target};
+
+use super::case::{Case, binding, no_criticals, stage_of};
+use crate::access::{self, Grant, Principal, Role, Subject};
+use crate::flow;
+use crate::flow::promote::{bind, dry_run, explain};
+use crate::promote::{Mode, Outcome, Verdict};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_decides_and_does_nothing() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    let mut shadow = binding("shadow", "dev/**", &[("qa/{name}", "%n")], no_criticals());
+    shadow.mode = Mode::Shadow;
+    let admin = Principal::user("admin");
+    let bound = bind::bind(&case.app, &admin, shadow.clone(), None).await.unwrap();
+    let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    let decision = case.until_judged("dev/app:1", "shadow", Verdict::Approve).await;
+    assert_eq!(decision.effects[0].outcome, Outcome::Shadow);
+    assert_eq!(case.digest_at("qa/app:1").await, None);
+    shadow.mode = Mode::Enforce;
+    let stale = bind::bind(&case.app, &admin, shadow.clone(), Some(bound.revision + 1)).await;
+    assert!(matches!(stale, Err(bind::BindError::Revision { .. })));
+    bind::bind(&case.app, &admin, shadow, Some(bound.revision)).await.unwrap();
+    case.until_at("qa/app:1", &digest).await;
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_without_the_right_holds_and_who_may_not_bind_does_not() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    let mut theirs = binding("theirs", "dev/**", &[("qa/{name}", "%n")], no_criticals());
+    theirs.owner = "ann".to_owned();
+    let ann = Principal::user("ann");
+    let refused = bind::bind(&case.app, &ann, theirs.clone(), None).await;
+    assert!(matches!(refused, Err(bind::BindError::Refused { .. })));
+    let as_admin = binding("theirs", "dev/**", &[("qa/{name}", "%n")], no_criticals());
+    assert!(matches!(bind::bind(&case.app, &ann, as_admin, None).await, Err(bind::BindError::Owner(_))));
+    bind::bind(&case.app, &Principal::user("admin"), theirs, None).await.unwrap();
+    // Her own repositories give no right over a binding of others.
+    let own = &Grant {
+        subject: Subject::User("ann".to_owned()),
+        role: Role::Maintain,
+        pattern: "ann/**".parse().unwrap(),
+    };
+    case.app.store.act(async |mut tx| access::add(&mut tx, own, "admin").await).await.unwrap();
+    let mut taken = binding("theirs", "ann/**", &[("ann-qa/{name}", "%n")], no_criticals());
+    taken.owner = "ann".to_owned();
+    let refused = bind::bind(&case.app, &ann, taken, None).await;
+    assert!(matches!(refused, Err(bind::BindError::Refused { .. })), "{refused:?}");
+    let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    let decision = case.until_judged("dev/app:1", "theirs", Verdict::Approve).await;
+    let Outcome::Held { reason } = &decision.effects[0].outcome else { panic!("{decision:#?}") };
+    assert_eq!(reason.code, "owner-not-allowed");
+    for (role, pattern) in [(Role::Read, "dev/**"), (Role::Write, "qa/**")] {
+        let grant =
+            &Grant { subject: Subject::User("ann".to_owned()), role, pattern: pattern.parse().unwrap() };
+        let add = async |mut tx| access::add(&mut tx, grant, "admin").await;
+        case.app.store.act(add).await.unwrap();
+    }
+    explain::ask_again(&case.app, "admin", &decision.repository, &decision.tag).await.unwrap();
+    case.until_at("qa/app:1", &digest).await;
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_plugin_or_the_other_bindings_refuse_is_not_bound() {
+    let mut case = Case::new().await;
+    let admin = Principal::user("admin");
+    let wrong = json!([no_criticals(), {"plugin": "criteria", "config": {"criteria": [{"field": "moon"}]}},
+        {"plugin": "absent"}]);
+    let refused =
+        bind::bind(&case.app, &admin, binding("a", "dev/**", &[("qa/{name}", "%n")], wrong), None).await;
+    let pointed = refused.unwrap_err().pointed();
+    assert!(pointed[0].pointer.starts_with("/policies/1/config/criteria/0"), "{pointed:?}");
+    assert_eq!(pointed.last().unwrap().pointer, "/policies/2/plugin");
+    case.bind("a", "dev/**", "qa/{name}", no_criticals()).await;
+    let circle = binding("b", "qa/**", &[("dev/{name}", "%n")], no_criticals());
+    assert!(matches!(bind::bind(&case.app, &admin, circle, None).await, Err(bind::BindError::Cycle(_))));
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_and_writes_nothing() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.push("dev/a:1", "a", &[("openssl", "3.0.1")]).await;
+    case.push("dev/b:1", "b", &[("openssl", "3.0.9")]).await;
+    case.push("dev/b:2", "c", &[("openssl", "3.1")]).await;
+    case.until_idle().await;
+    let before = *case.app.store.head().borrow();
+    let binding = binding("x", "dev/*", &[("qa/{name}", "%n")], no_criticals());
+    let admin = Principal::user("admin");
+    let mut found = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let run = dry_run::dry_run(&case.app, &admin, &binding, after.as_deref(), 1).await.unwrap();
+        let would = |w: dry_run::Would| (format!("{}:{}", w.repository, w.tag), w.verdict, w.to);
+        found.extend(run.tags.into_iter().map(would));
+        after = run.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let verdicts: Vec<(&str, bool)> =
+        found.iter().map(|(at, verdict, _)| (at.as_str(), *verdict == Verdict::Approve)).collect();
+    assert_eq!(verdicts, [("dev/a:1", false), ("dev/b:1", true), ("dev/b:2", true)]);
+    assert_eq!(found[1].2, ["qa/b:1"]);
+    assert_eq!(*case.app.store.head().borrow(), before);
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_binding_or_tag_leaves_no_standing_behind() {
+    let mut case = Case::new().await;
+    case.bind("a", "dev/**", "qa/{name}", no_criticals()).await;
+    case.bind("b", "dev/**", "lab/{name}", no_criticals()).await;
+    case.push_unscanned("dev/app:1", "x").await;
+    case.push_unscanned("dev/app:2", "x").await;
+    case.until_judged("dev/app:2", "b", Verdict::Hold).await;
+    case.until_idle().await;
+    let admin = Principal::user("admin");
+    bind::unbind(&case.app, &admin, "a").await.unwrap();
+    let (repository, one) =
+        (RepoName::clone(&stage_of("dev/app:1").repository), Tag::clone(&stage_of("x:1").tag));
+    flow::delete::target(&case.app, &admin, &repository, &Target::Tag(one)).await.unwrap();
+    case.until("standings to go", async |case| {
+        let rows = wharf_store::KeyRange::all(wharf_store::Space::Held);
+        let rows = case.app.store.scan(rows, 100).await.unwrap().rows;
+        // The standing of the second tag with the second binding, and its image.
+        (rows.len() == 2).then_some(())
+    })
+    .await;
+    case.stop().await;
+}
+
+/// Regression: a user without grants saw all bindings, with their configs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_is_shown_to_whom_it_concerns() {
+    let mut case = Case::new().await;
+    case.bind("dev", "dev/**", "qa/{name}", no_criticals()).await;
+    let mut own = binding("own", "lab/**", &[("qa/{name}", "%n")], no_criticals());
+    own.owner = "ann".to_owned();
+    bind::bind(&case.app, &Principal::user("admin"), own, None).await.unwrap();
+    let sees = async |who: &str| {
+        let seen = bind::visible(&case.app, &Principal::user(who)).await.unwrap();
+        seen.iter().map(|bound| bound.binding.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(sees("admin").await, ["dev", "own"]);
+    assert_eq!(sees("ann").await, ["own"]);
+    assert_eq!(sees("eve").await, Vec::<String>::new());
+    let hidden = bind::show(&case.app, &Principal::user("eve"), "dev").await;
+    assert!(matches!(hidden, Err(bind::BindError::None(_))));
+    let grant = &Grant {
+        subject: Subject::User("eve".to_owned()),
+        role: Role::Read,
+        pattern: "dev/app".parse().unwrap(),
+    };
+    case.app.store.act(async |mut tx| access::add(&mut tx, grant, "admin").await).await.unwrap();
+    assert_eq!(sees("eve").await, ["dev"], "it is about a repository that she may pull");
+    case.stop().await;
+}
+
+/// Regression: a binding could act as the server itself, which may do everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_binding_acts_as_the_server() {
+    let mut case = Case::new().await;
+    for name in [Principal::SYSTEM, Principal::ANONYMOUS, ""] {
+        let mut binding = binding("b", "dev/**", &[("qa/{name}", "%n")], no_criticals());
+        binding.owner = name.to_owned();
+        let refused = bind::bind(&case.app, &Principal::user("admin"), binding, None).await;
+        assert!(matches!(refused, Err(bind::BindError::User(_))), "{name}: {refused:?}");
+    }
+    case.stop().await;
+}

@@ -1,0 +1,65 @@
+//! What a decision stands on is kept as long as it is.
+
+use serde_json::json;
+
+use super::case::{Case, does, no_criticals, stage_of};
+use super::guests::marked;
+use crate::flow;
+use crate::flow::promote::{explain, replay};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_that_come_back_are_the_facts_that_were_kept() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    case.push("dev/app:1", "x", &[("openssl", "3.0.1"), ("zlib", "1")]).await;
+    case.until_idle().await;
+    let decision = case.newest(&stage_of("dev/app:1"), "to-qa").await.unwrap();
+    let digest = decision.facts.clone().unwrap();
+    let sealed = crate::facts::stored::read(&case.app.store, &digest).await.unwrap();
+    assert_eq!(sealed.digest(), digest);
+    assert_eq!(sealed.facts().platforms[0].findings.len(), 1);
+    assert_eq!(sealed.facts().platforms[0].labels["team"], "dev");
+    // The config, too, is kept once for all that were judged by it.
+    let explained =
+        explain::decision(&case.app, &decision.repository, &decision.tag, decision.number).await.unwrap();
+    assert_eq!(explained.configs.len(), 1);
+    assert_eq!(explained.configs[&decision.policies[0].config], no_criticals()["config"].to_string());
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", json!([no_criticals(), does("list")])).await;
+    for content in ["x", "y", "z"] {
+        let digest = case.push("dev/app:1", content, &[("openssl", "3.0.9"), (content, "1")]).await;
+        case.until_at("qa/app:1", &digest).await;
+    }
+    case.until_idle().await;
+    case.drop_in("guest.wasm", &marked(2));
+    let new = wharf_plugin::facts::sha256(&marked(2));
+    case.until("a decision by the new plugin", async |case| {
+        let newest = case.newest(&stage_of("dev/app:1"), "to-qa").await?;
+        newest.policies.iter().any(|judged| judged.plugin_digest == new).then_some(())
+    })
+    .await;
+    case.until_idle().await;
+    let (stop, day_ms) = (tokio_util::sync::CancellationToken::new(), 24 * 3600 * 1000);
+    let now_ms = case.app.now_ms();
+    let none = flow::retention::run(&case.app, now_ms, &stop).await.unwrap();
+    assert_eq!((none.events, none.decisions, none.documents, none.plugins), (0, 0, 0, 0));
+    assert_eq!(none.promotions, 2, "keys of the first two pushes");
+    let later = flow::retention::run(&case.app, now_ms + 400 * day_ms, &stop).await.unwrap();
+    assert!(later.decisions >= 2 && later.documents >= 2 && later.events > 4, "{later:?}");
+    // What stands can still be explained, and replayed to the byte.
+    let stage = stage_of("dev/app:1");
+    let stands = explain::tag(&case.app, &stage.repository, &stage.tag).await.unwrap();
+    assert!(!stands[0].explained.as_ref().unwrap().traces[0].is_empty());
+    let replayed = replay::replay(&case.app, &replay::Replay::default()).await.unwrap();
+    assert_eq!((replayed.decisions, replayed.same), (1, 1), "{replayed:#?}");
+    let again = flow::retention::run(&case.app, now_ms + 400 * day_ms, &stop).await.unwrap();
+    assert_eq!((again.decisions, again.documents), (0, 0));
+    case.stop().await;
+}

@@ -1,0 +1,11 @@
+//! The whole way of an image, over a real store, with real plugins and everything but the scan worker.
+
+mod binding;
+mod case;
+mod evidence;
+mod guests;
+mod kill;
+mod month;
+mod plugin;
+mod target;
+mod verdict;

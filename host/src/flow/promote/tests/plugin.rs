@@ -1,0 +1,94 @@
+//! A deciding plugin is replaced, broken, failing or gone.
+
+use serde_json::json;
+
+use super::case::{Case, binding, does, no_criticals, open, stage_of};
+use super::guests::{guest, marked};
+use crate::access::Principal;
+use crate::event::Kind;
+use crate::flow::promote::{dry_run, explain};
+use crate::promote::Verdict;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_plugin_file_changes_the_next_verdict_and_a_missing_one_holds() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.drop_in("guest.wasm", &marked(1));
+    case.until("the rejecting plugin", async |case| {
+        let found = case.app.plugins.find("guest")?;
+        (found.digest() == wharf_plugin::facts::sha256(&marked(1))).then_some(())
+    })
+    .await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
+    let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_judged("dev/app:1", "to-qa", Verdict::Reject).await;
+    case.drop_in("guest.wasm", &marked(2));
+    case.until_at("qa/app:1", &digest).await;
+    case.until_idle().await;
+    case.take_out("guest.wasm");
+    let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    assert_eq!(held.policies[0].held_because.as_ref().unwrap().code, "plugin-gone");
+    assert_eq!(held.policies[0].plugin_digest, "");
+    let second = case.push("dev/app:2", "y", &[("zlib", "1")]).await;
+    case.until_judged("dev/app:2", "to-qa", Verdict::Hold).await;
+    assert_ne!(case.digest_at("qa/app:2").await, Some(second));
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_plugin_file_is_remembered_and_the_last_good_one_survives_a_restart() {
+    let mut case = Case::new().await;
+    case.drop_in("guest.wasm", b"\0asm and nothing more");
+    let refused = case.until("a quarantine", async |case| {
+        crate::plugin::state::quarantine(&case.app.store).await.unwrap().pop()
+    });
+    let refused = refused.await;
+    assert_eq!((refused.file.as_str(), refused.stage.as_str()), ("guest.wasm", "inspect"));
+    assert_eq!(refused.kept, Some(wharf_plugin::facts::sha256(guest())));
+    case.stop().await;
+    let app = open(case.data.path(), case.app.store.clone());
+    case.app = app;
+    case.start().await;
+    assert_eq!(case.app.plugins.find("guest").unwrap().digest(), wharf_plugin::facts::sha256(guest()));
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_is_a_hold_and_the_breaker_says_so() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("panic")).await;
+    let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    let stage = stage_of("dev/app:1");
+    for _ in 0..3 {
+        case.until_idle().await;
+        explain::ask_again(&case.app, "admin", &stage.repository, &stage.tag).await.unwrap();
+    }
+    let open = case.until("an open breaker", async |case| {
+        let newest = case.newest(&stage, "to-qa").await?;
+        (newest.policies[0].held_because.as_ref()?.code == "breaker-open").then_some(newest)
+    });
+    assert_eq!(open.await.verdict, Verdict::Hold);
+    assert_eq!(case.events(|kind| matches!(kind, Kind::PluginBreakerOpened { .. })).await.len(), 1);
+    assert_ne!(case.digest_at("qa/app:1").await, Some(digest));
+    case.stop().await;
+}
+
+/// Regression: a dry run with a config that makes the plugin fail closed the way to the judgements of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_opens_no_breaker() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_idle().await;
+    let trial = binding("trial", "dev/**", &[("qa/{name}", "%n")], does("panic"));
+    let admin = Principal::user("admin");
+    for _ in 0..5 {
+        let run = dry_run::dry_run(&case.app, &admin, &trial, None, 10).await.unwrap();
+        assert_eq!(run.tags[0].policies[0].held_because.as_ref().unwrap().code, "trap");
+    }
+    case.bind("to-qa", "dev/**", "qa/{name}", json!([no_criticals(), does("list")])).await;
+    case.until_at("qa/app:1", &digest).await;
+    case.stop().await;
+}

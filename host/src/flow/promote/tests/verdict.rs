@@ -1,0 +1,162 @@
+//! What an image is judged by, and when it is judged again.
+
+use serde_json::json;
+use wharf_oci::{MediaType, Target};
+
+use super::case::{Case, binding, does, no_criticals, stage_of};
+use crate::access::{self, Grant, Principal, Role, Subject};
+use crate::event::Kind;
+use crate::facts::scanned;
+use crate::flow::promote::{bind, by_hand, explain};
+use crate::promote::standing::{self, Place};
+use crate::promote::{Outcome, Verdict};
+use crate::registry;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_held_until_it_is_scanned_and_goes_all_the_way() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    case.bind("to-prod", "qa/**", "prod/{name}", no_criticals()).await;
+    let digest = case.push_unscanned("dev/app:1.4", "clean").await;
+    let held = case.until_judged("dev/app:1.4", "to-qa", Verdict::Hold).await;
+    assert!(held.facts.is_some() && held.cause.is_some());
+    assert_eq!(case.digest_at("qa/app:1.4").await, None);
+    case.scanned("dev/app:1.4", &digest, &[("openssl", "3.0.9")]).await;
+    case.until_at("qa/app:1.4", &digest).await;
+    case.until_at("prod/app:1.4", &digest).await;
+    case.until_idle().await;
+    let approved = case.until_judged("dev/app:1.4", "to-qa", Verdict::Approve).await;
+    assert_eq!(approved.effects[0].outcome, Outcome::Promoted);
+    let prod = stage_of("prod/app:1.4");
+    let row = registry::tag::find(&case.app.store, &prod.repository, &prod.tag).await.unwrap().unwrap();
+    assert_eq!(row.lineage, [stage_of("dev/app:1.4"), stage_of("qa/app:1.4")]);
+    let facts = explain::facts(&case.app, &prod.repository, &prod.tag).await.unwrap();
+    let stages: Vec<&str> = facts.approvals.iter().map(|approval| approval.stage.as_str()).collect();
+    assert_eq!(stages, ["qa/app", "prod/app"]);
+    assert_eq!(facts.approvals[0].by, "policy:to-qa");
+    let explained = explain::tag(&case.app, &stage_of("dev/app:1.4").repository, &prod.tag).await.unwrap();
+    let explained = explained[0].explained.as_ref().unwrap();
+    assert!(!explained.traces[0].is_empty(), "the verdict is explained by its questions");
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flaw_holds_it_back_and_new_data_lets_it_go_without_another_scan() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    let digest = case.push("dev/app:1", "bad", &[("openssl", "3.0.1")]).await;
+    case.until_idle().await;
+    assert_eq!(case.digest_at("qa/app:1").await, None);
+    case.scans.lock().unwrap().clear();
+    case.import(&[("CVE-2026-1", "openssl", "3.0.1")]).await;
+    case.until_at("qa/app:1", &digest).await;
+    // And the other way: what was promoted would not be today.
+    case.import(&[("CVE-2026-2", "openssl", "4.0")]).await;
+    let changed = |kind: &Kind| matches!(kind, Kind::VerdictChanged { was, .. } if was == "approve");
+    case.until("a changed verdict", async |case| case.events(changed).await.pop()).await;
+    assert_eq!(case.digest_at("qa/app:1").await, Some(digest), "what was promoted stays");
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_vulnerability_data_nothing_is_clean() {
+    let mut case = Case::new().await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
+    case.push("dev/app:1", "x", &[("openssl", "3")]).await;
+    let held = case.until("a hold for want of data", async |case| {
+        let newest = case.newest(&stage_of("dev/app:1"), "to-qa").await?;
+        let because = newest.policies[0].held_because.clone()?;
+        (because.code == "no-vulnerability-data").then_some(newest)
+    });
+    let held = held.await;
+    assert_eq!((held.policies[0].said, held.verdict), (Some(Verdict::Approve), Verdict::Hold));
+    assert_eq!(case.digest_at("qa/app:1").await, None);
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_platform_of_an_index_has_to_pass() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    let mut entries = Vec::new();
+    for (architecture, version) in [("amd64", "3.1"), ("arm64", "3.0.1")] {
+        let at = format!("dev/app:{architecture}");
+        let digest = case.push(&at, architecture, &[("openssl", version)]).await;
+        entries.push(
+            json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": size(&case, &at).await,
+            "platform": {"os": "linux", "architecture": architecture}}),
+        );
+    }
+    let index =
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries}).to_string();
+    let digest = case.push_manifest(&stage_of("dev/app:1"), MediaType::OCI_INDEX, index).await;
+    let all = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    case.until_idle().await;
+    assert_eq!(all.policies.len(), 2);
+    assert_eq!(case.digest_at("qa/app:1").await, None);
+    let mut one = binding("to-qa", "dev/**", &[("qa/{name}", "%n")], no_criticals());
+    one.platforms = vec!["linux/amd64".to_owned()];
+    bind::bind(&case.app, &Principal::user("admin"), one, None).await.unwrap();
+    case.until_at("qa/app:1", &digest).await;
+    case.stop().await;
+}
+
+async fn size(case: &Case, at: &str) -> u64 {
+    let stage = stage_of(at);
+    let found = registry::manifest::find(&case.app.store, &stage.repository, &Target::Tag(stage.tag)).await;
+    found.unwrap().unwrap().row.size
+}
+
+/// Regression: the approvals of an image were those of whatever had passed the stage last.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_is_of_the_image_and_not_of_the_tag() {
+    let mut case = Case::new().await;
+    let (dev, qa, prod) = (stage_of("dev/app:1"), stage_of("qa/app:1"), stage_of("prod/app:1"));
+    let (ann, ben) = (Principal::user("admin"), Principal::user("ben"));
+    let all = Grant {
+        subject: Subject::User("ben".to_owned()),
+        role: Role::Maintain,
+        pattern: "**".parse().unwrap(),
+    };
+    let all = &all;
+    case.app.store.act(async |mut tx| access::add(&mut tx, all, "admin").await).await.unwrap();
+    case.push_unscanned("dev/app:1", "first").await;
+    by_hand::promote(&case.app, &ann, &dev, &qa, "").await.unwrap();
+    by_hand::promote(&case.app, &ann, &qa, &prod, "").await.unwrap();
+    case.push_unscanned("dev/app:1", "second").await;
+    by_hand::promote(&case.app, &ben, &dev, &qa, "").await.unwrap();
+    let facts = explain::facts(&case.app, &prod.repository, &prod.tag).await.unwrap();
+    let by: Vec<&str> = facts.approvals.iter().map(|approval| approval.by.as_str()).collect();
+    assert_eq!(by, ["admin", "admin"]);
+    case.stop().await;
+}
+
+/// Regression: nothing asked again when the answer to `end-of-life` changed, as no event tells of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_asked_about_the_end_of_life_is_judged_again_when_it_comes() {
+    let mut case = Case::new().await;
+    case.bind("asks", "dev/**", "qa/{name}", does("ask")).await;
+    case.bind("asks-not", "dev/**", "lab/{name}", does("mark")).await;
+    let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_idle().await;
+    let ends_ms = case.app.now_ms() + 1_000_000;
+    let (digest, known) = (&digest, scanned::find(&case.app.store, &digest).await.unwrap().unwrap());
+    let known = &scanned::Scanned { end_of_life_ms: Some(ends_ms), ..known };
+    let put = async |mut tx| scanned::put(&mut tx, digest, known);
+    case.app.store.act(put).await.unwrap();
+    let stage = stage_of("dev/app:1");
+    explain::ask_again(&case.app, "admin", &stage.repository, &stage.tag).await.unwrap();
+    let at = async |case: &Case, binding: &str| {
+        let (repository, tag) = (stage.repository.clone(), stage.tag.clone());
+        let place = Place { binding: binding.to_owned(), repository, tag };
+        standing::find(&case.app.store, &place).await.unwrap().unwrap().at_ms
+    };
+    case.until("the time to ask again", async |case| (at(case, "asks").await == Some(ends_ms)).then_some(()))
+        .await;
+    case.until_idle().await;
+    assert_eq!(at(&case, "asks-not").await, None);
+    case.stop().await;
+}
