@@ -55,7 +55,7 @@ pub(super) enum TokenError {
     #[error("{0}")]
     Request(String),
     #[error("the token could not be signed: {0}")]
-    Sign(#[from] serde_json::Error),
+    Sign(serde_json::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -191,7 +191,8 @@ async fn issue(
         password_rev,
         token_id,
     };
-    let token = app.auth.signer.sign(&bearer)?;
+    let sign = |bearer: &Bearer| app.auth.signer.sign(bearer).map_err(TokenError::Sign);
+    let token = sign(&bearer)?;
     let scope = bearer.scopes.take().unwrap_or_default();
     let scope = scope.iter().map(|s| format!("repository:{s}")).collect::<Vec<_>>().join(" ");
     let refresh_token = match refresh_token {
@@ -200,7 +201,7 @@ async fn issue(
             bearer.expires_at_s = now_s + REFRESH_TTL_S;
             // A refresh token is worth no more than what it was signed on.
             bearer.scopes.clone_from(&identity.principal.scopes);
-            Some(app.auth.signer.sign(&bearer)?)
+            Some(sign(&bearer)?)
         }
         kept => kept,
     };

@@ -101,7 +101,7 @@ pub enum AuthError {
     #[error("the user name or password is wrong")]
     Wrong,
     #[error("the token is not valid here: {0}")]
-    Bearer(#[from] BearerError),
+    Bearer(BearerError),
     #[error("the token is revoked, expired or unknown")]
     Token,
     #[error("too many failed logins; hint: try again in {retry_s} s")]
@@ -133,7 +133,7 @@ pub async fn identify(app: &App, credentials: &Credentials, peer: IpAddr) -> Res
         }
         Credentials::Basic { user, password } => by_password(app, user, password, peer).await?,
         Credentials::Bearer(token) if is_access_token(token) => by_access_token(app, token).await?,
-        Credentials::Bearer(token) => by_bearer(app, token, Kind::Access).await?,
+        Credentials::Bearer(token) => stands(app, &verify(app, token, Kind::Access)?).await?,
     };
     if access::view(app, &identity.principal).await?.is_suspended() {
         return Err(AuthError::Wrong);
@@ -146,7 +146,7 @@ pub async fn identify(app: &App, credentials: &Credentials, peer: IpAddr) -> Res
 /// # Errors
 /// As [`identify`].
 pub async fn by_refresh_token(app: &App, token: &str) -> Result<(Identity, Bearer), AuthError> {
-    let bearer = app.auth.signer.verify(token, Kind::Refresh, app.now_ms() / 1000)?;
+    let bearer = verify(app, token, Kind::Refresh)?;
     let identity = stands(app, &bearer).await?;
     if access::view(app, &identity.principal).await?.is_suspended() {
         return Err(AuthError::Wrong);
@@ -188,9 +188,8 @@ async fn by_access_token(app: &App, token: &str) -> Result<Identity, AuthError> 
     Ok(Identity { principal, proof: Proof::AccessToken(id) })
 }
 
-async fn by_bearer(app: &App, token: &str, kind: Kind) -> Result<Identity, AuthError> {
-    let bearer = app.auth.signer.verify(token, kind, app.now_ms() / 1000)?;
-    stands(app, &bearer).await
+fn verify(app: &App, token: &str, kind: Kind) -> Result<Bearer, AuthError> {
+    app.auth.signer.verify(token, kind, app.now_ms() / 1000).map_err(AuthError::Bearer)
 }
 
 /// Whether what a signed token stands on still holds.

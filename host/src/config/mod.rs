@@ -99,8 +99,8 @@ pub struct Problem {
 /// Why a settings file is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot read `{}`: {cause}", path.display())]
+    Read { path: PathBuf, cause: std::io::Error },
     #[error("`{}` is larger than 1 MiB, which no settings file is", path.display())]
     TooLarge { path: PathBuf },
     #[error("{}", Listed { path, problems })]
@@ -133,7 +133,7 @@ impl fmt::Display for Listed<'_> {
 /// # Errors
 /// [`ConfigError::Wrong`] lists every problem, in the order of the file's lines.
 pub fn load(file: &Path, data: &Path) -> Result<Config, ConfigError> {
-    let failed = |source| ConfigError::Read { path: file.to_owned(), source };
+    let failed = |cause| ConfigError::Read { path: file.to_owned(), cause };
     if std::fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
         return Err(ConfigError::TooLarge { path: file.to_owned() });
     }

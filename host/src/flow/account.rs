@@ -25,8 +25,8 @@ pub enum AccountError {
     Grant(#[from] GrantError),
     #[error(transparent)]
     Token(#[from] NewTokenError),
-    #[error("cannot write `{}`: {source}", path.display())]
-    PasswordFile { path: PathBuf, source: std::io::Error },
+    #[error("cannot write `{}`: {cause}", path.display())]
+    PasswordFile { path: PathBuf, cause: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -102,7 +102,7 @@ async fn new_admin_password(data: &Path) -> Result<(FirstAdmin, String), Account
     let hash = hashed(&password).await?;
     let file = data.join(INITIAL_PASSWORD_FILE);
     auth::write_private(&file, format!("{password}\n").as_bytes())
-        .map_err(|source| AccountError::PasswordFile { path: file.clone(), source })?;
+        .map_err(|cause| AccountError::PasswordFile { path: file.clone(), cause })?;
     Ok((FirstAdmin { password, file }, hash))
 }
 

@@ -60,7 +60,7 @@ async fn is_sound(blobs: &Blobs, digest: &str, stored: &Stored) -> Result<bool, 
     match blobs.digests(stored, digest.starts_with("sha512:")).await {
         Ok((sha256, sha512)) => Ok(sha256 == digest || sha512.as_deref() == Some(digest)),
         Err(BlobError::NotFound(_)) => Ok(false),
-        Err(BlobError::Io { source, .. }) if source.raw_os_error() == Some(EIO) => Ok(false),
+        Err(BlobError::Io { cause, .. }) if cause.raw_os_error() == Some(EIO) => Ok(false),
         Err(error) => Err(error),
     }
 }
