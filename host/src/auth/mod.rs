@@ -160,23 +160,29 @@ async fn by_password(app: &App, name: &str, password: &str, peer: IpAddr) -> Res
         Err(_) => None,
     };
     let hash = row.as_ref().and_then(|(user, _)| user.password_hash.as_deref());
-    let passwords = &app.auth.passwords;
-    if hash.is_some_and(|hash| passwords.is_known(name, password, hash)) {
-        let rev = row.map(|(_, rev)| rev).unwrap_or_default();
-        return Ok(Identity { principal: Principal::user(name), proof: Proof::Password(rev) });
+    let rev = row.as_ref().map(|(_, rev)| *rev).unwrap_or_default();
+    let identity = Identity { principal: Principal::user(name), proof: Proof::Password(rev) };
+    let Auth { passwords, throttle, .. } = &app.auth;
+    let is_known = || hash.is_some_and(|hash| passwords.is_known(name, password, hash));
+    let is_open = || throttle.check(name, peer).map_err(|retry_s| AuthError::Throttled { retry_s });
+    if is_known() {
+        return Ok(identity);
     }
-    app.auth.throttle.check(name, peer).map_err(|retry_s| AuthError::Throttled { retry_s })?;
-    let right = passwords.check(name, password, hash).await?;
-    match row {
-        Some((_, rev)) if right => {
-            app.auth.throttle.succeeded(name, peer);
-            Ok(Identity { principal: Principal::user(name), proof: Proof::Password(rev) })
-        }
-        _ => {
-            app.auth.throttle.failed(name, peer);
-            Err(AuthError::Wrong)
-        }
+    is_open()?;
+    let turn = passwords.turn().await?;
+    // What the tries before this one came to counts: many at once get no more answers than one after the other, and of
+    // many that are right one is hashed.
+    if is_known() {
+        return Ok(identity);
     }
+    is_open()?;
+    let (right, _turn) = passwords.check(turn, name, password, hash).await?;
+    if !right {
+        throttle.failed(name, peer);
+        return Err(AuthError::Wrong);
+    }
+    throttle.succeeded(name, peer);
+    Ok(identity)
 }
 
 async fn by_access_token(app: &App, token: &str) -> Result<Identity, AuthError> {

@@ -160,11 +160,15 @@ pub async fn set_password(
             Ok::<_, AccountError>(())
         })
         .await?;
+    forget_first_password(app, name);
+    Ok(())
+}
+
+/// What the file says is no longer true.
+fn forget_first_password(app: &App, name: &UserName) {
     if name.as_str() == ADMIN {
-        // What the file says is no longer true.
         let _ = std::fs::remove_file(app.config.data.join(INITIAL_PASSWORD_FILE));
     }
-    Ok(())
 }
 
 /// Suspends a user, or ends that.
@@ -213,5 +217,6 @@ pub async fn remove_user(app: &App, by: &Principal, name: &UserName) -> Result<(
             Ok::<_, AccountError>(())
         })
         .await?;
+    forget_first_password(app, name);
     Ok(())
 }
