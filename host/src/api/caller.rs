@@ -158,6 +158,14 @@ impl Caller {
         self.note(app, Action::Administer, "the server", passed)
     }
 
+    /// Whether the caller administers the server, for what is shown to administrators beside what everybody sees.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn administers(&self, app: &App) -> Result<bool, StoreError> {
+        Ok(access::view(app, &self.principal).await?.judge_server() == Answer::Allowed)
+    }
+
     /// Keeps a denial for whoever looks after the server; a challenge is no more than a step of the protocol.
     fn note(&self, app: &App, action: Action, on: &str, passed: Result<(), Refusal>) -> Result<(), Refusal> {
         if let Err(Refusal::Denied { message }) = &passed {
@@ -187,14 +195,6 @@ impl Caller {
     }
 }
 
-/// The scope as the token protocol writes it; to push, clients ask for both.
-fn scope(action: Action, repository: &RepoName) -> String {
-    let actions = match action {
-        Action::Push => "pull,push",
-        other => other.name(),
-    };
-    format!("repository:{repository}:{actions}")
-}
 /// Counts what proved nothing, and keeps a wrong password for whoever looks after the server.
 pub(super) fn note_failure(app: &App, credentials: &Credentials, peer: IpAddr, error: &AuthError) {
     let reason = match error {
@@ -218,6 +218,14 @@ pub(super) fn note_failure(app: &App, credentials: &Credentials, peer: IpAddr, e
     }));
 }
 
+/// The scope as the token protocol writes it; to push, clients ask for both.
+fn scope(action: Action, repository: &RepoName) -> String {
+    let actions = match action {
+        Action::Push => "pull,push",
+        other => other.name(),
+    };
+    format!("repository:{repository}:{actions}")
+}
 
 fn refusal(error: AuthError, base: &str) -> Refusal {
     match error {

@@ -45,7 +45,7 @@ pub fn router(app: App, metrics: PrometheusHandle) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/ca.crt", get(health::authority))
-        .merge(admin::routes())
+        .merge(admin::routes(app.clone()))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // Behind the layer above: blobs and manifests have limits of their own.
         .merge(oci::routes())

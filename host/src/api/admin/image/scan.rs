@@ -1,6 +1,5 @@
 use axum::Json;
 use axum::extract::State;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -139,8 +138,7 @@ pub(super) fn summary(scans: &[Option<Scanned>]) -> ScanEntry {
 }
 
 /// The image's platforms, once the caller may pull it.
-async fn scans(app: &App, parts: &Parts, image: &str) -> Result<Vec<(Digest, Option<Scanned>)>, ApiError> {
-    let caller = Caller::of(app, parts).await?;
+async fn scans(app: &App, caller: &Caller, image: &str) -> Result<Vec<(Digest, Option<Scanned>)>, ApiError> {
     let image: Reference = image.parse().map_err(ApiError::invalid)?;
     caller.require(app, Action::Pull, &image.repository).await?;
     let found = manifest::read(&app.store, &image.repository, &image.target).await?;
@@ -164,10 +162,9 @@ fn unknown(image: &Reference) -> ApiError {
     responses((status = 200, body = FactsEntry), (status = 404, body = ErrorBody), Failures))]
 pub(super) async fn facts(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<Image>,
 ) -> Result<Json<FactsEntry>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
     let image: Reference = query.image.parse().map_err(ApiError::invalid)?;
     caller.require(&app, Action::Pull, &image.repository).await?;
     let Target::Tag(tag) = &image.target else {
@@ -191,11 +188,11 @@ pub(super) async fn facts(
     responses((status = 200, body = Object), (status = 404, body = ErrorBody), Failures))]
 pub(super) async fn bom(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<Image>,
 ) -> Result<Json<Value>, ApiError> {
     let mut all = serde_json::Map::new();
-    for (digest, scan) in scans(&app, &parts, &query.image).await? {
+    for (digest, scan) in scans(&app, &caller, &query.image).await? {
         let Some(bom) = scan.and_then(|scan| scan.bom) else { continue };
         let report: wharf_scan::Report = document::read_json(&app.store, Kind::Bom, &bom).await?;
         all.insert(digest.to_string(), wharf_scan::cyclonedx(&report, None));
@@ -216,7 +213,7 @@ pub(super) async fn bom(
     responses((status = 200, body = Page<FindingEntry>), (status = 404, body = ErrorBody), Failures))]
 pub(super) async fn findings(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<FindingsQuery>,
 ) -> Result<Json<Page<FindingEntry>>, ApiError> {
     let paging = Paging::new(query.limit, query.cursor);
@@ -226,7 +223,7 @@ pub(super) async fn findings(
         None => 0,
     };
     let mut all = Vec::new();
-    for (digest, scan) in scans(&app, &parts, &query.image).await? {
+    for (digest, scan) in scans(&app, &caller, &query.image).await? {
         let Some(Scanned { components: Some(components), findings: Some(findings), .. }) = scan else {
             continue;
         };
