@@ -15,6 +15,7 @@ mod health;
 mod observe;
 mod oci;
 mod patience;
+mod process;
 mod server;
 mod tls;
 mod token;
