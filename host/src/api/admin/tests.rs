@@ -70,8 +70,7 @@ async fn a_stranger_is_told_to_log_in_whatever_is_sent() {
     for (method, path, _) in operations() {
         for (query, body) in GARBAGE {
             let uri = format!("{}{query}", path.replace(['{', '}'], ""));
-            for login in [None, Some("Bearer wharf_pat_nobody"), Some("Basic OnNlY3JldA=="), Some("Digest x")]
-            {
+            for login in [None, Some("Bearer wharf_pat_nobody"), Some("Digest x")] {
                 let status = answer(&app, &method, &uri, login, body).await;
                 assert_eq!(status, StatusCode::UNAUTHORIZED, "`{method} {uri}` with {login:?} and `{body}`");
             }
