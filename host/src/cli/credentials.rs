@@ -26,7 +26,7 @@ pub(super) struct Place {
         env = "WHARF_CONFIG_DIR",
         hide_env_values = true,
         value_name = "DIR",
-        help_heading = "Server options"
+        help_heading = super::client::SERVER_OPTIONS
     )]
     config_dir: Option<PathBuf>,
     #[arg(long, global = true, env = "XDG_CONFIG_HOME", hide = true, hide_env_values = true)]

@@ -18,6 +18,7 @@ use wharf_scan::{Knowledge, Limits, Report};
 
 use super::exit::Stop;
 use super::output;
+use super::progress::Progress;
 use crate::scan::{Database, Input, ScanFailure, Scanner, Settings};
 
 /// Scan an image: an OCI layout, an archive, a root file system, or one in a registry
@@ -128,7 +129,9 @@ impl Scan {
                 Ok((digest, self.work(&config, layers).await.with_context(shown)?))
             }
             None => {
-                let scan = move || target.scan(&choice, &Limits::default(), &mut |_| {});
+                let mut line = Progress::new();
+                let scan =
+                    move || target.scan(&choice, &Limits::default(), &mut |far| line.show(|| words(far)));
                 let report: Result<Report, TargetError> = tokio::task::spawn_blocking(scan).await?;
                 Ok((None, report?))
             }
@@ -137,8 +140,15 @@ impl Scan {
 
     async fn work(&self, config: &[u8], layers: Vec<Input>) -> Result<Report, ScanFailure> {
         let settings = Settings { memory_mib: self.memory_mib, ..Settings::default() };
-        Scanner::new(settings).scan(config, layers, |_| {}).await
+        let mut line = Progress::new();
+        Scanner::new(settings).scan(config, layers, |far| line.show(|| words(far))).await
     }
+}
+
+/// How far a scan is.
+fn words(far: wharf_scan::Progress) -> String {
+    let read = output::bytes(far.uncompressed);
+    format!("scanning layer {} of {}: {read} read", far.layer.saturating_add(1), far.of)
 }
 
 /// A path that is there, and the tag that may follow it. A path may hold colons itself, so the longest that is there counts.
