@@ -272,17 +272,22 @@ fn holds(params: &mut CertificateParams, from: Date, until: Date) {
 /// Names that a server at this address is reached by: its own, the machine's, and loopback's.
 pub fn default_names(listen: IpAddr, extra: &[String]) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    let hostname = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    if !hostname.is_empty() {
-        names.push(hostname);
-    }
-    if !listen.is_unspecified() {
-        names.push(listen.to_string());
-    }
+    names.push(machine_name());
+    names.push(host_name(listen));
     names.extend(extra.iter().cloned());
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// The name in a URL of a server at this address: the address, or where it listens on all, the machine's name.
+pub fn host_name(listen: IpAddr) -> String {
+    if listen.is_unspecified() { machine_name() } else { listen.to_string() }
+}
+
+fn machine_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 #[cfg(test)]
