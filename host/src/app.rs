@@ -52,8 +52,8 @@ pub enum AppError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    #[error("cannot make `{}`: {source}", path.display())]
-    Folder { path: PathBuf, source: std::io::Error },
+    #[error("cannot make `{}`: {cause}", path.display())]
+    Folder { path: PathBuf, cause: std::io::Error },
     #[error("opening the data folder was interrupted")]
     Interrupted,
 }
@@ -83,7 +83,7 @@ impl App {
                 ..Options::default()
             };
             make_private(&config.data)
-                .map_err(|source| AppError::Folder { path: config.data.clone(), source })?;
+                .map_err(|cause| AppError::Folder { path: config.data.clone(), cause })?;
             let store = Store::open(&config.data, &options)?;
             App::over(config, store)
         };

@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::App;
 use crate::api::{self, Limits, Server, TlsSource};
@@ -34,11 +33,12 @@ pub struct ServeOptions {
     pub config: Option<PathBuf>,
     /// Over what the settings file says.
     pub tls: Option<config::Tls>,
-    /// Level of the log, over what the settings file says; see [`config::Log`].
+    /// Level and form of the log, over what the settings file says; see [`config::Log`].
     pub log: Option<String>,
+    pub log_format: Option<LogFormat>,
 }
 
-/// Serves until SIGTERM or SIGINT, and ends what is running first. Blocks.
+/// Serves until SIGTERM or SIGINT, and ends what is running first; a second one ends it at once. Blocks.
 ///
 /// Prints `listening on URL` to standard error once requests are answered.
 ///
@@ -52,9 +52,19 @@ pub fn serve(options: ServeOptions) -> Result<()> {
     config.listen = options.listen.unwrap_or(config.listen);
     config.tls = options.tls.unwrap_or(config.tls);
     config.log.level = options.log.unwrap_or(config.log.level);
+    config.log.format = options.log_format.unwrap_or(config.log.format);
     install_log(&config.log)?;
+    keep_files_private();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(config))
+    let served = runtime.block_on(run(config));
+    // Nothing is waited for any more: what still runs on a thread was told to end, or is to end with the process.
+    runtime.shutdown_background();
+    served
+}
+
+/// What this process makes from here on, its owner alone reads: the data folder may be one that others look into.
+fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
 /// Gives `admin` a new password, and its rights back. The server must not run: the store is open in one process only.
@@ -68,6 +78,7 @@ pub fn reset_admin(data: &Path) -> Result<FirstAdmin> {
         "there is no folder `{}`; hint: `--data` names the server's",
         data.display()
     );
+    keep_files_private();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let app = App::open(Config::new(data, config::LISTEN)).await?;
@@ -84,18 +95,28 @@ async fn run(config: Config) -> Result<()> {
     if let Some(first) = flow::account::first_start(&app).await? {
         say.first_admin(&first);
     }
-    let stop = CancellationToken::new();
-    tokio::spawn(until_told(app.clone(), stop.clone(), tls.clone()));
+    let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(until_told(app.clone(), stop.clone(), at_once.clone(), tls.clone()));
     tokio::spawn(upkeep(metrics.clone(), tls.clone(), stop.clone()));
     if let Some(tls) = &tls {
         say.trust(tls, server.address());
     }
     let work = Work::start(&app).await?;
     say.line(&format!("listening on {}", server.url()));
-    server.serve(api::router(app.clone(), metrics), stop.clone()).await;
-    stop.cancel();
-    work.stop().await;
-    tracing::info!("stopped");
+    let router = api::router(app.clone(), metrics);
+    let requests = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            // However it ends, the server does.
+            let _stop = stop.clone().drop_guard();
+            server.serve(router, stop).await;
+        }
+    });
+    stop.cancelled().await;
+    tokio::select! {
+        () = work.stop(async { requests.await.unwrap_or_default() }) => tracing::info!("stopped"),
+        () = at_once.cancelled() => anyhow::bail!("told twice to stop: what was running is taken up at the next start"),
+    }
     Ok(())
 }
 
@@ -110,9 +131,7 @@ fn limits(limits: &config::Limits) -> Limits {
 
 /// The log goes to standard error; standard output stays free.
 fn install_log(log: &config::Log) -> Result<()> {
-    let filter = EnvFilter::builder().parse(&log.level);
-    let filter =
-        filter.with_context(|| format!("`{}` is not a log level; hint: `info`, `debug` …", log.level))?;
+    let filter = config::log_filter(&log.level).map_err(anyhow::Error::msg)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match log.format {
         LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).try_init(),
@@ -153,8 +172,8 @@ impl Say {
         let Some(authority) = tls.authority() else { return };
         let authority = std::path::absolute(&authority).unwrap_or(authority);
         let (file, port) = (authority.display(), address.port());
-        let host =
-            if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
+        let name = api::host_name(address.ip());
+        let host = if name.contains(':') { format!("[{name}]") } else { name };
         self.line(&format!(
             "this server's certificate is signed by its own authority; to trust it, on a client's machine:\n\
              \x20 docker:         sudo install -D -m 644 {file} /etc/docker/certs.d/{host}:{port}/ca.crt\n\
@@ -179,8 +198,13 @@ fn open_tls(config: &Config) -> Result<Option<Arc<api::Tls>>> {
     Ok(Some(Arc::new(api::Tls::open(source).context("TLS")?)))
 }
 
-/// Cancels `stop` at SIGTERM or SIGINT; reads again what can be read again at SIGHUP.
-async fn until_told(app: App, stop: CancellationToken, tls: Option<Arc<api::Tls>>) {
+/// Cancels `stop` at SIGTERM or SIGINT and `at_once` at the next; reads again what can be read again at SIGHUP.
+async fn until_told(
+    app: App,
+    stop: CancellationToken,
+    at_once: CancellationToken,
+    tls: Option<Arc<api::Tls>>,
+) {
     let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
     else {
@@ -189,16 +213,20 @@ async fn until_told(app: App, stop: CancellationToken, tls: Option<Arc<api::Tls>
     };
     loop {
         tokio::select! {
-            _ = term.recv() => break,
-            _ = int.recv() => break,
+            _ = term.recv() => {}
+            _ = int.recv() => {}
             _ = hup.recv() => {
                 app.plugins.rescan();
                 reload(tls.clone()).await;
+                continue;
             }
         }
+        if stop.is_cancelled() {
+            return at_once.cancel();
+        }
+        tracing::info!("told to stop: ending what runs; once more ends it at once");
+        stop.cancel();
     }
-    tracing::info!("told to stop");
-    stop.cancel();
 }
 
 async fn reload(tls: Option<Arc<api::Tls>>) {

@@ -40,7 +40,8 @@ impl Work {
     /// # Errors
     /// Where the plugin folder or the store cannot be used.
     pub async fn start(app: &App) -> Result<Work, WorkError> {
-        Work::start_with(app, WatchConfig::default(), Settings::default()).await
+        let grace_s = app.config.limits.stop_ms.div_ceil(1000);
+        Work::start_with(app, WatchConfig::default(), Settings { grace_s, ..Settings::default() }).await
     }
 
     /// The same with other settings.
@@ -62,9 +63,9 @@ impl Work {
         Ok(Work { runner, loops, stop })
     }
 
-    /// Ends what runs, or hands it back, and writes what waits.
-    pub async fn stop(mut self) {
-        self.runner.stop().await;
+    /// Ends what runs, or hands it back, while the last requests end too; then writes what both have left.
+    pub async fn stop(mut self, requests: impl Future<Output = ()>) {
+        tokio::join!(self.runner.stop(), requests);
         self.stop.cancel();
         while self.loops.join_next().await.is_some() {}
     }

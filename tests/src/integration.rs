@@ -13,3 +13,4 @@ mod crash;
 mod layering;
 mod registry;
 mod scan;
+mod serving;

@@ -143,3 +143,33 @@ fn one_crate_names_wasmtime() {
         }
     }
 }
+
+/// What follows `#[error(` up to the next one: its message, and the fields of the variant or struct it is for.
+fn errors(code: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    for described in code.split("#[error(").skip(1) {
+        let message = described.split_once(")]").map_or(described, |(message, _)| message);
+        found.push((message, &described[message.len()..]));
+    }
+    found
+}
+
+/// An error tells its cause in its own message, as most are shown alone; one that also names it as its source would have it
+/// told twice where the causes are shown.
+#[test]
+fn an_error_tells_its_cause_once() {
+    let mut wrong = Vec::new();
+    for folder in ["host", "sdk/src", "plugins", "examples"] {
+        for (path, code) in sources(&root().join(folder)) {
+            for (message, fields) in errors(&code) {
+                let first = fields.split_once('\n').map_or(fields, |(_, rest)| rest.trim_start());
+                let variant = first.split_once(['\n', '}']).map_or(first, |(variant, _)| variant);
+                let is_source = variant.contains("#[from]") || variant.contains("#[source]");
+                if message.contains("{source}") || (message.contains("{0}") && is_source) {
+                    wrong.push(format!("{}: {message}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these tell their cause and name it as their source:\n{}", wrong.join("\n"));
+}

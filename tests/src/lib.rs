@@ -8,4 +8,4 @@ pub mod server;
 
 pub use client::{http, tool};
 pub use image::Image;
-pub use server::Server;
+pub use server::{Server, settings};

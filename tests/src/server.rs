@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -32,6 +32,13 @@ pub fn binary() -> &'static Path {
         let test = std::env::current_exe().expect("the path of this test binary");
         test.ancestors().nth(2).expect("the profile's folder").join("wharf")
     })
+}
+
+/// A settings file in `folder` over which a server can be started.
+pub fn settings(folder: &Path, text: &str) -> String {
+    let file = folder.join("wharf.toml");
+    std::fs::write(&file, text).expect("a settings file is written");
+    file.to_string_lossy().into_owned()
 }
 
 /// One running server. Killed when dropped.
@@ -109,11 +116,22 @@ impl Server {
 
     /// SIGTERM, then waits for the graceful end.
     pub fn stop(&mut self) -> Result<()> {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
-        ensure!(status.success(), "kill -TERM failed");
-        let ended = self.child.wait()?;
+        self.signal("TERM")?;
+        let ended = self.ended()?;
         ensure!(ended.success(), "the server ended with {ended}");
         Ok(())
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status()?;
+        ensure!(status.success(), "kill -{name} failed");
+        Ok(())
+    }
+
+    /// Waits for the end.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
     }
 
     /// Starts the server again over the same data, on a port of its own, after [`Server::kill`] or [`Server::stop`].

@@ -38,7 +38,7 @@ pub enum ManifestError {
     #[error("a manifest of {bytes} bytes is larger than the limit of {MANIFEST_BYTES_MAX} bytes")]
     TooLarge { bytes: usize },
     #[error("the manifest is not valid JSON of its kind: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     #[error("`schemaVersion` is {0}, not 2; hint: push with a client that writes Docker schema 2 or OCI")]
     SchemaVersion(u64),
     #[error("the manifest's `mediaType` is `{body}` but it was sent as `{header}`")]
@@ -91,7 +91,7 @@ impl Manifest {
         if bytes.len() > MANIFEST_BYTES_MAX {
             return Err(ManifestError::TooLarge { bytes: bytes.len() });
         }
-        let wire: Wire = serde_json::from_slice(bytes)?;
+        let wire: Wire = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         if wire.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(wire.schema_version));
         }

@@ -41,7 +41,7 @@ pub const SCANNER: &str = concat!("wharf-scan/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     #[error("the image's configuration is not valid JSON of its kind: {0}")]
-    Config(#[source] serde_json::Error),
+    Config(serde_json::Error),
     #[error("the image's configuration has {bytes} bytes, more than {max}")]
     ConfigTooLarge { bytes: usize, max: u32 },
     #[error("the image has {layers} layers, more than {max}")]

@@ -16,7 +16,7 @@ use wharf_store::StoreError;
 use super::Peer;
 use crate::App;
 use crate::access::{self, Action, Answer, Principal};
-use crate::auth::{self, AuthError, Credentials, Identity, Proof};
+use crate::auth::{self, AuthError, Credentials, Identity, Proof, UserName};
 use crate::event::{self, Observation};
 
 /// Longest `Authorization` header looked at, in bytes.
@@ -66,9 +66,13 @@ impl Caller {
                 "the Authorization header is malformed",
             ));
         };
-        match auth::identify(app, &credentials, address(app, parts)).await {
+        let peer = address(app, parts);
+        match auth::identify(app, &credentials, peer).await {
             Ok(Identity { principal, proof }) => Ok(Caller { principal, proof, base }),
-            Err(error) => Err(refusal(error, &base)),
+            Err(error) => {
+                note_failure(app, &credentials, peer, &error);
+                Err(refusal(error, &base))
+            }
         }
     }
 
@@ -154,6 +158,14 @@ impl Caller {
         self.note(app, Action::Administer, "the server", passed)
     }
 
+    /// Whether the caller administers the server, for what is shown to administrators beside what everybody sees.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn administers(&self, app: &App) -> Result<bool, StoreError> {
+        Ok(access::view(app, &self.principal).await?.judge_server() == Answer::Allowed)
+    }
+
     /// Keeps a denial for whoever looks after the server; a challenge is no more than a step of the protocol.
     fn note(&self, app: &App, action: Action, on: &str, passed: Result<(), Refusal>) -> Result<(), Refusal> {
         if let Err(Refusal::Denied { message }) = &passed {
@@ -181,6 +193,29 @@ impl Caller {
             Answer::Refused => Err(Refusal::Denied { message: message() }),
         }
     }
+}
+
+/// Counts what proved nothing, and keeps a wrong password for whoever looks after the server.
+pub(super) fn note_failure(app: &App, credentials: &Credentials, peer: IpAddr, error: &AuthError) {
+    let reason = match error {
+        AuthError::Wrong | AuthError::Token | AuthError::Bearer(_) => "wrong",
+        AuthError::Throttled { .. } => "throttled",
+        AuthError::Busy | AuthError::Hash(_) | AuthError::KeyFile(_) | AuthError::Store(_) => "unchecked",
+    };
+    metrics::counter!("wharf_login_failures_total", "reason" => reason).increment(1);
+    let (AuthError::Wrong | AuthError::Token, Credentials::Basic { user, .. }) = (error, credentials) else {
+        return;
+    };
+    // What was typed as a name may be a password: it is kept where it has a name's form alone.
+    let by =
+        user.parse::<UserName>().map_or_else(|_| Principal::ANONYMOUS.to_owned(), |name| name.to_string());
+    app.observations.note(Observation::Refused(event::Refusal {
+        at_ms: app.now_ms(),
+        by,
+        action: "log-in".to_owned(),
+        resource: format!("from {peer}"),
+        reason: "the user name or password is wrong".to_owned(),
+    }));
 }
 
 /// The scope as the token protocol writes it; to push, clients ask for both.
@@ -245,8 +280,9 @@ pub(super) fn base_url(app: &App, parts: &Parts) -> String {
 
 /// The address that the request comes from: the other end's, or what a proxy that is trusted says of it.
 pub(super) fn address(app: &App, parts: &Parts) -> IpAddr {
-    let peer =
-        parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+    let peer = parts.extensions.get::<Peer>().map(|peer| peer.address.ip());
+    // A socket that takes IPv4 and IPv6 writes the one as part of the other.
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ip| ip.to_canonical());
     behind(peer, &app.config.trusted_proxies, &parts.headers)
 }
 

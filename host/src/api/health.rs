@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use metrics_exporter_prometheus::PrometheusHandle;
 use wharf_store::{Space, key};
 
-use super::{ApiError, Caller};
+use super::{ApiError, Caller, process};
 use crate::App;
 use crate::config::Tls;
 
@@ -47,6 +47,7 @@ pub(super) async fn metrics(
         let (parts, _) = request.into_parts();
         Caller::of(&app, &parts).await?.require_admin(&app).await?;
     }
+    process::measure();
     let mut response = metrics.render().into_response();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);

@@ -15,6 +15,7 @@ mod health;
 mod observe;
 mod oci;
 mod patience;
+mod process;
 mod server;
 mod tls;
 mod token;
@@ -31,7 +32,7 @@ pub use caller::{Caller, Refusal};
 pub use error::{ApiError, ErrorBody, ErrorText};
 pub use observe::install_metrics;
 pub use server::{Limits, Peer, Server, ServerError, Stopping};
-pub use tls::{Source as TlsSource, Tls, TlsError, default_names};
+pub use tls::{Source as TlsSource, Tls, TlsError, default_names, host_name};
 
 /// Largest body of a REST request, in bytes, where an endpoint says nothing else.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -45,7 +46,7 @@ pub fn router(app: App, metrics: PrometheusHandle) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/ca.crt", get(health::authority))
-        .merge(admin::routes())
+        .merge(admin::routes(app.clone()))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // Behind the layer above: blobs and manifests have limits of their own.
         .merge(oci::routes())

@@ -9,7 +9,7 @@ use http::header::{HeaderName, HeaderValue};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing::Instrument as _;
 
-use super::Peer;
+use super::{Peer, process};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id taken from a client, in bytes.
@@ -17,12 +17,31 @@ const ID_BYTES_MAX: usize = 64;
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_S: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
+/// What is counted, wherever that is done.
+const COUNTERS: [(&str, &str); 6] = [
+    ("wharf_http_requests_total", "Requests answered, by surface, method and status."),
+    ("wharf_http_panics_total", "Requests that met a defect of the server."),
+    ("wharf_login_failures_total", "Credentials that proved nothing, by reason."),
+    ("wharf_jobs_total", "Runs of jobs that ended, by queue and outcome."),
+    ("wharf_judgements_total", "Verdicts of bindings."),
+    (
+        "wharf_observations_dropped_total",
+        "Pulls, logins and refusals that came faster than they are written.",
+    ),
+];
+
 /// Makes the process' recorder of metrics; once for each process.
 ///
 /// # Errors
 /// Where there is one already.
 pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new().set_buckets(&LATENCY_S)?.install_recorder()?;
+    process::describe();
+    metrics::describe_gauge!("wharf_build_info", "Always 1; the version is a label.");
+    metrics::describe_histogram!("wharf_http_request_duration_seconds", "Time to the head of the answer.");
+    for (name, about) in COUNTERS {
+        metrics::describe_counter!(name, about);
+    }
     metrics::gauge!("wharf_build_info", "version" => crate::VERSION).set(1.0);
     Ok(handle)
 }
@@ -42,7 +61,7 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
     let seconds = started.elapsed().as_secs_f64();
-    metrics::histogram!("wharf_http_request_seconds", "surface" => surface).record(seconds);
+    metrics::histogram!("wharf_http_request_duration_seconds", "surface" => surface).record(seconds);
     metrics::counter!(
         "wharf_http_requests_total",
         "surface" => surface,

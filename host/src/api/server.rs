@@ -63,8 +63,8 @@ pub struct Stopping(pub CancellationToken);
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    #[error("cannot listen on `{address}`: {source}; hint: `--listen ADDR` chooses another address")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on `{address}`: {cause}; hint: `--listen ADDR` chooses another address")]
+    Listen { address: SocketAddr, cause: io::Error },
 }
 
 /// A socket that listens.
@@ -86,7 +86,7 @@ impl Server {
         tls: Option<Arc<Tls>>,
         limits: Limits,
     ) -> Result<Self, ServerError> {
-        let wrong = |source| ServerError::Listen { address, source };
+        let wrong = |cause| ServerError::Listen { address, cause };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
         Ok(Server { listener, address, tls, limits })

@@ -56,18 +56,24 @@ pub enum Source {
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("cannot write `{}`: {source}", path.display())]
-    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read `{}`: {cause}", path.display())]
+    Read { path: PathBuf, cause: io::Error },
+    #[error("cannot write `{}`: {cause}", path.display())]
+    Write { path: PathBuf, cause: io::Error },
     #[error("`{}` does not hold what it should: {why}", path.display())]
     Content { path: PathBuf, why: String },
     #[error("`{name}` is not a host name or an address: {why}")]
     Name { name: String, why: String },
     #[error("a certificate could not be made: {0}")]
-    Make(#[from] rcgen::Error),
+    Make(rcgen::Error),
     #[error("TLS cannot be set up: {0}")]
-    Setup(#[from] rustls::Error),
+    Setup(rustls::Error),
+}
+
+impl From<rcgen::Error> for TlsError {
+    fn from(error: rcgen::Error) -> Self {
+        TlsError::Make(error)
+    }
 }
 
 /// Accepts TLS with the certificate of the moment.
@@ -101,7 +107,8 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let current = Arc::new(Current(ArcSwap::from_pointee(load(&source)?)));
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(current.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -154,11 +161,11 @@ fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsErro
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    fs::read(path).map_err(|cause| TlsError::Read { path: path.to_owned(), cause })
 }
 
 fn write(path: &Path, contents: &[u8]) -> Result<(), TlsError> {
-    write_private(path, contents).map_err(|source| TlsError::Write { path: path.to_owned(), source })
+    write_private(path, contents).map_err(|cause| TlsError::Write { path: path.to_owned(), cause })
 }
 
 /// What the server certificate was signed for.
@@ -170,7 +177,7 @@ struct Signed {
 }
 
 fn sign_if_needed(folder: &Path, names: &[String]) -> Result<(), TlsError> {
-    fs::create_dir_all(folder).map_err(|source| TlsError::Write { path: folder.to_owned(), source })?;
+    fs::create_dir_all(folder).map_err(|cause| TlsError::Write { path: folder.to_owned(), cause })?;
     let today = today();
     let record = folder.join("server.json");
     let signed: Option<Signed> = fs::read(&record).ok().and_then(|json| serde_json::from_slice(&json).ok());
@@ -237,7 +244,7 @@ fn authority(folder: &Path, today: Date) -> Result<Issuer<'static, KeyPair>, Tls
         // It is public: whoever sets up a client reads it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         fs::set_permissions(&certificate, open)
-            .map_err(|source| TlsError::Write { path: certificate, source })?;
+            .map_err(|cause| TlsError::Write { path: certificate, cause })?;
     }
     Ok(Issuer::new(params, key))
 }
@@ -265,17 +272,22 @@ fn holds(params: &mut CertificateParams, from: Date, until: Date) {
 /// Names that a server at this address is reached by: its own, the machine's, and loopback's.
 pub fn default_names(listen: IpAddr, extra: &[String]) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    let hostname = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    if !hostname.is_empty() {
-        names.push(hostname);
-    }
-    if !listen.is_unspecified() {
-        names.push(listen.to_string());
-    }
+    names.push(machine_name());
+    names.push(host_name(listen));
     names.extend(extra.iter().cloned());
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// The name in a URL of a server at this address: the address, or where it listens on all, the machine's name.
+pub fn host_name(listen: IpAddr) -> String {
+    if listen.is_unspecified() { machine_name() } else { listen.to_string() }
+}
+
+fn machine_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 #[cfg(test)]

@@ -13,13 +13,11 @@ use serde::{Deserialize, Serialize};
 use wharf_oci::{RepoName, RepoPattern};
 use wharf_store::StoreError;
 
-use super::caller::{address, credentials};
+use super::caller::{address, credentials, note_failure};
 use crate::App;
 use crate::access::{self, Action, Principal, Scope};
-use crate::auth::{
-    self, ACCESS_TTL_S, AuthError, Bearer, Credentials, Identity, Kind, Proof, REFRESH_TTL_S, UserName,
-};
-use crate::event::{self, Observation};
+use crate::auth::{self, ACCESS_TTL_S, AuthError, Bearer, Credentials, Identity, Kind, Proof, REFRESH_TTL_S};
+use crate::event::Observation;
 
 /// Scopes that one request may ask for; a cross-repository mount asks for two.
 const SCOPES_MAX: usize = 32;
@@ -55,7 +53,7 @@ pub(super) enum TokenError {
     #[error("{0}")]
     Request(String),
     #[error("the token could not be signed: {0}")]
-    Sign(#[from] serde_json::Error),
+    Sign(serde_json::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -83,26 +81,13 @@ pub(super) async fn get(State(app): State<App>, request: Request) -> Result<Resp
 /// Says who it is, and keeps that somebody logged in, or tried to.
 async fn log_in(app: &App, credentials: &Credentials, peer: IpAddr) -> Result<Identity, AuthError> {
     let identity = auth::identify(app, credentials, peer).await;
-    let at_ms = app.now_ms();
-    match (&identity, credentials) {
-        (Ok(identity), _) if matches!(identity.proof, Proof::Password(_) | Proof::AccessToken(_)) => {
-            let by = identity.principal.name.clone();
+    match &identity {
+        Ok(Identity { principal, proof: Proof::Password(_) | Proof::AccessToken(_) }) => {
+            let (by, at_ms) = (principal.name.clone(), app.now_ms());
             app.observations.note(Observation::LoggedIn { by, at_ms });
         }
-        (Err(AuthError::Wrong | AuthError::Token), Credentials::Basic { user, .. }) => {
-            // What was typed as a name may be a password: it is kept where it has a name's form alone.
-            let by = user
-                .parse::<UserName>()
-                .map_or_else(|_| Principal::ANONYMOUS.to_owned(), |name| name.to_string());
-            app.observations.note(Observation::Refused(event::Refusal {
-                at_ms,
-                by,
-                action: "log-in".to_owned(),
-                resource: format!("from {peer}"),
-                reason: "the user name or password is wrong".to_owned(),
-            }));
-        }
-        _ => {}
+        Ok(_) => {}
+        Err(error) => note_failure(app, credentials, peer, error),
     }
     identity
 }
@@ -191,7 +176,8 @@ async fn issue(
         password_rev,
         token_id,
     };
-    let token = app.auth.signer.sign(&bearer)?;
+    let sign = |bearer: &Bearer| app.auth.signer.sign(bearer).map_err(TokenError::Sign);
+    let token = sign(&bearer)?;
     let scope = bearer.scopes.take().unwrap_or_default();
     let scope = scope.iter().map(|s| format!("repository:{s}")).collect::<Vec<_>>().join(" ");
     let refresh_token = match refresh_token {
@@ -200,7 +186,7 @@ async fn issue(
             bearer.expires_at_s = now_s + REFRESH_TTL_S;
             // A refresh token is worth no more than what it was signed on.
             bearer.scopes.clone_from(&identity.principal.scopes);
-            Some(app.auth.signer.sign(&bearer)?)
+            Some(sign(&bearer)?)
         }
         kept => kept,
     };

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::TryRngCore as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use wharf_store::{Key, KeyRange, Space, Store, StoreError, Tx, key};
+use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key};
 
 use super::UserName;
 use crate::access::Scope;
@@ -22,8 +22,10 @@ use crate::access::Scope;
 const PREFIX: &str = "wharf_pat_";
 /// Longest name of a token, in bytes.
 const NAME_BYTES_MAX: usize = 64;
-/// Tokens that one user may have.
+/// Tokens that one user may have; those that have expired make room for new ones.
 const TOKENS_MAX: usize = 500;
+/// Expired tokens that go where a new one needs room.
+const FORGOTTEN_AT_ONCE: usize = 100;
 /// Scopes that one token may have.
 const SCOPES_MAX: usize = 64;
 
@@ -171,13 +173,29 @@ pub async fn create_token(tx: &mut Tx, text: &NewToken, token: &AccessToken) -> 
         return Err(NewTokenError::Exists { user: token.user.clone(), name: token.name.clone() });
     }
     let of_user = KeyRange::prefix(Space::Token, &["user", token.user.as_str()]);
-    if tx.scan_all(of_user, TOKENS_MAX).await?.len() >= TOKENS_MAX {
+    let rows = tx.scan_all(of_user, TOKENS_MAX).await?;
+    if rows.len() >= TOKENS_MAX && forget_expired(tx, &rows).await? == 0 {
         return Err(NewTokenError::TooMany(token.user.clone()));
     }
     let id = id_of(text.reveal());
     tx.put_value(&name, &id)?;
     tx.put_value(&id_key(&id), token)?;
     Ok(())
+}
+
+/// Makes room: removes what has expired among a user's tokens, at most [`FORGOTTEN_AT_ONCE`]. Returns how many.
+async fn forget_expired(tx: &mut Tx, by_name: &[Row]) -> Result<usize, StoreError> {
+    let mut forgotten = 0;
+    for row in by_name {
+        let id = id_key(&row.value::<String>()?);
+        let token: Option<AccessToken> = tx.peek(&id).await?.map(|row| row.value()).transpose()?;
+        if token.is_none_or(|token| token.expires_at_ms <= tx.now_ms()) && forgotten < FORGOTTEN_AT_ONCE {
+            tx.delete(&id);
+            tx.delete(&row.key);
+            forgotten += 1;
+        }
+    }
+    Ok(forgotten)
 }
 
 /// Revokes a token by name; what was signed on it ends with this commit.

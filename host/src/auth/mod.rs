@@ -101,7 +101,7 @@ pub enum AuthError {
     #[error("the user name or password is wrong")]
     Wrong,
     #[error("the token is not valid here: {0}")]
-    Bearer(#[from] BearerError),
+    Bearer(BearerError),
     #[error("the token is revoked, expired or unknown")]
     Token,
     #[error("too many failed logins; hint: try again in {retry_s} s")]
@@ -133,7 +133,7 @@ pub async fn identify(app: &App, credentials: &Credentials, peer: IpAddr) -> Res
         }
         Credentials::Basic { user, password } => by_password(app, user, password, peer).await?,
         Credentials::Bearer(token) if is_access_token(token) => by_access_token(app, token).await?,
-        Credentials::Bearer(token) => by_bearer(app, token, Kind::Access).await?,
+        Credentials::Bearer(token) => stands(app, &verify(app, token, Kind::Access)?).await?,
     };
     if access::view(app, &identity.principal).await?.is_suspended() {
         return Err(AuthError::Wrong);
@@ -146,7 +146,7 @@ pub async fn identify(app: &App, credentials: &Credentials, peer: IpAddr) -> Res
 /// # Errors
 /// As [`identify`].
 pub async fn by_refresh_token(app: &App, token: &str) -> Result<(Identity, Bearer), AuthError> {
-    let bearer = app.auth.signer.verify(token, Kind::Refresh, app.now_ms() / 1000)?;
+    let bearer = verify(app, token, Kind::Refresh)?;
     let identity = stands(app, &bearer).await?;
     if access::view(app, &identity.principal).await?.is_suspended() {
         return Err(AuthError::Wrong);
@@ -160,23 +160,29 @@ async fn by_password(app: &App, name: &str, password: &str, peer: IpAddr) -> Res
         Err(_) => None,
     };
     let hash = row.as_ref().and_then(|(user, _)| user.password_hash.as_deref());
-    let passwords = &app.auth.passwords;
-    if hash.is_some_and(|hash| passwords.is_known(name, password, hash)) {
-        let rev = row.map(|(_, rev)| rev).unwrap_or_default();
-        return Ok(Identity { principal: Principal::user(name), proof: Proof::Password(rev) });
+    let rev = row.as_ref().map(|(_, rev)| *rev).unwrap_or_default();
+    let identity = Identity { principal: Principal::user(name), proof: Proof::Password(rev) };
+    let Auth { passwords, throttle, .. } = &app.auth;
+    let is_known = || hash.is_some_and(|hash| passwords.is_known(name, password, hash));
+    let is_open = || throttle.check(name, peer).map_err(|retry_s| AuthError::Throttled { retry_s });
+    if is_known() {
+        return Ok(identity);
     }
-    app.auth.throttle.check(name, peer).map_err(|retry_s| AuthError::Throttled { retry_s })?;
-    let right = passwords.check(name, password, hash).await?;
-    match row {
-        Some((_, rev)) if right => {
-            app.auth.throttle.succeeded(name, peer);
-            Ok(Identity { principal: Principal::user(name), proof: Proof::Password(rev) })
-        }
-        _ => {
-            app.auth.throttle.failed(name, peer);
-            Err(AuthError::Wrong)
-        }
+    is_open()?;
+    let turn = passwords.turn().await?;
+    // What the tries before this one came to counts: many at once get no more answers than one after the other, and of
+    // many that are right one is hashed.
+    if is_known() {
+        return Ok(identity);
     }
+    is_open()?;
+    let (right, _turn) = passwords.check(turn, name, password, hash).await?;
+    if !right {
+        throttle.failed(name, peer);
+        return Err(AuthError::Wrong);
+    }
+    throttle.succeeded(name, peer);
+    Ok(identity)
 }
 
 async fn by_access_token(app: &App, token: &str) -> Result<Identity, AuthError> {
@@ -188,9 +194,8 @@ async fn by_access_token(app: &App, token: &str) -> Result<Identity, AuthError> 
     Ok(Identity { principal, proof: Proof::AccessToken(id) })
 }
 
-async fn by_bearer(app: &App, token: &str, kind: Kind) -> Result<Identity, AuthError> {
-    let bearer = app.auth.signer.verify(token, kind, app.now_ms() / 1000)?;
-    stands(app, &bearer).await
+fn verify(app: &App, token: &str, kind: Kind) -> Result<Bearer, AuthError> {
+    app.auth.signer.verify(token, kind, app.now_ms() / 1000).map_err(AuthError::Bearer)
 }
 
 /// Whether what a signed token stands on still holds.

@@ -10,7 +10,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use rand::{Rng as _, TryRngCore as _};
 use ring::hmac;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AuthError;
 
@@ -44,6 +44,10 @@ pub enum PasswordError {
     #[error("the password could not be hashed: {0}")]
     Hash(String),
 }
+
+/// The right to compute one hash.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
 
 /// What checking passwords needs. One for each host.
 pub struct Passwords {
@@ -91,25 +95,37 @@ impl Passwords {
         known.get(&tag).is_some_and(|until| *until > Instant::now())
     }
 
-    /// Whether the password is the one of the hash; with no hash (no such user, or one without a password) the same
-    /// work is done and the answer is no.
+    /// Waits until a hash may be computed.
     ///
     /// # Errors
     /// [`AuthError::Busy`] where too many wait already.
-    pub async fn check(&self, user: &str, password: &str, hash: Option<&str>) -> Result<bool, AuthError> {
+    pub async fn turn(&self) -> Result<Turn, AuthError> {
         let _place = self.waiting.try_acquire().map_err(|_| AuthError::Busy)?;
-        let turn = self.turns.clone().acquire_owned().await.map_err(|_| AuthError::Busy)?;
+        Ok(Turn(self.turns.clone().acquire_owned().await.map_err(|_| AuthError::Busy)?))
+    }
+
+    /// Whether the password is the one of the hash; with no hash (no such user, or one without a password) the same
+    /// work is done and the answer is no. Hands back the turn, to be kept until what follows from the answer is written.
+    ///
+    /// # Errors
+    /// [`AuthError::Hash`] where the stored hash is damaged.
+    pub async fn check(
+        &self,
+        turn: Turn,
+        user: &str,
+        password: &str,
+        hash: Option<&str>,
+    ) -> Result<(bool, Turn), AuthError> {
         let attempted = password.to_owned();
         let stored = hash.unwrap_or(&self.nobody).to_owned();
-        let right = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            verify(attempted.as_bytes(), &stored).map_err(|e| AuthError::Hash(e.to_string()))
-        })
-        .await
-        .map_err(|_| AuthError::Busy)??;
-        let Some(hash) = hash.filter(|_| right) else { return Ok(false) };
-        self.remember(self.tag(user, password, hash));
-        Ok(true)
+        // The turn goes along: it is held for as long as the thread works, also where nobody waits for the answer any more.
+        let work = move || (verify(attempted.as_bytes(), &stored), turn);
+        let (right, turn) = tokio::task::spawn_blocking(work).await.map_err(|_| AuthError::Busy)?;
+        let right = right.map_err(|e| AuthError::Hash(e.to_string()))?;
+        if let Some(hash) = hash.filter(|_| right) {
+            self.remember(self.tag(user, password, hash));
+        }
+        Ok((right, turn))
     }
 
     fn remember(&self, tag: [u8; 32]) {
@@ -186,14 +202,19 @@ pub fn random_password() -> String {
 mod tests {
     use super::*;
 
+    async fn check(passwords: &Passwords, password: &str, hash: Option<&str>) -> bool {
+        let turn = passwords.turn().await.unwrap();
+        passwords.check(turn, "alice", password, hash).await.unwrap().0
+    }
+
     #[tokio::test]
     async fn a_right_password_is_known_until_its_hash_changes() {
         let passwords = Passwords::new();
         let hash = hash_password("correct horse").unwrap();
         assert!(!passwords.is_known("alice", "correct horse", &hash));
-        assert!(!passwords.check("alice", "wrong horse", Some(&hash)).await.unwrap());
+        assert!(!check(&passwords, "wrong horse", Some(&hash)).await);
         assert!(!passwords.is_known("alice", "wrong horse", &hash));
-        assert!(passwords.check("alice", "correct horse", Some(&hash)).await.unwrap());
+        assert!(check(&passwords, "correct horse", Some(&hash)).await);
         assert!(passwords.is_known("alice", "correct horse", &hash));
         assert!(!passwords.is_known("bob", "correct horse", &hash));
         let changed = hash_password("correct horse").unwrap();
@@ -204,7 +225,7 @@ mod tests {
     async fn nobody_has_no_password() {
         let passwords = Passwords::new();
         assert!(PasswordHash::new(&passwords.nobody).is_ok());
-        assert!(!passwords.check("nobody", "whatever it is", None).await.unwrap());
+        assert!(!check(&passwords, "whatever it is", None).await);
     }
 
     #[test]

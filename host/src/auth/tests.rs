@@ -138,6 +138,25 @@ async fn guessing_is_slowed_down_for_the_guesser_alone() {
     case.basic("admin", &case.password).await.unwrap();
 }
 
+/// A burst of guesses must not slip past the throttle before the first of them has failed.
+#[tokio::test]
+async fn guesses_at_once_are_slowed_down_like_those_one_after_the_other() {
+    let case = Case::new().await;
+    let guesses = (0..40).map(|n| {
+        let app = case.app.clone();
+        tokio::spawn(async move {
+            let credentials = Credentials::Basic { user: "admin".into(), password: format!("guess {n}") };
+            identify(&app, &credentials, HERE).await
+        })
+    });
+    let mut answered = 0;
+    for guess in guesses.collect::<Vec<_>>() {
+        answered += usize::from(matches!(guess.await.unwrap(), Err(AuthError::Wrong)));
+    }
+    // Five are free, one more starts the pause, and one may be hashed beside it.
+    assert!((5..=7).contains(&answered), "{answered} guesses were answered");
+}
+
 #[tokio::test]
 async fn an_access_token_is_its_users_and_narrower() {
     let case = Case::new().await;

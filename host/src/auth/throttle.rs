@@ -3,9 +3,11 @@
 //! Failures are counted by (user, address) and by address. Past a few free tries each further failure doubles the
 //! pause, up to a minute; a quarter of an hour without a failure forgets them. A password that was found right lately
 //! is not subject to this, so that an attacker behind the same address cannot stop clients at work.
+//!
+//! Invariant: failures from elsewhere never slow a user down, or guessing would lock users out.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Keys counted; when there are more, those that failed longest ago are forgotten.
 const KEYS_MAX: usize = 8192;
+/// What of an IPv6 address is counted: a machine picks the rest itself, as often as it likes.
+const IPV6_NETWORK: u128 = u128::MAX << 64;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Counted {
@@ -59,7 +63,7 @@ impl Throttle {
             let failures = counted.get(key).filter(|f| now.duration_since(f.last) < FORGET_AFTER)?;
             (failures.last + pause(failures.count, free)).checked_duration_since(now)
         };
-        let by_address = wait(&Counted::Address(peer), FREE_BY_ADDRESS);
+        let by_address = wait(&by_address(peer), FREE_BY_ADDRESS);
         match wait(&by_user(user, peer), FREE_BY_USER).max(by_address) {
             Some(left) if !left.is_zero() => Err(left.as_secs() + 1),
             _ => Ok(()),
@@ -77,7 +81,7 @@ impl Throttle {
             let middle = *middle;
             counted.retain(|_, failures| failures.last > middle);
         }
-        for key in [by_user(user, peer), Counted::Address(peer)] {
+        for key in [by_user(user, peer), by_address(peer)] {
             let failures = counted.entry(key).or_insert(Failures { count: 0, last: now });
             if now.duration_since(failures.last) >= FORGET_AFTER {
                 failures.count = 0;
@@ -89,7 +93,18 @@ impl Throttle {
 }
 
 fn by_user(user: &str, peer: IpAddr) -> Counted {
-    Counted::User(user.chars().take(64).collect(), peer)
+    Counted::User(user.chars().take(64).collect(), network(peer))
+}
+
+fn by_address(peer: IpAddr) -> Counted {
+    Counted::Address(network(peer))
+}
+
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK)),
+        address => address,
+    }
 }
 
 /// 1, 2, 4 … seconds once the free tries are used up.
@@ -134,6 +149,24 @@ mod tests {
         }
         assert!(throttle.check_at("alice", HERE, start).is_err());
         assert_eq!(throttle.check_at("alice", THERE, start), Ok(()));
+    }
+
+    #[test]
+    fn an_address_is_counted_as_far_as_its_owner_did_not_choose_it() {
+        let check = |failing: &str, trying: &str, slowed: bool| {
+            let (throttle, start) = (Throttle::default(), Instant::now());
+            for _ in 0..=FREE_BY_USER {
+                throttle.failed_at("alice", failing.parse().unwrap(), start);
+            }
+            let tried = throttle.check_at("alice", trying.parse().unwrap(), start);
+            assert_eq!(tried.is_err(), slowed, "{failing} {trying}");
+        };
+        check("2001:db8::1", "2001:db8::ffff:2", true);
+        check("2001:db8::1", "2001:db8:0:1::1", false);
+        check("192.0.2.1", "192.0.2.2", false);
+        // IPv4 as a socket that takes both writes it.
+        check("::ffff:192.0.2.1", "192.0.2.1", true);
+        check("::ffff:192.0.2.1", "::ffff:192.0.2.2", false);
     }
 
     #[test]

@@ -30,9 +30,12 @@ const CA_BYTES_MAX: u64 = 1024 * 1024;
 /// Rows that are asked for at once.
 const PAGE_ROWS: usize = 500;
 
+/// Heading of the options that every command takes which calls a server.
+pub(super) const SERVER_OPTIONS: &str = "Server options";
+
 /// Which server, and as whom.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Server options")]
+#[command(next_help_heading = SERVER_OPTIONS)]
 pub(super) struct Remote {
     /// Server to talk to; without it, the one that `wharf login` was last used for
     #[arg(long, global = true, env = "WHARF_SERVER", hide_env_values = true, value_name = "URL")]

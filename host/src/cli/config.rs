@@ -2,7 +2,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::exit::Stop;
 use super::output::{note, print};
 use crate::config;
 
@@ -38,12 +37,7 @@ impl Config {
 
 fn check(file: &Path) -> anyhow::Result<()> {
     // Where the data will be is not in the file, and does not change whether it holds.
-    match config::load(file, Path::new("data")) {
-        Ok(_) => {
-            note(format!("`{}` holds", file.display()));
-            Ok(())
-        }
-        Err(error @ config::ConfigError::Read { .. }) => Err(error.into()),
-        Err(error) => Err(Stop::usage(error).into()),
-    }
+    config::load(file, Path::new("data"))?;
+    note(format!("`{}` holds", file.display()));
+    Ok(())
 }

@@ -26,7 +26,7 @@ pub(super) struct Place {
         env = "WHARF_CONFIG_DIR",
         hide_env_values = true,
         value_name = "DIR",
-        help_heading = "Server options"
+        help_heading = super::client::SERVER_OPTIONS
     )]
     config_dir: Option<PathBuf>,
     #[arg(long, global = true, env = "XDG_CONFIG_HOME", hide = true, hide_env_values = true)]
@@ -54,8 +54,8 @@ impl fmt::Debug for Secret {
 pub(super) enum CredentialsError {
     #[error("there is no home folder to keep credentials in; hint: `--config-dir DIR` or WHARF_CONFIG_DIR")]
     NoHome,
-    #[error("cannot {what} `{}`: {source}", path.display())]
-    File { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {what} `{}`: {cause}", path.display())]
+    File { what: &'static str, path: PathBuf, cause: io::Error },
     #[error("`{0}` can be read by others; hint: `chmod 600 {0}`")]
     Exposed(String),
     #[error("`{}` is not a credentials file: {why}; hint: remove it and `wharf login` again", path.display())]
@@ -111,7 +111,7 @@ impl Credentials {
     /// # Errors
     /// Where it cannot be read, can be read by others or is not of this form.
     pub(super) fn load(path: &Path) -> Result<Self, CredentialsError> {
-        let failed = |source| CredentialsError::File { what: "read", path: path.to_owned(), source };
+        let failed = |cause| CredentialsError::File { what: "read", path: path.to_owned(), cause };
         let form = |why: String| CredentialsError::Form { path: path.to_owned(), why };
         let found = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Credentials::default()),
@@ -132,7 +132,7 @@ impl Credentials {
     /// # Errors
     /// Where it cannot be written.
     pub(super) fn save(&self, path: &Path) -> Result<(), CredentialsError> {
-        let failed = |source| CredentialsError::File { what: "write", path: path.to_owned(), source };
+        let failed = |cause| CredentialsError::File { what: "write", path: path.to_owned(), cause };
         let text = toml::to_string(self)
             .map_err(|error| CredentialsError::Form { path: path.to_owned(), why: error.to_string() })?;
         if let Some(folder) = path.parent() {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use http::StatusCode;
 
 use super::client::ClientError;
+use crate::config::ConfigError;
 
 /// Exit status of every command; part of the interface, as scripts test it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(super) enum Exit {
     Done = 0,
     /// It failed, for a reason that none of the others tells.
     Failed = 1,
-    /// The command line, or a value on it, is wrong.
+    /// The command line, a value on it or a settings file is wrong.
     Usage = 2,
     /// A policy holds or rejects it, or what is there already stands against it.
     Refused = 3,
@@ -31,7 +32,7 @@ impl Exit {
     pub(super) const ALL: [(Exit, &str); 7] = [
         (Exit::Done, "done"),
         (Exit::Failed, "failed"),
-        (Exit::Usage, "the command line or a value on it is wrong"),
+        (Exit::Usage, "the command line, a value on it or a settings file is wrong"),
         (Exit::Refused, "held or rejected by a policy, or in conflict with what is there"),
         (Exit::NotFound, "not found"),
         (Exit::Denied, "not logged in, or not allowed"),
@@ -46,6 +47,9 @@ impl Exit {
     pub(super) fn of(error: &anyhow::Error) -> Exit {
         if let Some(stop) = error.downcast_ref::<Stop>() {
             return stop.exit;
+        }
+        if error.is::<ConfigError>() {
+            return Exit::Usage;
         }
         match error.downcast_ref::<ClientError>() {
             Some(ClientError::Answer { status, .. }) => Exit::of_status(*status),
@@ -95,18 +99,20 @@ impl Stop {
     }
 }
 
-/// `error: …`, the causes after a colon, and the hint on a line of its own.
+/// `error: …`, the causes after a colon, and each hint on a line of its own.
 pub(super) fn text(error: &anyhow::Error) -> String {
-    let whole = format!("{error:#}");
-    match whole.split_once("hint: ") {
-        // A list of problems, each with a hint of its own.
-        Some(_) if whole.contains('\n') => format!("error: {whole}\n"),
-        Some((message, hint)) => {
-            let message = message.trim_end().trim_end_matches(';');
-            format!("error: {message}\nhint: {hint}\n")
+    let (mut messages, mut hints) = (Vec::new(), String::new());
+    for link in error.chain().map(ToString::to_string) {
+        match link.split_once("hint: ") {
+            // A list of problems has a hint in each line.
+            Some((message, hint)) if !link.contains('\n') => {
+                messages.push(message.trim_end().trim_end_matches(';').to_owned());
+                hints.push_str(&format!("hint: {hint}\n"));
+            }
+            _ => messages.push(link),
         }
-        None => format!("error: {whole}\n"),
     }
+    format!("error: {}\n{hints}", messages.join(": "))
 }
 
 /// Says why on standard error and returns the status. A reader that went away (`wharf events | head`) is no failure.

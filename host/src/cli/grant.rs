@@ -78,7 +78,7 @@ impl Grant {
 }
 
 fn table(grants: &[GrantEntry], now_ms: u64) -> String {
-    let mut table = Table::new(&["SUBJECT", "ROLE", "REPOSITORIES", "MADE", "BY"], "no grants");
+    let mut table = Table::new(&["~SUBJECT", "ROLE", "~REPOSITORIES", "MADE", "?BY"], "no grants");
     for grant in grants {
         table.row([
             grant.subject.clone(),

@@ -97,7 +97,7 @@ impl Image {
 
 fn table(images: &[ImageEntry], now_ms: u64) -> String {
     let empty = "no images; hint: `skopeo copy SOURCE docker://HOST/dev/app:1.0` pushes one";
-    let head = ["~IMAGE", "DIGEST", ">SIZE", "PUSHED", "BY", "FINDINGS", "~DECISIONS"];
+    let head = ["~IMAGE", "?DIGEST", ">SIZE", "PUSHED", "?BY", "~FINDINGS", "~DECISIONS"];
     let mut table = Table::new(&head, empty);
     for image in images {
         let decisions: Vec<String> = image
@@ -210,8 +210,8 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
         let labels: Vec<String> =
             platform.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let end_of_life = match platform.end_of_life {
-            Some(true) => "past its end of life",
-            Some(false) => "still maintained",
+            Some(true) => ", past its end of life",
+            Some(false) => ", still maintained",
             None => "",
         };
         let name = platform.platform.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -221,7 +221,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             ("manifest", platform.digest.clone()),
             ("size", format!("{} in {} layers", bytes(platform.size_bytes), platform.layers.len())),
             ("built", platform.created_at_ms.map(at).unwrap_or_default()),
-            ("distribution", platform.distribution.iter().map(|d| format!("{d} {end_of_life}")).collect()),
+            ("distribution", platform.distribution.iter().map(|d| format!("{d}{end_of_life}")).collect()),
             ("scan", platform.scan.as_str().to_owned()),
             ("packages", counts.packages.to_string()),
             ("findings", findings),
@@ -284,7 +284,7 @@ fn findings_table(findings: &[FindingEntry], empty: &'static str) -> String {
         let fixed = match (&finding.fixed_in, &*finding.fix) {
             (Some(version), _) => version.clone(),
             (None, "unknown") => String::new(),
-            (None, state) => state.to_owned(),
+            (None, state) => state.replace('-', " "),
         };
         table.row([
             finding.severity.clone(),

@@ -1,8 +1,9 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::Method;
+use reqwest::Url;
 
-use super::client::{self, Client, Remote};
+use super::client::{self, Client, ClientError, Remote};
 use super::credentials::{Credentials, Entry, Secret};
 use super::exit::Stop;
 use super::output::{note, now_ms};
@@ -69,9 +70,14 @@ impl Login {
         let base = client::base(&address)?;
         // A file named from here must be found from elsewhere.
         let ca = self.remote.ca().map(std::path::absolute).transpose()?;
-        let ca: Option<PathBuf> = ca.or_else(|| known.server(&base).and_then(|entry| entry.ca.clone()));
+        let before = known.server(&base).cloned();
+        let ca: Option<PathBuf> = ca.or_else(|| before.as_ref().and_then(|entry| entry.ca.clone()));
         known.put(&base, Entry { user: user.clone(), token, token_name, ca });
         known.save(&path)?;
+        if let Some(before) = before {
+            // It may have expired or be revoked already, and nothing uses it any more.
+            let _ = revoke(base, &before, self.remote.ca()).await;
+        }
         note(format!("logged in to `{}` as `{user}`", client.address()));
         Ok(())
     }
@@ -108,16 +114,19 @@ impl Logout {
         };
         // Forgotten first: a server that is gone must not keep anybody logged in here.
         known.save(&path)?;
-        if let Some(name) = &entry.token_name {
-            let client = Client::new(base, Some(entry.secret()), self.remote.ca().or(entry.ca.as_deref()))?;
-            let request = client.request(Method::DELETE, &["users", &entry.user, "tokens", name]);
-            if let Err(error) = client.call(request).await {
-                note(format!("the access token `{name}` was not revoked: {error}"));
-            }
+        if let Err(error) = revoke(base, &entry, self.remote.ca()).await {
+            note(format!("its access token was not revoked: {error}"));
         }
         note(format!("logged out of `{address}`"));
         Ok(())
     }
+}
+
+/// Revokes the access token that a login made; one that was given to it is somebody else's to revoke.
+async fn revoke(base: Url, login: &Entry, ca: Option<&Path>) -> Result<(), ClientError> {
+    let Some(name) = &login.token_name else { return Ok(()) };
+    let client = Client::new(base, Some(login.secret()), ca.or(login.ca.as_deref()))?;
+    client.call(client.request(Method::DELETE, &["users", &login.user, "tokens", name])).await
 }
 
 fn address(given: Option<&str>, remote: &Remote, known: &Credentials) -> anyhow::Result<String> {

@@ -26,11 +26,14 @@ mod openapi;
 mod output;
 mod plugin;
 mod policy;
+mod progress;
 mod promote;
 mod prompt;
 mod reference;
+mod refusals;
 mod repo;
 mod scan;
+mod schema;
 mod serve;
 mod status;
 mod store;
@@ -39,7 +42,7 @@ mod user;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use exit::Exit;
 
@@ -75,6 +78,7 @@ enum Command {
     Token(token::Token),
     Grant(grant::Grant),
     Events(events::Events),
+    Refusals(refusals::Refusals),
     Jobs(jobs::Jobs),
     Scan(scan::Scan),
     Config(config::Config),
@@ -96,11 +100,29 @@ pub fn run() -> ExitCode {
             return code;
         }
     };
+    if let Some(secret) = secret_on_the_line(&matches) {
+        let variable = format!("WHARF_{}", secret.to_uppercase());
+        let message = format!(
+            "--{secret} would show the {secret} to other users of this machine; hint: set {variable}"
+        );
+        return exit::report(&exit::Stop::usage(message).into());
+    }
     let done = Cli::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(|cli| cli.command.run());
     match done {
         Ok(()) => Exit::Done.code(),
         Err(error) => exit::report(&error),
     }
+}
+
+/// The secret that is on the command line, where every user of the machine can read it. clap reads the environment for
+/// options alone, so secrets are options too, which nothing shows and this refuses.
+fn secret_on_the_line(matches: &ArgMatches) -> Option<&'static str> {
+    let given = |id: &&str| {
+        matches.try_contains_id(id).unwrap_or(false)
+            && matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine)
+    };
+    let here = ["password", "token"].into_iter().find(given);
+    here.or_else(|| secret_on_the_line(matches.subcommand()?.1))
 }
 
 /// The whole tree of commands.
@@ -145,6 +167,7 @@ impl Command {
             Command::Token(command) => command.run().await,
             Command::Grant(command) => command.run().await,
             Command::Events(command) => command.run().await,
+            Command::Refusals(command) => command.run().await,
             Command::Jobs(command) => command.run().await,
             _ => Ok(()),
         }

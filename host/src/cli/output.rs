@@ -45,14 +45,14 @@ impl Output {
         }
     }
 
-    /// Prints one of a stream of values: one JSON document a line, or a line of text.
+    /// Prints one of a stream of values: one JSON document a line, or a line of text, cut to the terminal.
     ///
     /// # Errors
     /// Where standard output cannot be written.
     pub(super) fn line<T: Serialize>(self, value: &T, line: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
         match self.output {
             Format::Json => print(&format!("{}\n", serde_json::to_string(value)?)),
-            Format::Table => print(&format!("{}\n", line(value))),
+            Format::Table => print(&format!("{}\n", shortened(&line(value), width()))),
         }
     }
 }
@@ -90,6 +90,8 @@ enum Column {
     Right,
     /// Shortened where the table is wider than the terminal.
     Gives,
+    /// Left out where the table is wider than the terminal, before anything is shortened.
+    Yields,
 }
 
 /// Rows under a header, aligned by spaces.
@@ -103,13 +105,15 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table of these columns: `>NAME` aligns to the right, `~NAME` gives way where the terminal is narrow.
+    /// A table of these columns: `>NAME` aligns to the right; where the terminal is narrow, `?NAME` is left out, the last
+    /// of them first, then `~NAME` is shortened.
     pub(super) fn new(head: &[&str], empty: &'static str) -> Self {
         let (columns, head) = head
             .iter()
             .map(|name| match name.split_at_checked(1) {
                 Some((">", name)) => (Column::Right, name.to_owned()),
                 Some(("~", name)) => (Column::Gives, name.to_owned()),
+                Some(("?", name)) => (Column::Yields, name.to_owned()),
                 _ => (Column::Left, (*name).to_owned()),
             })
             .unzip();
@@ -136,12 +140,13 @@ impl Table {
         let mut out = String::new();
         for row in std::iter::once(&self.head).chain(&self.rows) {
             let mut line = String::new();
-            for ((cell, column), width) in row.iter().zip(&self.columns).zip(&widths) {
+            let cells = row.iter().zip(&self.columns).zip(&widths);
+            for ((cell, column), width) in cells.filter(|(_, width)| **width > 0) {
                 let cell = shortened(cell, *width);
                 let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
                 match column {
                     Column::Right => line.extend([&*gap, &*cell, "  "]),
-                    Column::Left | Column::Gives => line.extend([&*cell, &*gap, "  "]),
+                    Column::Left | Column::Gives | Column::Yields => line.extend([&*cell, &*gap, "  "]),
                 }
             }
             out.push_str(line.trim_end());
@@ -150,7 +155,7 @@ impl Table {
         out
     }
 
-    /// Width of each column: its widest cell, less what the columns that give way must give, the widest first.
+    /// Width of each column: its widest cell; 0 for those left out, and less for those that give way, the widest first.
     fn widths(&self, width: usize) -> Vec<usize> {
         let rows = || std::iter::once(&self.head).chain(&self.rows);
         let mut widths: Vec<usize> = (0..self.head.len())
@@ -158,6 +163,13 @@ impl Table {
             .collect();
         let gaps = 2 * self.head.len().saturating_sub(1);
         let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
+        for at in (0..widths.len()).rev().filter(|at| self.columns[*at] == Column::Yields) {
+            if over == 0 {
+                break;
+            }
+            over = over.saturating_sub(widths[at] + 2);
+            widths[at] = 0;
+        }
         while over > 0 {
             let gives =
                 |(at, width): &(usize, &usize)| self.columns[*at] == Column::Gives && **width > CELL_MIN;
@@ -211,6 +223,12 @@ pub(super) fn bytes(n: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// How much of a whole it is: `12.0 MiB of 48.0 MiB, 25 %`.
+pub(super) fn part(n: u64, whole: u64) -> String {
+    let percent = (n as f64 / whole.max(1) as f64 * 100.0).min(100.0);
+    format!("{} of {}, {percent:.0} %", bytes(n), bytes(whole))
 }
 
 /// How long ago it was, for people: `3 min ago`; `in 2 h` for what is to come.
@@ -281,6 +299,17 @@ mod tests {
         dev/app    812 B  two critical findings can…
         qa/app   4.1 MiB  -
         ");
+    }
+
+    #[test]
+    fn a_narrow_terminal_leaves_out_what_yields() {
+        let mut table = Table::new(&["~IMAGE", "?DIGEST", ">SIZE", "?BY"], "");
+        table.row(["dev/app:1.4".into(), "sha256:4f5312ab34cd".into(), "11.4 MiB".into(), "alice".into()]);
+        let check =
+            |width: usize, expected: &str| assert_eq!(table.fitted(width).lines().next(), Some(expected));
+        check(49, "IMAGE        DIGEST                   SIZE  BY");
+        check(48, "IMAGE        DIGEST                   SIZE");
+        check(41, "IMAGE            SIZE");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::client::Remote;
 use super::events;
 use super::output::{Table, ago, note, now_ms, pairs, plain, short, time};
+use super::schema;
 use crate::api::admin::{EventPage, PluginEntry, PluginList};
 
 /// The plugins in force, and the files that were refused
@@ -105,7 +106,7 @@ struct EventQuery {
 
 fn table(list: &PluginList, all: bool, now_ms: u64) -> String {
     let empty = "no plugin is in force; hint: drop a `.wasm` file into the server's plugin folder";
-    let mut active = Table::new(&["NAME", "VERSION", "FILE", "DIGEST", "SINCE"], empty);
+    let mut active = Table::new(&["~NAME", "VERSION", "~FILE", "?DIGEST", "SINCE"], empty);
     for row in &list.active {
         let since = ago(row.at_ms, now_ms);
         active.row([row.name.clone(), row.version.clone(), row.file.clone(), short(&row.digest), since]);
@@ -142,7 +143,9 @@ fn details(entry: &PluginEntry, now_ms: u64) -> String {
         ("granted", none(&entry.granted)),
         ("bindings", none(&entry.bindings)),
     ]);
-    let schema = serde_json::to_string_pretty(&entry.config_schema).unwrap_or_default();
-    let schema: Vec<String> = schema.lines().map(|line| format!("  {line}\n")).collect();
-    format!("{head}\nits config is\n{}", schema.concat())
+    let fields = schema::outline(&entry.config_schema);
+    if fields.is_empty() {
+        return format!("{head}\nit takes no config\n");
+    }
+    format!("{head}\nits config (* is needed; `--output json` has the schema):\n{fields}")
 }

@@ -103,7 +103,7 @@ impl Repo {
 }
 
 fn table(found: &[RepositoryEntry]) -> String {
-    let mut table = Table::new(&["REPOSITORY", "~IMMUTABLE TAGS"], "no repositories");
+    let mut table = Table::new(&["~REPOSITORY", "~IMMUTABLE TAGS"], "no repositories");
     for entry in found {
         table.row([entry.repository.clone(), entry.immutable_tags.join(" ")]);
     }

@@ -26,8 +26,16 @@ pub(super) struct Serve {
     #[arg(long, value_name = "off|auto|CERT,KEY")]
     tls: Option<TlsArg>,
     /// What to log: error, warn, info, debug, trace, or filters such as `wharf=debug,warn`
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
     log: Option<String>,
+    /// How to log: for people, or one JSON object a line
+    #[arg(long, value_name = "text|json")]
+    log_format: Option<config::LogFormat>,
+}
+
+/// A level that the log takes.
+fn level(text: &str) -> Result<String, String> {
+    config::log_filter(text).map(|_| text.to_owned())
 }
 
 /// `--tls` as it is given.
@@ -52,7 +60,7 @@ impl FromStr for TlsArg {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let Serve { data, listen, config, tls, log } = self;
-        crate::serve(ServeOptions { data, listen, config, tls: tls.map(|tls| tls.0), log })
+        let Serve { data, listen, config, tls, log, log_format } = self;
+        crate::serve(ServeOptions { data, listen, config, tls: tls.map(|tls| tls.0), log, log_format })
     }
 }

@@ -31,7 +31,10 @@ impl StatusCommand {
                 ("plugins", plugins(status)),
                 ("vulnerability data", data(&status.vulnerability_data, now_ms)),
             ]);
-            format!("{head}\n{}", queues(&status.queues, now_ms))
+            match status.queues.is_empty() {
+                true => head,
+                false => format!("{head}\n{}", queues(&status.queues, now_ms)),
+            }
         })
     }
 }

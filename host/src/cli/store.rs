@@ -49,7 +49,7 @@ impl Store {
 
 fn shrink(data: &Path) -> anyhow::Result<Compacted> {
     match compact(data, &Options::default()) {
-        Err(OpenError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+        Err(OpenError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {
             let message = format!(
                 "there is no store in `{}`; hint: `--data` names the server's folder",
                 data.display()

@@ -52,3 +52,21 @@ fn failures_end_with_their_hint() {
     ");
     assert_eq!(exit::Exit::of(&error), Exit::Refused);
 }
+
+#[test]
+fn a_hint_stands_last_wherever_it_was_given() {
+    let error = anyhow::anyhow!("connection refused").context("cannot reach it; hint: start it");
+    assert_eq!(exit::text(&error), "error: cannot reach it: connection refused\nhint: start it\n");
+}
+
+#[test]
+fn a_secret_is_not_taken_from_the_command_line() {
+    let refused = |line: &[&str]| {
+        let matches = definition().try_get_matches_from(line).unwrap();
+        secret_on_the_line(&matches)
+    };
+    assert_eq!(refused(&["wharf", "status", "--user", "a", "--password", "x"]), Some("password"));
+    assert_eq!(refused(&["wharf", "user", "ls", "--token", "x"]), Some("token"));
+    assert_eq!(refused(&["wharf", "scan", "a", "--user", "a", "--password", "x"]), Some("password"));
+    assert_eq!(refused(&["wharf", "status", "--user", "a"]), None);
+}

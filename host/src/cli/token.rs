@@ -87,7 +87,7 @@ pub(super) async fn create(client: &Client, user: &str, body: &NewTokenRequest) 
 
 fn table(tokens: &[TokenEntry], now_ms: u64) -> String {
     let empty = "no tokens; hint: `wharf token create NAME` makes one";
-    let mut table = Table::new(&["NAME", "~SCOPES", "MADE", "EXPIRES"], empty);
+    let mut table = Table::new(&["~NAME", "~SCOPES", "MADE", "EXPIRES"], empty);
     for token in tokens {
         let scopes = token.scopes.as_ref().map(|scopes| scopes.join(" "));
         let expires = if token.expired { "expired".to_owned() } else { ago(token.expires_at_ms, now_ms) };

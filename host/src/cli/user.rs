@@ -136,7 +136,7 @@ async fn suspend(client: &Client, name: &str, suspended: bool) -> anyhow::Result
 }
 
 fn table(users: &[UserEntry], now_ms: u64) -> String {
-    let mut table = Table::new(&["NAME", "KIND", "STATE", "MADE", "BY"], "no users");
+    let mut table = Table::new(&["~NAME", "KIND", "STATE", "MADE", "?BY"], "no users");
     for user in users {
         table.row([
             user.name.clone(),

@@ -17,6 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use reader::Reader;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 pub use reference::reference;
 pub use sections::{Limits, Log, LogFormat, Metrics, Plugin, Registry, Retention, Scan, Store, TlsMode};
@@ -99,8 +101,8 @@ pub struct Problem {
 /// Why a settings file is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot read `{}`: {cause}", path.display())]
+    Read { path: PathBuf, cause: std::io::Error },
     #[error("`{}` is larger than 1 MiB, which no settings file is", path.display())]
     TooLarge { path: PathBuf },
     #[error("{}", Listed { path, problems })]
@@ -133,7 +135,7 @@ impl fmt::Display for Listed<'_> {
 /// # Errors
 /// [`ConfigError::Wrong`] lists every problem, in the order of the file's lines.
 pub fn load(file: &Path, data: &Path) -> Result<Config, ConfigError> {
-    let failed = |source| ConfigError::Read { path: file.to_owned(), source };
+    let failed = |cause| ConfigError::Read { path: file.to_owned(), cause };
     if std::fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
         return Err(ConfigError::TooLarge { path: file.to_owned() });
     }
@@ -169,8 +171,29 @@ fn parse(text: &str, folder: &Path, data: &Path) -> Result<Config, Vec<Problem>>
             reader.problem_at("", "public_url", "it is not a URL such as `https://registry.example.com`");
         }
     }
+    if let Err(why) = log_filter(&config.log.level) {
+        reader.problem_at("log", "level", &why);
+    }
     reader.finish(&sections::known())?;
     Ok(config)
+}
+
+/// What of the log is written: a level, or filters such as `wharf=debug,warn`.
+///
+/// # Errors
+/// Why it is neither. A word that is no level would be taken as the name of a module, and silence all the others.
+pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    let wrong = |part: &str| {
+        let hint = "hint: `error`, `warn`, `info`, `debug`, `trace`, or filters such as `wharf=debug,warn`";
+        format!("`{}` is not a log level; {hint}", part.chars().take(100).collect::<String>())
+    };
+    for part in text.split(',') {
+        let is_filter = part.contains(['=', '[']);
+        if part.is_empty() || (!is_filter && part.parse::<LevelFilter>().is_err()) {
+            return Err(wrong(part));
+        }
+    }
+    EnvFilter::builder().parse(text).map_err(|_| wrong(text))
 }
 
 fn check_tls(tls: sections::TlsSection, folder: &Path, reader: &mut Reader<'_>) -> Tls {

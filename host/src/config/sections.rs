@@ -131,7 +131,7 @@ settings! {
 settings! {
     /// The server's own log, on standard error.
     pub Log, "log" {
-        /// `text` for people, `json` for collectors: one object a line.
+        /// `text` for people, `json` for collectors: one object a line. `--log-format` goes before it.
         format: LogFormat = LogFormat::Text;
         /// `error`, `warn`, `info`, `debug` or `trace`, or more finely as in `info,wharf::api=debug`; `--log` goes
         /// before it.
@@ -235,16 +235,24 @@ macro_rules! words {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $type { $($variant),+ }
 
+        impl std::str::FromStr for $type {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok($type::$variant),)+
+                    _ => Err(format!("it is not {}", <$type as Setting>::kind())),
+                }
+            }
+        }
+
         impl Setting for $type {
             fn kind() -> String {
                 [$(concat!("`", $word, "`")),+].join(" or ")
             }
 
             fn read(value: &toml::de::DeValue<'_>) -> Result<Self, String> {
-                match value.as_str() {
-                    $(Some($word) => Ok($type::$variant),)+
-                    _ => Err(format!("it is not {}", Self::kind())),
-                }
+                value.as_str().unwrap_or_default().parse()
             }
 
             fn show(&self) -> String {

@@ -63,6 +63,7 @@ header_ms = -5
 idel_ms = 100
 [log]
 format = "xml"
+level = "inof"
 [nonsense]
 a = 1
 [store]
@@ -76,6 +77,16 @@ cache_bytes = "16 MiB"
 fn broken_toml_is_told_with_its_lines_too() {
     let wrong = check("listen = \n[tls\nmode = \"auto\"\nmode = \"off\"\n[limits]\nconnections = 0\n");
     insta::assert_snapshot!(wrong.unwrap_err());
+}
+
+#[test]
+fn what_is_logged_is_a_level_or_filters() {
+    for right in ["info", "TRACE", "wharf=debug,warn", "off", "wharf::api[request]=debug"] {
+        assert!(log_filter(right).is_ok(), "{right}");
+    }
+    for wrong in ["", "inof", "wharf", "wharf=loud", "info,"] {
+        assert!(log_filter(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]

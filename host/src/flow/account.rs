@@ -25,8 +25,8 @@ pub enum AccountError {
     Grant(#[from] GrantError),
     #[error(transparent)]
     Token(#[from] NewTokenError),
-    #[error("cannot write `{}`: {source}", path.display())]
-    PasswordFile { path: PathBuf, source: std::io::Error },
+    #[error("cannot write `{}`: {cause}", path.display())]
+    PasswordFile { path: PathBuf, cause: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -102,7 +102,7 @@ async fn new_admin_password(data: &Path) -> Result<(FirstAdmin, String), Account
     let hash = hashed(&password).await?;
     let file = data.join(INITIAL_PASSWORD_FILE);
     auth::write_private(&file, format!("{password}\n").as_bytes())
-        .map_err(|source| AccountError::PasswordFile { path: file.clone(), source })?;
+        .map_err(|cause| AccountError::PasswordFile { path: file.clone(), cause })?;
     Ok((FirstAdmin { password, file }, hash))
 }
 
@@ -160,11 +160,15 @@ pub async fn set_password(
             Ok::<_, AccountError>(())
         })
         .await?;
+    forget_first_password(app, name);
+    Ok(())
+}
+
+/// What the file says is no longer true.
+fn forget_first_password(app: &App, name: &UserName) {
     if name.as_str() == ADMIN {
-        // What the file says is no longer true.
         let _ = std::fs::remove_file(app.config.data.join(INITIAL_PASSWORD_FILE));
     }
-    Ok(())
 }
 
 /// Suspends a user, or ends that.
@@ -213,5 +217,6 @@ pub async fn remove_user(app: &App, by: &Principal, name: &UserName) -> Result<(
             Ok::<_, AccountError>(())
         })
         .await?;
+    forget_first_password(app, name);
     Ok(())
 }

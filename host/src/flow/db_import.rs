@@ -46,13 +46,19 @@ pub enum DbImportError {
     #[error(
         "the vulnerability database in force cannot be read: {0}; hint: remove it and import everything again"
     )]
-    Db(#[from] DbError),
+    Db(DbError),
     #[error("the vulnerability database cannot be written: {0}")]
     Write(std::io::Error),
     #[error("the import was interrupted")]
     Interrupted,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<DbError> for DbImportError {
+    fn from(error: DbError) -> Self {
+        DbImportError::Db(error)
+    }
 }
 
 /// What was last told of.

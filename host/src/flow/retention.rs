@@ -41,7 +41,7 @@ pub enum RetentionError {
     Stopped,
     #[error(transparent)]
     Document(#[from] DocumentError),
-    #[error("the folder of plugins that decisions name: {0}")]
+    #[error(transparent)]
     Archive(#[from] wharf_plugin::archive::ArchiveError),
     #[error(transparent)]
     Store(#[from] StoreError),

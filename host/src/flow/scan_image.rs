@@ -32,7 +32,7 @@ const REMATCH_PAGE: usize = 50;
 pub enum ScanImageError {
     #[error(transparent)]
     Scan(#[from] ScanFailure),
-    #[error("the vulnerability database cannot be read: {0}")]
+    #[error(transparent)]
     Db(#[from] DbError),
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -153,7 +153,7 @@ async fn config_bytes(
         let why = format!("its configuration has {} bytes, more than {CONFIG_BYTES_MAX}", config.size);
         return Err(ScanFailure::Refused(why).into());
     }
-    let lost = |source| ScanFailure::Layer { digest: config.digest.to_string(), source };
+    let lost = |cause| ScanFailure::Layer { digest: config.digest.to_string(), cause };
     let reader = match open(app, repository, &config.digest).await? {
         Bytes::File(reader) => reader,
         Bytes::Here(bytes) => return Ok(bytes.to_vec()),

@@ -64,17 +64,17 @@ impl Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ScanFailure {
     #[error("cannot start a scan worker: {0}")]
-    Start(#[source] std::io::Error),
+    Start(std::io::Error),
     #[error("cannot talk to the scan worker: {0}")]
-    Pipe(#[source] std::io::Error),
-    #[error("layer `{digest}` cannot be read here: {source}")]
-    Layer { digest: String, source: std::io::Error },
+    Pipe(std::io::Error),
+    #[error("layer `{digest}` cannot be read here: {cause}")]
+    Layer { digest: String, cause: std::io::Error },
     #[error("the image cannot be sent to a worker: {0}")]
-    Request(#[source] FrameError),
+    Request(FrameError),
     #[error("the image cannot be scanned: {0}")]
     Refused(String),
     #[error("the scan worker answered nonsense: {0}")]
-    Answer(#[source] FrameError),
+    Answer(FrameError),
     #[error("the scan took more than {0} s; hint: `scan.wall_s`")]
     Time(u64),
     #[error("the scan worker {how}")]

@@ -76,7 +76,7 @@ async fn send(
     for layer in layers {
         let Some(bytes) = layer.bytes else { continue };
         let digest = layer.descriptor.digest;
-        let lost = |source| ScanFailure::Layer { digest: digest.to_string(), source };
+        let lost = |cause| ScanFailure::Layer { digest: digest.to_string(), cause };
         let mut pieces = bytes.await.map_err(lost)?;
         while let Some(piece) = pieces.next().await {
             if chunks(&mut stdin, piece.map_err(lost)?).await.is_err() {

@@ -13,7 +13,7 @@ use super::{Component, FixState, ImageFacts, MAX_FACTS_BYTES, PlatformFacts, Sev
 pub enum FactsError {
     /// The document is not JSON of this shape.
     #[error("facts document: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// The document is larger than [`MAX_FACTS_BYTES`].
     #[error("facts document of {bytes} bytes is larger than {MAX_FACTS_BYTES}")]
     TooLarge {
@@ -92,7 +92,7 @@ impl ImageFacts {
     /// # Errors
     /// [`FactsError::TooLarge`].
     pub fn to_canonical_bytes(&self) -> Result<Vec<u8>, FactsError> {
-        let bytes = serde_json::to_vec(self)?;
+        let bytes = serde_json::to_vec(self).map_err(FactsError::Json)?;
         if bytes.len() > MAX_FACTS_BYTES {
             return Err(FactsError::TooLarge { bytes: bytes.len() });
         }
@@ -200,7 +200,7 @@ impl SealedFacts {
         if bytes.len() > MAX_FACTS_BYTES {
             return Err(FactsError::TooLarge { bytes: bytes.len() });
         }
-        let sealed = serde_json::from_slice::<ImageFacts>(bytes)?.seal()?;
+        let sealed = serde_json::from_slice::<ImageFacts>(bytes).map_err(FactsError::Json)?.seal()?;
         if sealed.bytes != bytes {
             return Err(FactsError::NotCanonical);
         }

@@ -36,7 +36,7 @@ enum Member {
 impl Members {
     /// Reads the headers of the archive at `path`, and no contents.
     pub(super) fn index(path: &Path) -> Result<Self, TargetError> {
-        let io = |source| TargetError::Io { path: path.to_owned(), source };
+        let io = |cause| TargetError::Io { path: path.to_owned(), cause };
         let mut file = File::open(path).map_err(io)?;
         let mut head = [0; 4];
         let n = file.read(&mut head).map_err(io)?;

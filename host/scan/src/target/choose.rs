@@ -107,7 +107,7 @@ fn collect(
         (None, Some(config)) => {
             let bytes = source.blob(&config.digest, CONFIG_BYTES)?;
             serde_json::from_slice(&bytes)
-                .map_err(|source| TargetError::Json { name: blob_name(&config.digest), source })?
+                .map_err(|cause| TargetError::Json { name: blob_name(&config.digest), cause })?
         }
         (None, None) => return Ok(()),
     };
@@ -124,7 +124,7 @@ fn manifest(name: &str, bytes: &[u8], media_type: &str) -> Result<Manifest, Targ
     let header = media_type.parse::<MediaType>().ok();
     let own = Manifest::parse(bytes, None);
     let parsed = if own.is_ok() { own } else { Manifest::parse(bytes, header.as_ref()) };
-    parsed.map_err(|source| TargetError::Manifest { name: name.to_owned(), source })
+    parsed.map_err(|cause| TargetError::Manifest { name: name.to_owned(), cause })
 }
 
 /// An entry of `manifest.json` as `docker save` writes it.
@@ -141,7 +141,7 @@ struct Saved {
 fn of_docker(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, TargetError> {
     let json = |name: &str| {
         let name = name.to_owned();
-        |source| TargetError::Json { name, source }
+        |cause| TargetError::Json { name, cause }
     };
     let mut saved: Vec<Saved> = serde_json::from_slice(bytes).map_err(json("manifest.json"))?;
     let names = |s: &Saved| s.tags.iter().flatten().next().unwrap_or(&s.config).clone();

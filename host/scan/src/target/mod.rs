@@ -26,8 +26,8 @@ use crate::{Progress, ScanError};
 /// Why a target cannot be scanned.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    #[error("cannot read `{path}`: {source}")]
-    Io { path: PathBuf, source: io::Error },
+    #[error("cannot read `{path}`: {cause}")]
+    Io { path: PathBuf, cause: io::Error },
     #[error("`{path}` is neither an OCI layout, an image archive nor a directory; hint: {hint}")]
     Unknown { path: PathBuf, hint: &'static str },
     #[error("`{name}` is missing in the target")]
@@ -36,10 +36,10 @@ pub enum TargetError {
     TooLarge { name: String, max: usize },
     #[error("`{name}` does not have the digest that names it")]
     Digest { name: String },
-    #[error("`{name}` is not a manifest: {source}")]
-    Manifest { name: String, source: ManifestError },
-    #[error("`{name}` is not valid: {source}")]
-    Json { name: String, source: serde_json::Error },
+    #[error("`{name}` is not a manifest: {cause}")]
+    Manifest { name: String, cause: ManifestError },
+    #[error("`{name}` is not valid: {cause}")]
+    Json { name: String, cause: serde_json::Error },
     #[error("no image for {wanted}; there are: {found}")]
     NoMatch { wanted: String, found: String },
     #[error("there are several images: {found}; hint: choose by `--platform` or by `PATH:TAG`")]
@@ -96,7 +96,7 @@ impl Target {
     /// # Errors
     /// [`TargetError::Io`] and [`TargetError::Unknown`].
     pub fn open(path: &Path) -> Result<Self, TargetError> {
-        let io = |source| TargetError::Io { path: path.to_owned(), source };
+        let io = |cause| TargetError::Io { path: path.to_owned(), cause };
         let kind = if fs::metadata(path).map_err(io)?.is_dir() {
             if path.join("oci-layout").is_file() {
                 Kind::Image(Arc::new(Source::Layout(path.to_owned())))
@@ -137,7 +137,7 @@ impl Target {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Report, TargetError> {
         let Some(local) = self.image(choice)? else {
-            let io = |source| TargetError::Io { path: self.path.clone(), source };
+            let io = |cause| TargetError::Io { path: self.path.clone(), cause };
             return scan_directory(&self.path, limits, progress).map_err(io);
         };
         let image = Image { config: &local.config, layers: local.layers };
@@ -160,7 +160,7 @@ impl Source {
 
     /// A whole document of at most `max` bytes; `None` if there is no such file.
     fn document(&self, name: &str, max: usize) -> Result<Option<Vec<u8>>, TargetError> {
-        let io = |source| TargetError::Io { path: name.into(), source };
+        let io = |cause| TargetError::Io { path: name.into(), cause };
         let reader = match self.open(name) {
             Ok((reader, _)) => reader,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

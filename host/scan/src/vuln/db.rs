@@ -37,7 +37,7 @@ const GROUP_BYTES: u32 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     #[error("cannot read the vulnerability database: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     #[error("this is not a vulnerability database; hint: make one by `wharf db import`")]
     NotADatabase,
     #[error(
@@ -46,6 +46,12 @@ pub enum DbError {
     Version { found: u32 },
     #[error("the vulnerability database is damaged: {0}; hint: import again")]
     Damaged(&'static str),
+}
+
+impl From<io::Error> for DbError {
+    fn from(error: io::Error) -> Self {
+        DbError::Io(error)
+    }
 }
 
 /// What the whole file says about itself.

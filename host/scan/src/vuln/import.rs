@@ -38,8 +38,8 @@ const PEEK_BYTES: usize = 4096;
 /// Why an import stops.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    #[error("cannot read `{source_name}`: {source}")]
-    Io { source_name: String, source: io::Error },
+    #[error("cannot read `{source_name}`: {cause}")]
+    Io { source_name: String, cause: io::Error },
     #[error("`{source_name}` is not a zip file that can be read: {why}")]
     Zip { source_name: String, why: String },
     #[error("`{source_name}` is not JSON of OSV records: {why}")]
@@ -47,7 +47,7 @@ pub enum ImportError {
     #[error("`{source_name}` is beyond a bound: {what}")]
     TooLarge { source_name: String, what: &'static str },
     #[error("the database cannot be written: {0}")]
-    Write(#[from] postcard::Error),
+    Write(postcard::Error),
     #[error(transparent)]
     Db(#[from] DbError),
 }
@@ -126,7 +126,7 @@ impl Import {
     /// # Errors
     /// [`ImportError`] if the file as a whole cannot be read; single records are counted in [`Import::stats`].
     pub fn add(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
-        let io = |e| ImportError::Io { source_name: source.to_owned(), source: e };
+        let io = |e| ImportError::Io { source_name: source.to_owned(), cause: e };
         let mut reader = BufReader::with_capacity(1 << 17, reader);
         let mut head = Vec::new();
         reader.by_ref().take(PEEK_BYTES as u64).read_to_end(&mut head).map_err(io)?;
@@ -153,7 +153,7 @@ impl Import {
     pub fn finish(self) -> Result<Vec<u8>, ImportError> {
         let groups =
             self.groups.into_iter().map(|((release, package), rows)| Group { release, package, rows });
-        Ok(db::write(&self.meta, &groups.collect::<Vec<_>>())?)
+        db::write(&self.meta, &groups.collect::<Vec<_>>()).map_err(ImportError::Write)
     }
 
     fn zip(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
@@ -196,7 +196,7 @@ impl Import {
 
     /// One record, one after the other, or an array of them.
     fn json(&mut self, source: &str, mut reader: impl BufRead) -> Result<(), ImportError> {
-        let io = |e| ImportError::Io { source_name: source.to_owned(), source: e };
+        let io = |e| ImportError::Io { source_name: source.to_owned(), cause: e };
         let array = loop {
             let buffer = reader.fill_buf().map_err(io)?;
             match buffer.iter().position(|b| !b.is_ascii_whitespace()) {

@@ -56,10 +56,10 @@ impl Default for Confine {
 
 /// A limit that could not be set; scanning without it would be a promise broken.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot limit the worker's {what}: {source}")]
+#[error("cannot limit the worker's {what}: {cause}")]
 pub struct ConfineError {
     what: &'static str,
-    source: io::Error,
+    cause: io::Error,
 }
 
 /// Sets the limits of this process, for good: the hard limits go down with the soft ones.
@@ -70,7 +70,7 @@ pub struct ConfineError {
 /// # Errors
 /// [`ConfineError`] names the first limit that could not be set.
 pub fn confine(limits: &Confine) -> Result<(), ConfineError> {
-    let mapped = mapped_bytes().map_err(|source| ConfineError { what: "memory", source })?;
+    let mapped = mapped_bytes().map_err(|cause| ConfineError { what: "memory", cause })?;
     let memory = mapped.saturating_add(limits.memory_bytes);
     let all = [
         ("memory", Resource::As, memory, memory),
@@ -85,9 +85,9 @@ pub fn confine(limits: &Confine) -> Result<(), ConfineError> {
         // Never above what the process was given.
         let least = |wanted: u64| Some(now.maximum.map_or(wanted, |given| given.min(wanted)));
         let limit = Rlimit { current: least(soft), maximum: least(hard) };
-        setrlimit(resource, limit).map_err(|source| ConfineError { what, source: source.into() })?;
+        setrlimit(resource, limit).map_err(|cause| ConfineError { what, cause: cause.into() })?;
     }
-    seal().map_err(|error| ConfineError { what: "system calls", source: io::Error::other(error) })
+    seal().map_err(|error| ConfineError { what: "system calls", cause: io::Error::other(error) })
 }
 
 /// Leaves this thread, of which a worker has only one, nothing but [`CALLS`]; all others answer `EPERM`.

@@ -25,9 +25,9 @@ pub enum FrameError {
     #[error("`{0}` frame out of place")]
     Unexpected(&'static str),
     #[error("the start frame does not parse: {0}")]
-    Start(#[source] serde_json::Error),
+    Start(serde_json::Error),
     #[error("the report does not parse: {0}")]
-    Report(#[source] serde_json::Error),
+    Report(serde_json::Error),
     #[error("the report has version {found}, this program reads {read}")]
     Version { found: u32, read: u32 },
     #[error("the report has more than {0} bytes")]

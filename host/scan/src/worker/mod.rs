@@ -52,11 +52,17 @@ struct Announced {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     #[error("the request cannot be read: {0}")]
-    Request(#[from] FrameError),
+    Request(FrameError),
     #[error("the request has protocol {found}, this worker {PROTOCOL}")]
     Protocol { found: u32 },
     #[error("the answer cannot be written: {0}")]
-    Answer(#[source] io::Error),
+    Answer(io::Error),
+}
+
+impl From<FrameError> for WorkerError {
+    fn from(error: FrameError) -> Self {
+        WorkerError::Request(error)
+    }
 }
 
 /// Reads one image from `input`, scans it, and answers on `output`.

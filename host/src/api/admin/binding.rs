@@ -172,12 +172,10 @@ async fn show(
     responses((status = 200, body = BindingEntry), (status = 409, body = ErrorBody), Failures))]
 async fn bind(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Named(name): Named<String>,
     Body(new): Body<NewBinding>,
 ) -> Result<Json<BindingEntry>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_user()?;
     let binding = new.named(&name, &caller.principal.name)?;
     refuse_narrowed(&app, &caller).await?;
     let bound = bind::bind(&app, &caller.principal, binding, None).await?;
@@ -189,11 +187,9 @@ async fn bind(
     responses((status = 204), (status = 404, body = ErrorBody), Failures))]
 async fn unbind(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Named(name): Named<String>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_user()?;
     refuse_narrowed(&app, &caller).await?;
     bind::unbind(&app, &caller.principal, &name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -217,11 +213,9 @@ pub struct NewDryRun {
     responses((status = 200, body = DryRun), Failures))]
 async fn dry_run_new(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Body(new): Body<NewDryRun>,
 ) -> Result<Json<DryRun>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_user()?;
     let binding = new.binding.named("dry-run", &caller.principal.name)?;
     binding.check().map_err(ApiError::invalid)?;
     let limit = new.limit.unwrap_or(dry_run::TAGS_MAX);

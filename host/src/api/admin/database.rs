@@ -9,14 +9,13 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Failures;
-use super::extract::Asked;
+use super::extract::{Administrator, Asked};
 use crate::App;
-use crate::api::{ApiError, Caller, ErrorBody};
+use crate::api::{ApiError, ErrorBody};
 use crate::flow::db_import::{self, DbImportError, Export};
 
 /// Largest export that is taken, in bytes: several times that of all of Debian's.
@@ -115,8 +114,7 @@ pub(super) async fn entry(app: &App) -> Result<DatabaseEntry, ApiError> {
 /// What data images are compared with, and how old it is.
 #[utoipa::path(get, path = "/api/v1/vulnerability-data", tag = "vulnerability data",
     responses((status = 200, body = DatabaseEntry), Failures))]
-async fn show(State(app): State<App>, parts: Parts) -> Result<Json<DatabaseEntry>, ApiError> {
-    Caller::of(&app, &parts).await?.require_user()?;
+async fn show(State(app): State<App>) -> Result<Json<DatabaseEntry>, ApiError> {
     Ok(Json(entry(&app).await?))
 }
 
@@ -127,12 +125,10 @@ async fn show(State(app): State<App>, parts: Parts) -> Result<Json<DatabaseEntry
     responses((status = 200, body = ImportEntry), (status = 413, body = ErrorBody), Failures))]
 async fn import(
     State(app): State<App>,
-    parts: Parts,
+    Administrator(caller): Administrator,
     Asked(query): Asked<Query>,
     body: Body,
 ) -> Result<Json<ImportEntry>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
     if query.source.is_empty() || query.source.len() > SOURCE_BYTES_MAX || !query.source.chars().all(plain) {
         let message = "`source` is 1 to 64 letters, digits, `.`, `_`, `-`, `/` and `:`";

@@ -6,13 +6,12 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wharf_oci::{Reference, RepoName, Tag, Target};
 use wharf_plugin::trace::Question;
 
-use super::extract::{Asked, Body, Named};
+use super::extract::{Administrator, Asked, Body, Named};
 use super::{Failures, Page, Paging};
 use crate::App;
 use crate::access::Action;
@@ -160,8 +159,7 @@ fn stage(image: &str) -> Result<Stage, ApiError> {
 }
 
 /// The tag, once the caller may read it.
-async fn readable(app: &App, parts: &Parts, image: &str) -> Result<(RepoName, Tag), ApiError> {
-    let caller = Caller::of(app, parts).await?;
+async fn readable(app: &App, caller: &Caller, image: &str) -> Result<(RepoName, Tag), ApiError> {
     let Stage { repository, tag } = stage(image)?;
     caller.require(app, Action::Pull, &repository).await?;
     Ok((repository, tag))
@@ -172,10 +170,10 @@ async fn readable(app: &App, parts: &Parts, image: &str) -> Result<(RepoName, Ta
     responses((status = 200, body = Page<Decision>), Failures))]
 async fn ls(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<History>,
 ) -> Result<Json<Page<Decision>>, ApiError> {
-    let (repository, tag) = readable(&app, &parts, &query.image).await?;
+    let (repository, tag) = readable(&app, &caller, &query.image).await?;
     let paging = Paging::new(query.limit, query.cursor);
     let limit = paging.limit()?;
     let before = match paging.cursor() {
@@ -199,10 +197,10 @@ async fn ls(
     responses((status = 200, body = Vec<ExplainedStanding>), Failures))]
 async fn explain_tag(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(name): Asked<TagName>,
 ) -> Result<Json<Vec<ExplainedStanding>>, ApiError> {
-    let (repository, tag) = readable(&app, &parts, &name.image).await?;
+    let (repository, tag) = readable(&app, &caller, &name.image).await?;
     let stands = explain::tag(&app, &repository, &tag).await?;
     let entry = |stands: explain::Stands| ExplainedStanding {
         binding: stands.binding,
@@ -219,11 +217,11 @@ async fn explain_tag(
     responses((status = 200, body = ExplainedEntry), (status = 404, body = ErrorBody), Failures))]
 async fn show(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Named(number): Named<u64>,
     Asked(name): Asked<TagName>,
 ) -> Result<Json<ExplainedEntry>, ApiError> {
-    let (repository, tag) = readable(&app, &parts, &name.image).await?;
+    let (repository, tag) = readable(&app, &caller, &name.image).await?;
     Ok(Json(explain::decision(&app, &repository, &tag, number).await?.into()))
 }
 
@@ -232,10 +230,9 @@ async fn show(
     responses((status = 202), (status = 404, body = ErrorBody), Failures))]
 async fn ask(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Body(name): Body<TagName>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
     let Stage { repository, tag } = stage(&name.image)?;
     caller.require(&app, Action::Maintain, &repository).await?;
     explain::ask_again(&app, &caller.principal.name, &repository, &tag).await?;
@@ -248,10 +245,9 @@ async fn ask(
     responses((status = 200, body = Replayed), Failures))]
 async fn replay_all(
     State(app): State<App>,
-    parts: Parts,
+    _: Administrator,
     Body(what): Body<Replay>,
 ) -> Result<Json<Replayed>, ApiError> {
-    Caller::of(&app, &parts).await?.require_admin(&app).await?;
     Ok(Json(replay::replay(&app, &what).await?))
 }
 
@@ -262,11 +258,9 @@ async fn replay_all(
         (status = 409, body = ErrorBody), Failures))]
 async fn promote(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Body(new): Body<NewPromotion>,
 ) -> Result<(StatusCode, Json<PromotionEntry>), ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_user()?;
     let (from, to) = (stage(&new.from)?, stage(&new.to)?);
     caller.require(&app, Action::Pull, &from.repository).await?;
     caller.require(&app, Action::Maintain, &to.repository).await?;

@@ -134,11 +134,10 @@ impl Filter<'_> {
     responses((status = 200, body = EventPage), Failures))]
 async fn ls(
     State(app): State<App>,
+    caller: Caller,
     parts: Parts,
     Asked(query): Asked<Query>,
 ) -> Result<Json<EventPage>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_proof()?;
     let paging = Paging::new(query.limit, query.cursor);
     let limit = paging.limit()?;
     let cursor: Option<EventId> = match paging.cursor() {

@@ -1,13 +1,22 @@
-//! What a request says, with the REST API's own errors where it says it wrongly.
+//! Who sent a request, and what it says, with the REST API's own errors where it says it wrongly.
+//!
+//! Invariant: a handler's arguments are read in their order, so the caller stands before all that the request says.
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use crate::api::ApiError;
+use crate::App;
+use crate::api::{ApiError, Caller};
+
+/// A caller who administers the server.
+#[derive(Debug)]
+pub(super) struct Administrator(pub Caller);
 
 /// A JSON body.
 #[derive(Debug)]
@@ -20,6 +29,39 @@ pub(super) struct Named<T>(pub T);
 /// The query string.
 #[derive(Debug)]
 pub(super) struct Asked<T>(pub T);
+
+/// Passes whoever has a name to the handler, which finds the [`Caller`] among its arguments. It stands before every route,
+/// so that a stranger is told to log in whatever the request says.
+pub(super) async fn admit(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let caller = Caller::of(&app, &parts).await?;
+    caller.require_user()?;
+    parts.extensions.insert(caller);
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let admitted = parts.extensions.get::<Caller>().cloned();
+        admitted.ok_or_else(|| ApiError::internal("a route asks who calls and nobody was admitted to it"))
+    }
+}
+
+impl FromRequestParts<App> for Administrator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        caller.require_admin(app).await?;
+        Ok(Administrator(caller))
+    }
+}
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;

@@ -4,16 +4,15 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wharf_oci::{ParseError, RepoPattern};
 
-use super::extract::{Asked, Body};
+use super::extract::{Administrator, Asked, Body};
 use super::{Failures, Page, Paging};
 use crate::App;
 use crate::access::{self, Grant, GrantRow};
-use crate::api::{ApiError, Caller, ErrorBody};
+use crate::api::{ApiError, ErrorBody};
 use crate::flow::grant::{self, GrantingError};
 
 /// One grant.
@@ -96,10 +95,9 @@ fn from_cursor(cursor: &str) -> Option<Grant> {
     responses((status = 200, body = Page<GrantEntry>), Failures))]
 async fn ls(
     State(app): State<App>,
-    parts: Parts,
+    _: Administrator,
     Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<GrantEntry>>, ApiError> {
-    Caller::of(&app, &parts).await?.require_admin(&app).await?;
     let after = match paging.cursor() {
         Some(text) => Some(from_cursor(text).ok_or_else(|| paging.wrong_cursor())?),
         None => None,
@@ -114,11 +112,9 @@ async fn ls(
     responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Failures))]
 async fn add(
     State(app): State<App>,
-    parts: Parts,
+    Administrator(caller): Administrator,
     Body(text): Body<GrantText>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     grant::add(&app, &caller.principal, &text.parse()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -128,11 +124,9 @@ async fn add(
     responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Failures))]
 async fn remove(
     State(app): State<App>,
-    parts: Parts,
+    Administrator(caller): Administrator,
     Asked(text): Asked<GrantText>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     grant::remove(&app, &caller.principal, &text.parse()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

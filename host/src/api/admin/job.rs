@@ -4,14 +4,13 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Asked, Body};
+use super::extract::{Administrator, Asked, Body};
 use super::{Failures, Page, Paging};
 use crate::App;
-use crate::api::{ApiError, Caller, ErrorBody};
+use crate::api::{ApiError, ErrorBody};
 use crate::jobs::{self, Listed, Queue};
 
 /// One job.
@@ -124,16 +123,14 @@ fn cursor_text(queue: Queue, dead: bool, after: Option<&str>) -> String {
     format!("{queue}.{}.{}", if dead { "dead" } else { "live" }, after.unwrap_or_default())
 }
 
-/// Jobs by queue, what failed for good first.
+/// Jobs by queue, what failed for good first. For administrators.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(Query),
     responses((status = 200, body = Page<JobEntry>), Failures))]
 async fn ls(
     State(app): State<App>,
-    parts: Parts,
+    _: Administrator,
     Asked(query): Asked<Query>,
 ) -> Result<Json<Page<JobEntry>>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     let paging = Paging::new(query.limit, query.cursor);
     let limit = paging.limit()?;
     let mut lists = lists(query.queue.as_deref(), query.state.as_deref())?;
@@ -164,16 +161,14 @@ async fn ls(
     Ok(Json(Page { items, next: None }))
 }
 
-/// Cancels a job: one that waits or failed for good is gone, one that runs is told to stop.
+/// Cancels a job: one that waits or failed for good is gone, one that runs is told to stop. For administrators.
 #[utoipa::path(post, path = "/api/v1/jobs/cancel", tag = "jobs", request_body = JobName,
     responses((status = 204), (status = 404, body = ErrorBody), Failures))]
 async fn cancel(
     State(app): State<App>,
-    parts: Parts,
+    _: Administrator,
     Body(job): Body<JobName>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     let (queue, namespace, subject) = job.parts()?;
     match jobs::cancel(&app.store, queue, namespace, subject).await? {
         true => Ok(StatusCode::NO_CONTENT),
@@ -181,16 +176,14 @@ async fn cancel(
     }
 }
 
-/// Runs a job again that failed for good.
+/// Runs a job again that failed for good. For administrators.
 #[utoipa::path(post, path = "/api/v1/jobs/retry", tag = "jobs", request_body = JobName,
     responses((status = 204), (status = 404, body = ErrorBody), Failures))]
 async fn retry(
     State(app): State<App>,
-    parts: Parts,
+    _: Administrator,
     Body(job): Body<JobName>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     let (queue, namespace, subject) = job.parts()?;
     match jobs::retry(&app.store, queue, namespace, subject).await? {
         true => Ok(StatusCode::NO_CONTENT),

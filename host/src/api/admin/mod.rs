@@ -2,7 +2,8 @@
 //!
 //! Entry: [`routes`]; [`openapi`] describes them.
 //!
-//! Invariant: each handler asks who calls and whether they may before it looks at anything.
+//! Invariant: nobody without a name gets past [`extract::admit`], and each handler asks whether the caller may before it
+//! looks at what the request says.
 //! Invariant: every list that can grow is paged, those of the store by key: a page costs what it holds, wherever it is.
 //! Invariant: whatever a client sends is answered by a 4xx with a code, a message and, where it is known, a hint.
 //! Invariant: names that may hold a slash (repositories, images, jobs) are in the query or the body, never in the path,
@@ -24,7 +25,7 @@ mod status;
 mod token;
 mod user;
 
-use axum::Router;
+use axum::{Router, middleware};
 use utoipa::OpenApi as _;
 
 use crate::App;
@@ -48,7 +49,7 @@ pub use token::{MadeToken, NewTokenRequest, TokenEntry};
 pub use user::{NewPassword, NewUser, Suspension, UserEntry};
 
 /// Every route of the REST API.
-pub(super) fn routes() -> Router<App> {
+pub(super) fn routes(app: App) -> Router<App> {
     let nouns = Router::new()
         .merge(status::routes())
         .merge(user::routes())
@@ -63,7 +64,8 @@ pub(super) fn routes() -> Router<App> {
         .merge(decision::routes())
         .merge(image::routes())
         .merge(plugin::routes());
-    Router::new().nest("/api/v1", nouns.method_not_allowed_fallback(not_allowed))
+    let nouns = nouns.method_not_allowed_fallback(not_allowed);
+    Router::new().nest("/api/v1", nouns.route_layer(middleware::from_fn_with_state(app, extract::admit)))
 }
 
 /// There is such a path, but not for this method; axum adds `Allow`.

@@ -4,13 +4,12 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Failures;
-use super::extract::Named;
+use super::extract::{Administrator, Named};
 use crate::App;
 use crate::api::{ApiError, Caller, ErrorBody};
 use crate::plugin::state::{self, ActiveRow, QuarantineRow};
@@ -21,7 +20,7 @@ use crate::promote::binding;
 pub struct PluginList {
     /// By name.
     pub active: Vec<ActiveRow>,
-    /// By file, the newest first in each; kept after the file is gone.
+    /// By file, the newest first in each; kept after the file is gone. Shown to administrators alone.
     pub quarantine: Vec<QuarantineRow>,
 }
 
@@ -51,7 +50,7 @@ pub struct PluginEntry {
     /// JSON Schema of its config.
     #[schema(value_type = Object)]
     pub config_schema: Value,
-    /// Bindings that ask it.
+    /// Bindings that ask it. Shown to administrators alone.
     pub bindings: Vec<String>,
 }
 
@@ -66,14 +65,16 @@ pub(super) fn routes() -> Router<App> {
 #[openapi(paths(ls, show, rescan))]
 pub(super) struct Doc;
 
-/// Plugins in force, and files that were refused: both are few, so there are no pages. For whoever is logged in: their
-/// reasons explain decisions.
+/// Plugins in force, for whoever binds them, and for administrators the files that were refused. Both are few, so there are
+/// no pages.
 #[utoipa::path(get, path = "/api/v1/plugins", tag = "plugins",
     responses((status = 200, body = PluginList), Failures))]
-async fn ls(State(app): State<App>, parts: Parts) -> Result<Json<PluginList>, ApiError> {
-    Caller::of(&app, &parts).await?.require_user()?;
+async fn ls(State(app): State<App>, caller: Caller) -> Result<Json<PluginList>, ApiError> {
     let active = state::active(&app.store).await?;
-    let quarantine = state::quarantine(&app.store).await?;
+    let quarantine = match caller.administers(&app).await? {
+        true => state::quarantine(&app.store).await?,
+        false => Vec::new(),
+    };
     Ok(Json(PluginList { active, quarantine }))
 }
 
@@ -82,10 +83,9 @@ async fn ls(State(app): State<App>, parts: Parts) -> Result<Json<PluginList>, Ap
     responses((status = 200, body = PluginEntry), (status = 404, body = ErrorBody), Failures))]
 async fn show(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Named(name): Named<String>,
 ) -> Result<Json<PluginEntry>, ApiError> {
-    Caller::of(&app, &parts).await?.require_user()?;
     let row = state::active(&app.store).await?.into_iter().find(|row| row.name == name);
     let (Some(row), Some(plugin)) = (row, app.plugins.find(&name)) else {
         let name: String = name.chars().take(100).collect();
@@ -94,7 +94,10 @@ async fn show(
         );
         return Err(ApiError::not_found(message));
     };
-    let bindings = binding::all(&app.store).await?;
+    let bindings = match caller.administers(&app).await? {
+        true => binding::all(&app.store).await?,
+        false => Vec::new(),
+    };
     let asks = |bound: &&binding::Bound| bound.binding.policies.iter().any(|policy| policy.plugin == name);
     let inspected = plugin.inspected();
     Ok(Json(PluginEntry {
@@ -114,10 +117,9 @@ async fn show(
     }))
 }
 
-/// Looks at the plugin folder now, as SIGHUP does; what comes of it is in the events.
+/// Looks at the plugin folder now, as SIGHUP does; what comes of it is in the events. For administrators.
 #[utoipa::path(post, path = "/api/v1/plugins/rescan", tag = "plugins", responses((status = 202), Failures))]
-async fn rescan(State(app): State<App>, parts: Parts) -> Result<StatusCode, ApiError> {
-    Caller::of(&app, &parts).await?.require_admin(&app).await?;
+async fn rescan(State(app): State<App>, _: Administrator) -> Result<StatusCode, ApiError> {
     app.plugins.rescan();
     Ok(StatusCode::ACCEPTED)
 }

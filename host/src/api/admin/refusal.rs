@@ -3,15 +3,14 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wharf_store::{Key, Space};
 
-use super::extract::Asked;
+use super::extract::{Administrator, Asked};
 use super::{Failures, Page, Paging};
 use crate::App;
-use crate::api::{ApiError, Caller};
+use crate::api::ApiError;
 use crate::event;
 
 /// One request that was refused.
@@ -54,10 +53,9 @@ fn from_cursor(text: &str) -> Option<Key> {
     responses((status = 200, body = Page<RefusalEntry>), Failures))]
 async fn ls(
     State(app): State<App>,
-    parts: Parts,
+    _: Administrator,
     Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<RefusalEntry>>, ApiError> {
-    Caller::of(&app, &parts).await?.require_admin(&app).await?;
     let before = match paging.cursor() {
         Some(text) => Some(from_cursor(text).ok_or_else(|| paging.wrong_cursor())?),
         None => None,

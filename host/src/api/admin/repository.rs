@@ -4,12 +4,11 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wharf_oci::{RepoName, RepoPattern};
 
-use super::extract::{Asked, Body};
+use super::extract::{Administrator, Asked, Body};
 use super::{Failures, Page, Paging};
 use crate::App;
 use crate::access::{self, Action};
@@ -98,11 +97,9 @@ impl From<RepositoryError> for ApiError {
     responses((status = 200, body = Page<RepositoryEntry>), Failures))]
 async fn ls(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<Query>,
 ) -> Result<Json<Page<RepositoryEntry>>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_proof()?;
     let paging = Paging::new(query.limit, query.cursor);
     let limit = paging.limit()?;
     let pattern: Option<RepoPattern> =
@@ -135,10 +132,9 @@ async fn ls(
     responses((status = 204), Failures))]
 async fn set(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Body(entry): Body<RepositoryEntry>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
     let name: RepoName = entry.repository.parse().map_err(ApiError::invalid)?;
     caller.require(&app, Action::Maintain, &name).await?;
     let setting = RepoSetting { immutable_tags: entry.immutable_tags };
@@ -151,10 +147,9 @@ async fn set(
     responses((status = 200, body = QuotaEntry), Failures))]
 async fn show_quota(
     State(app): State<App>,
-    parts: Parts,
+    _: Administrator,
     Asked(Namespace { namespace }): Asked<Namespace>,
 ) -> Result<Json<QuotaEntry>, ApiError> {
-    Caller::of(&app, &parts).await?.require_admin(&app).await?;
     check(&namespace)?;
     let usage = quota::usage(&app.store, &namespace).await?;
     Ok(Json(QuotaEntry { namespace, used_bytes: usage.used, max_bytes: usage.max }))
@@ -165,11 +160,9 @@ async fn show_quota(
     responses((status = 204), Failures))]
 async fn set_quota(
     State(app): State<App>,
-    parts: Parts,
+    Administrator(caller): Administrator,
     Body(new): Body<NewQuota>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     check(&new.namespace)?;
     repository::limit(&app, &caller.principal, &new.namespace, new.max_bytes).await?;
     Ok(StatusCode::NO_CONTENT)

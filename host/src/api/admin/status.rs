@@ -3,13 +3,11 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{DatabaseEntry, Failures, database};
 use crate::App;
-use crate::access::{self, Answer};
 use crate::api::{ApiError, Caller};
 use crate::jobs::{self, Queue};
 use crate::plugin::state;
@@ -28,11 +26,13 @@ pub struct Status {
     pub commits: u64,
     /// Plugins in force, as `name version`.
     pub plugins: Vec<String>,
-    /// Files in the plugin folder that are refused now.
-    pub refused: Vec<String>,
     /// What images are compared with.
     pub vulnerability_data: DatabaseEntry,
-    /// What must happen next, by queue.
+    /// Files in the plugin folder that are refused now. Shown to administrators alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+    /// What must happen next, by queue. Shown to administrators alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<QueueStatus>,
 }
 
@@ -66,24 +66,24 @@ pub(super) struct Doc;
 
 /// How the server is. For everybody who is logged in.
 #[utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = Status), Failures))]
-async fn status(State(app): State<App>, parts: Parts) -> Result<Json<Status>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_user()?;
-    let administers = access::view(&app, &caller.principal).await?.judge_server() == Answer::Allowed;
-    let mut queues = Vec::with_capacity(Queue::ALL.len());
-    for queue in Queue::ALL {
-        queues.push(queue_status(&app, queue).await?);
+async fn status(State(app): State<App>, caller: Caller) -> Result<Json<Status>, ApiError> {
+    let administers = caller.administers(&app).await?;
+    let (mut refused, mut queues) = (Vec::new(), Vec::new());
+    if administers {
+        refused.extend(app.plugins.catalog().current().failed().keys().cloned());
+        for queue in Queue::ALL {
+            queues.push(queue_status(&app, queue).await?);
+        }
     }
     let active = state::active(&app.store).await?;
     let vulnerability_data = database::entry(&app).await?;
-    let refused = app.plugins.catalog().current().failed().keys().cloned().collect();
     Ok(Json(Status {
         version: crate::VERSION.to_owned(),
         caller: StatusCaller { user: caller.principal.name, administers },
         commits: *app.store.head().borrow(),
         plugins: active.iter().map(|row| format!("{} {}", row.name, row.version)).collect(),
-        refused,
         vulnerability_data,
+        refused,
         queues,
     }))
 }

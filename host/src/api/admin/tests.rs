@@ -8,7 +8,9 @@ use tower::ServiceExt as _;
 use wharf_store::{Model, Store};
 
 use super::*;
+use crate::access::Principal;
 use crate::config::Config;
+use crate::flow;
 
 /// Every operation that is described, with its path.
 fn operations() -> Vec<(Method, String, utoipa::openapi::path::Operation)> {
@@ -37,31 +39,66 @@ fn every_operation_has_a_summary_and_says_how_it_fails() {
     }
 }
 
-#[tokio::test]
-async fn every_operation_is_routed_and_none_is_for_strangers() {
+fn app() -> (App, tempfile::TempDir) {
     let data = tempfile::tempdir().unwrap();
     let config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
-    let app = App::over(config, Store::new(Arc::new(Model::default()))).unwrap();
-    let router = routes().with_state(app);
-    for (method, path, operation) in operations() {
-        let mut uri = path.replace("{number}", "1").replace(['{', '}'], "");
-        let asked = operation.parameters.iter().flatten();
-        for (at, parameter) in
-            asked.filter(|p| p.parameter_in == utoipa::openapi::path::ParameterIn::Query).enumerate()
-        {
-            let value = match parameter.name.as_str() {
-                "image" => "dev/app:1",
-                "limit" | "wait_s" => "1",
-                "order" => "newest",
-                "cursor" => continue,
-                _ => "x",
-            };
-            uri.push_str(&format!("{}{}={value}", if at == 0 { "?" } else { "&" }, parameter.name));
-        }
-        let request = Request::builder().method(method.clone()).uri(&uri).body(Body::empty()).unwrap();
-        let status = router.clone().oneshot(request).await.unwrap().status();
-        // What names nothing or cannot be read may be refused before it is known who asks; nothing is ever told.
-        let refused = [StatusCode::UNAUTHORIZED, StatusCode::BAD_REQUEST, StatusCode::UNSUPPORTED_MEDIA_TYPE];
-        assert!(refused.contains(&status), "`{method} {uri}` was answered by {status}");
+    (App::over(config, Store::new(Arc::new(Model::default()))).unwrap(), data)
+}
+
+/// What an operation answers to whoever `login` proves.
+async fn answer(
+    app: &App,
+    method: &Method,
+    uri: &str,
+    login: Option<&str>,
+    body: &'static str,
+) -> StatusCode {
+    let mut request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
+    if let Some(login) = login {
+        request = request.header("authorization", login);
     }
+    let router = routes(app.clone()).with_state(app.clone());
+    router.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap().status()
+}
+
+/// What of a request can be wrong before anybody is asked who sends it.
+const GARBAGE: [(&str, &str); 3] = [("", ""), ("?limit=x&cursor=%00&image=&number", "{\"a\":"), ("", "[1]")];
+
+#[tokio::test]
+async fn a_stranger_is_told_to_log_in_whatever_is_sent() {
+    let (app, _data) = app();
+    for (method, path, _) in operations() {
+        for (query, body) in GARBAGE {
+            let uri = format!("{}{query}", path.replace(['{', '}'], ""));
+            for login in [None, Some("Bearer wharf_pat_nobody"), Some("Digest x")] {
+                let status = answer(&app, &method, &uri, login, body).await;
+                assert_eq!(status, StatusCode::UNAUTHORIZED, "`{method} {uri}` with {login:?} and `{body}`");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_for_administrators_is_refused_to_others_whatever_is_sent() {
+    let (app, _data) = app();
+    flow::account::first_start(&app).await.unwrap();
+    let (admin, alice) = (Principal::user("admin"), "alice".parse().unwrap());
+    flow::account::add_user(&app, &admin, &alice, None).await.unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let token = flow::token::create(&app, &admin, &alice, &"t".parse().unwrap(), None, hour).await.unwrap();
+    let login = format!("Bearer {}", token.0.reveal());
+    let mut checked = 0;
+    for (method, path, operation) in operations() {
+        let about = [operation.summary, operation.description].map(Option::unwrap_or_default).join(" ");
+        if !about.contains("For administrators.") {
+            continue;
+        }
+        checked += 1;
+        for (query, body) in GARBAGE {
+            let uri = format!("{}{query}", path.replace(['{', '}'], ""));
+            let status = answer(&app, &method, &uri, Some(&login), body).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "`{method} {uri}` with `{body}`");
+        }
+    }
+    assert!(checked > 10, "{checked} operations are for administrators");
 }

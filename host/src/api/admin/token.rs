@@ -6,16 +6,15 @@ use axum::extract::State;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Asked, Body, Named};
-use super::user::caller_for;
+use super::user::require_owner;
 use super::{Failures, Page, Paging};
 use crate::App;
 use crate::access::Scope;
-use crate::api::{ApiError, ErrorBody};
+use crate::api::{ApiError, Caller, ErrorBody};
 use crate::auth::{self, AccessToken, Proof, TokenName, UserName};
 use crate::flow::token::{self, TokenError};
 
@@ -93,12 +92,12 @@ fn entry(token: AccessToken, now_ms: u64) -> TokenEntry {
     responses((status = 200, body = Page<TokenEntry>), Failures))]
 async fn ls(
     State(app): State<App>,
+    caller: Caller,
     Named(user): Named<String>,
-    parts: Parts,
     Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<TokenEntry>>, ApiError> {
     let user: UserName = user.parse()?;
-    caller_for(&app, &parts, &user).await?;
+    require_owner(&app, &caller, &user).await?;
     let after = paging.cursor().map(str::parse).transpose().map_err(|_| paging.wrong_cursor())?;
     let (tokens, more) = auth::tokens(&app.store, &user, after.as_ref(), paging.limit()?).await?;
     let next = tokens.last().filter(|_| more).map(|token| token.name.to_string());
@@ -114,12 +113,12 @@ async fn ls(
     responses((status = 201, body = MadeToken), (status = 409, body = ErrorBody), Failures))]
 async fn create(
     State(app): State<App>,
+    caller: Caller,
     Named(user): Named<String>,
-    parts: Parts,
     Body(new): Body<NewTokenRequest>,
 ) -> Result<(StatusCode, Json<MadeToken>), ApiError> {
     let user: UserName = user.parse()?;
-    let caller = caller_for(&app, &parts, &user).await?;
+    require_owner(&app, &caller, &user).await?;
     let name: TokenName = new.name.parse()?;
     let scopes = new.scopes.map(|scopes| scopes.iter().map(|scope| scope.parse()).collect()).transpose();
     let scopes: Option<Vec<Scope>> =
@@ -141,11 +140,11 @@ async fn create(
     responses((status = 204), (status = 404, body = ErrorBody), Failures))]
 async fn revoke(
     State(app): State<App>,
+    caller: Caller,
     Named((user, token)): Named<(String, String)>,
-    parts: Parts,
 ) -> Result<StatusCode, ApiError> {
     let user: UserName = user.parse()?;
-    let caller = caller_for(&app, &parts, &user).await?;
+    require_owner(&app, &caller, &user).await?;
     token::revoke(&app, &caller.principal, &user, &token.parse()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

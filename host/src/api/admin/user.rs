@@ -10,7 +10,7 @@ use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Asked, Body, Named};
+use super::extract::{Administrator, Asked, Body, Named};
 use super::{Failures, Page, Paging};
 use crate::App;
 use crate::access::{self, GrantError};
@@ -85,16 +85,14 @@ async fn entry(app: &App, name: UserName, user: User) -> Result<UserEntry, ApiEr
     })
 }
 
-/// The caller, where it is this user with all its rights or an administrator.
-pub(super) async fn caller_for(app: &App, parts: &Parts, user: &UserName) -> Result<Caller, ApiError> {
-    let caller = Caller::of(app, parts).await?;
-    caller.require_user()?;
+/// Passes this user with all its rights, and administrators.
+pub(super) async fn require_owner(app: &App, caller: &Caller, user: &UserName) -> Result<(), ApiError> {
     // A token that is narrowed could otherwise make one that is not.
     let own = caller.principal.name == user.as_str() && caller.principal.scopes.is_none();
     if !own {
         caller.require_admin(app).await?;
     }
-    Ok(caller)
+    Ok(())
 }
 
 /// Accounts by name. For administrators.
@@ -102,10 +100,9 @@ pub(super) async fn caller_for(app: &App, parts: &Parts, user: &UserName) -> Res
     responses((status = 200, body = Page<UserEntry>), Failures))]
 async fn ls(
     State(app): State<App>,
-    parts: Parts,
+    _: Administrator,
     Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<UserEntry>>, ApiError> {
-    Caller::of(&app, &parts).await?.require_admin(&app).await?;
     let after = paging.cursor().map(str::parse).transpose().map_err(|_| paging.wrong_cursor())?;
     let (users, more) = auth::users(&app.store, after.as_ref(), paging.limit()?).await?;
     let next = users.last().filter(|_| more).map(|(name, _)| name.to_string());
@@ -121,11 +118,9 @@ async fn ls(
     responses((status = 201, body = UserEntry), (status = 409, body = ErrorBody), Failures))]
 async fn add(
     State(app): State<App>,
-    parts: Parts,
+    Administrator(caller): Administrator,
     Body(new): Body<NewUser>,
 ) -> Result<(StatusCode, Json<UserEntry>), ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     let name: UserName = new.name.parse()?;
     account::add_user(&app, &caller.principal, &name, new.password.as_deref()).await?;
     let user = find(&app, &name).await?;
@@ -142,11 +137,11 @@ async fn find(app: &App, name: &UserName) -> Result<User, ApiError> {
     responses((status = 200, body = UserEntry), (status = 404, body = ErrorBody), Failures))]
 async fn show(
     State(app): State<App>,
+    caller: Caller,
     Named(user): Named<String>,
-    parts: Parts,
 ) -> Result<Json<UserEntry>, ApiError> {
     let name: UserName = user.parse()?;
-    caller_for(&app, &parts, &name).await?;
+    require_owner(&app, &caller, &name).await?;
     let user = find(&app, &name).await?;
     Ok(Json(entry(&app, name, user).await?))
 }
@@ -156,11 +151,9 @@ async fn show(
     responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Failures))]
 async fn remove(
     State(app): State<App>,
+    Administrator(caller): Administrator,
     Named(user): Named<String>,
-    parts: Parts,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     account::remove_user(&app, &caller.principal, &user.parse()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -171,12 +164,13 @@ async fn remove(
     responses((status = 204), (status = 404, body = ErrorBody), Failures))]
 async fn set_password(
     State(app): State<App>,
+    caller: Caller,
     Named(user): Named<String>,
     parts: Parts,
     Body(new): Body<NewPassword>,
 ) -> Result<StatusCode, ApiError> {
     let name: UserName = user.parse()?;
-    let caller = caller_for(&app, &parts, &name).await?;
+    require_owner(&app, &caller, &name).await?;
     if caller.principal.name == name.as_str() {
         check_current(&app, &name, new.current, address(&app, &parts)).await?;
     }
@@ -215,12 +209,10 @@ async fn check_current(
     responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Failures))]
 async fn set_suspension(
     State(app): State<App>,
+    Administrator(caller): Administrator,
     Named(user): Named<String>,
-    parts: Parts,
     Body(wanted): Body<Suspension>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_admin(&app).await?;
     account::set_suspended(&app, &caller.principal, &user.parse()?, wanted.suspended).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,7 +9,8 @@ use wharf_scan::vuln::{Coverage, Db as Data, Import, ImportStats};
 
 use super::{Files, Offline};
 use crate::cli::exit::Stop;
-use crate::cli::output::{self, Output, Table};
+use crate::cli::output::{self, Output, Table, part};
+use crate::cli::progress::{Progress, Told};
 use crate::scan::Database;
 
 impl Offline {
@@ -59,7 +60,11 @@ pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
     }
     for (file, name) in files.files.iter().zip(&names) {
         let shown = || format!("cannot import `{}`", file.display());
-        import.add(name, File::open(file).with_context(shown)?).with_context(shown)?;
+        let open = File::open(file).with_context(shown)?;
+        let size = open.metadata().with_context(shown)?.len();
+        let mut line = Progress::new();
+        let far = |at| line.show(|| format!("reading `{}`: {}", file.display(), part(at, size)));
+        import.add(name, Told::new(open, far)).with_context(shown)?;
     }
     let stats = import.stats().clone();
     tell(&stats);

@@ -2,14 +2,20 @@
 
 use std::path::Path;
 
+use futures_util::TryStreamExt as _;
 use http::Method;
 use serde::Serialize;
+use tokio_util::io::ReaderStream;
 
 use super::Files;
 use crate::api::admin::{DatabaseEntry, ImportEntry};
 use crate::cli::client::{Client, Remote};
 use crate::cli::exit::Stop;
-use crate::cli::output::{Output, Table, ago, bytes, note, now_ms};
+use crate::cli::output::{Output, Table, ago, bytes, note, now_ms, part};
+use crate::cli::progress::Progress;
+
+/// Bytes of the file that are read and sent at once.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 #[derive(Serialize)]
 struct Query<'a> {
@@ -42,7 +48,12 @@ async fn send(client: &Client, output: Output, path: &Path, source: &str) -> any
     let file = tokio::fs::File::open(path).await.map_err(wrong)?;
     let size = file.metadata().await.map_err(wrong)?.len();
     note(format!("sending `{}` ({}) as source `{source}` …", path.display(), bytes(size)));
-    let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024));
+    let (mut line, mut sent) = (Progress::new(), 0);
+    let stream = ReaderStream::with_capacity(file, CHUNK_BYTES).inspect_ok(move |chunk| {
+        sent += chunk.len() as u64;
+        line.show(|| format!("sent {}", part(sent, size)));
+    });
+    let body = reqwest::Body::wrap_stream(stream);
     let request = client
         .request(Method::POST, &["vulnerability-data"])
         .query(&Query { source })

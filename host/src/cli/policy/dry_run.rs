@@ -2,7 +2,8 @@ use http::Method;
 
 use crate::api::admin::{BindingEntry, NewBinding, NewDryRun};
 use crate::cli::client::Client;
-use crate::cli::output::{Output, Table, note, short};
+use crate::cli::output::{Output, Table, short};
+use crate::cli::progress::Progress;
 use crate::flow::promote::dry_run::{DryRun as Run, Would};
 
 /// Tags that one request judges.
@@ -48,8 +49,7 @@ impl DryRun {
 /// # Errors
 /// As the server says.
 pub(super) async fn judge(client: &Client, binding: NewBinding) -> anyhow::Result<Vec<Would>> {
-    let mut tags = Vec::new();
-    let mut after = None;
+    let (mut tags, mut after, mut line) = (Vec::new(), None, Progress::new());
     loop {
         let body = NewDryRun { binding: binding.clone(), limit: Some(PORTION), after };
         let run: Run = client.send(Method::POST, &["bindings", "dry-run"], &body).await?;
@@ -58,13 +58,13 @@ pub(super) async fn judge(client: &Client, binding: NewBinding) -> anyhow::Resul
         if after.is_none() {
             return Ok(tags);
         }
-        note(format!("{} tags judged …", tags.len()));
+        line.show(|| format!("{} tags judged", tags.len()));
     }
 }
 
 pub(super) fn table(tags: &[Would]) -> String {
     let empty = "it matches nothing that is in the registry now";
-    let mut table = Table::new(&["IMAGE", "DIGEST", "VERDICT", "~WOULD GO TO", "~WHY"], empty);
+    let mut table = Table::new(&["~IMAGE", "?DIGEST", "VERDICT", "~WOULD GO TO", "~WHY"], empty);
     for would in tags {
         table.row([
             format!("{}:{}", would.repository, would.tag),

@@ -110,7 +110,7 @@ fn targets(binding: &BindingEntry) -> Vec<String> {
 
 fn table(bindings: &[BindingEntry]) -> String {
     let empty = "no bindings: nothing is judged; hint: `wharf policy bind --help`";
-    let mut table = Table::new(&["NAME", "~FROM", "PLUGINS", "~TO", "MODE", "AS"], empty);
+    let mut table = Table::new(&["~NAME", "~FROM", "~PLUGINS", "~TO", "MODE", "?AS"], empty);
     for binding in bindings {
         let plugins: Vec<&str> = binding.policies.iter().map(|policy| &*policy.plugin).collect();
         table.row([

@@ -2,7 +2,8 @@ use http::Method;
 
 use crate::cli::client::Client;
 use crate::cli::exit::Stop;
-use crate::cli::output::{Output, Table, note, now_ms};
+use crate::cli::output::{Output, Table, now_ms};
+use crate::cli::progress::Progress;
 use crate::cli::token::seconds;
 use crate::flow::promote::replay::{Difference, Instead, Known, Replay as Asked, Replayed};
 
@@ -55,7 +56,7 @@ impl Replay {
             after: None,
             limit: Some(PORTION),
         };
-        let mut all = Replayed::default();
+        let (mut all, mut line) = (Replayed::default(), Progress::new());
         loop {
             let part: Replayed = client.send(Method::POST, &["decisions", "replay"], &asked).await?;
             all.decisions += part.decisions;
@@ -66,8 +67,9 @@ impl Replay {
             if asked.after.is_none() {
                 break;
             }
-            note(format!("{} decisions judged again …", all.decisions));
+            line.show(|| format!("{} decisions judged again", all.decisions));
         }
+        drop(line);
         output.show(&all, text)?;
         if is_same && all.same != all.decisions {
             return Err(Stop::failed("stored decisions came out otherwise").into());
@@ -91,7 +93,7 @@ fn text(all: &Replayed) -> String {
 }
 
 fn differences(all: &[Difference]) -> String {
-    let mut table = Table::new(&["IMAGE", "DECISION", "WAS", "NOW", "~WHY"], "");
+    let mut table = Table::new(&["~IMAGE", "DECISION", "WAS", "NOW", "~WHY"], "");
     for one in all.iter().take(DIFFERENCES_SHOWN) {
         table.row([
             format!("{}:{}", one.repository, one.tag),

@@ -3,7 +3,6 @@
 //! An image is scanned by a worker process, as the server does it, so that a hostile one costs only its own scan. A plain
 //! directory is read here, since a worker can open nothing.
 
-mod meter;
 mod registry;
 mod table;
 
@@ -17,9 +16,9 @@ use wharf_scan::target::{Choice, Local, Target, TargetError};
 use wharf_scan::vuln::{Findings, Severity, match_report};
 use wharf_scan::{Knowledge, Limits, Report};
 
-use self::meter::Meter;
 use super::exit::Stop;
 use super::output;
+use super::progress::Progress;
 use crate::scan::{Database, Input, ScanFailure, Scanner, Settings};
 
 /// Scan an image: an OCI layout, an archive, a root file system, or one in a registry
@@ -130,8 +129,9 @@ impl Scan {
                 Ok((digest, self.work(&config, layers).await.with_context(shown)?))
             }
             None => {
-                let mut meter = Meter::new();
-                let scan = move || target.scan(&choice, &Limits::default(), &mut |now| meter.show(now));
+                let mut line = Progress::new();
+                let scan =
+                    move || target.scan(&choice, &Limits::default(), &mut |far| line.show(|| words(far)));
                 let report: Result<Report, TargetError> = tokio::task::spawn_blocking(scan).await?;
                 Ok((None, report?))
             }
@@ -140,9 +140,15 @@ impl Scan {
 
     async fn work(&self, config: &[u8], layers: Vec<Input>) -> Result<Report, ScanFailure> {
         let settings = Settings { memory_mib: self.memory_mib, ..Settings::default() };
-        let mut meter = Meter::new();
-        Scanner::new(settings).scan(config, layers, |now| meter.show(now)).await
+        let mut line = Progress::new();
+        Scanner::new(settings).scan(config, layers, |far| line.show(|| words(far))).await
     }
+}
+
+/// How far a scan is.
+fn words(far: wharf_scan::Progress) -> String {
+    let read = output::bytes(far.uncompressed);
+    format!("scanning layer {} of {}: {read} read", far.layer.saturating_add(1), far.of)
 }
 
 /// A path that is there, and the tag that may follow it. A path may hold colons itself, so the longest that is there counts.

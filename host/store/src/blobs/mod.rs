@@ -56,14 +56,14 @@ pub enum BlobError {
         watermark: u64,
     },
     /// The file system failed.
-    #[error("cannot {what} `{name}`: {source}")]
+    #[error("cannot {what} `{name}`: {cause}")]
     Io {
         /// What was attempted.
         what: &'static str,
         /// On which file, below the data directory.
         name: String,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -72,11 +72,11 @@ fn left(free: u64, watermark: u64) -> String {
 }
 
 fn failed(what: &'static str, name: impl Into<String>) -> impl FnOnce(io::Error) -> BlobError {
-    move |source| match source.kind() {
+    move |cause| match cause.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             BlobError::Full { free: 0, watermark: 0 }
         }
-        _ => BlobError::Io { what, name: name.into(), source },
+        _ => BlobError::Io { what, name: name.into(), cause },
     }
 }
 

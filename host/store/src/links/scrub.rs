@@ -62,8 +62,8 @@ async fn is_sound(blobs: &Blobs, digest: &str, stored: &Stored) -> Result<bool, 
     match blobs.digests(stored, digest.starts_with("sha512:")).await {
         Ok((sha256, sha512)) => Ok(sha256 == digest || sha512.as_deref() == Some(digest)),
         Err(BlobError::NotFound(_)) => Ok(false),
-        Err(BlobError::Io { source, .. })
-            if Errno::from_io_error(&source).is_some_and(|e| DAMAGE.contains(&e)) =>
+        Err(BlobError::Io { cause, .. })
+            if Errno::from_io_error(&cause).is_some_and(|e| DAMAGE.contains(&e)) =>
         {
             Ok(false)
         }

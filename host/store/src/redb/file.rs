@@ -68,8 +68,8 @@ impl Opener {
         let path = self.path.clone();
         (self.open)(&builder, again).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
-            redb::DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Io { path, source },
-            error => OpenError::Redb { path, source: Box::new(error.into()) },
+            redb::DatabaseError::Storage(redb::StorageError::Io(cause)) => OpenError::Io { path, cause },
+            error => OpenError::Redb { path, cause: Box::new(error.into()) },
         })
     }
 
@@ -86,7 +86,7 @@ impl Opener {
     }
 
     fn failed(&self, error: impl Into<redb::Error>) -> OpenError {
-        OpenError::Redb { path: self.path.clone(), source: Box::new(error.into()) }
+        OpenError::Redb { path: self.path.clone(), cause: Box::new(error.into()) }
     }
 }
 
@@ -258,7 +258,7 @@ pub(super) fn write_batch(transaction: &WriteTransaction, batch: Batch) -> Resul
 
 pub(super) fn compact(path: &Path, cache_bytes: usize) -> Result<Compacted, OpenError> {
     let size = || {
-        std::fs::metadata(path).map(|m| m.len()).map_err(|source| OpenError::Io { path: path.into(), source })
+        std::fs::metadata(path).map(|m| m.len()).map_err(|cause| OpenError::Io { path: path.into(), cause })
     };
     let opener = Opener::file(path.into(), cache_bytes);
     let before = size()?;

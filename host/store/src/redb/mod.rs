@@ -94,20 +94,20 @@ pub enum OpenError {
         reason: &'static str,
     },
     /// The file system failed.
-    #[error("cannot open `{path}`: {source}")]
+    #[error("cannot open `{path}`: {cause}")]
     Io {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is damaged, or redb refuses it.
-    #[error("cannot open `{path}`: {source}")]
+    #[error("cannot open `{path}`: {cause}")]
     Redb {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: Box<::redb::Error>,
+        cause: Box<::redb::Error>,
     },
 }
 
@@ -115,7 +115,7 @@ impl Store {
     /// Opens or makes the store of a data directory. Blocks for a few milliseconds; call it at start. The engine stops
     /// when the last clone is dropped.
     pub fn open(dir: &Path, options: &Options) -> Result<Store, OpenError> {
-        std::fs::create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.into(), source })?;
+        std::fs::create_dir_all(dir).map_err(|cause| OpenError::Io { path: dir.into(), cause })?;
         let opener = Opener::file(dir.join(file::NAME), options.cache_bytes);
         let ballast = Ballast::new(dir.join("ballast"), options.ballast_bytes);
         Ok(Store::new(Arc::new(Redb::open(opener, ballast, options.clock.clone())?)))
@@ -155,7 +155,7 @@ impl Redb {
         let committer = Committer::new(file.clone(), queue.clone(), ballast, clock.clone(), head.clone());
         let thread = std::thread::Builder::new().name("store-committer".into());
         let committer =
-            Some(thread.spawn(move || committer.run()).map_err(|source| OpenError::Io { path, source })?);
+            Some(thread.spawn(move || committer.run()).map_err(|cause| OpenError::Io { path, cause })?);
         Ok(Redb { file, queue, head, clock, committer })
     }
 

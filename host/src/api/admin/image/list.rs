@@ -1,6 +1,5 @@
 use axum::Json;
 use axum::extract::State;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, RepoPattern, Tag, Target};
@@ -100,11 +99,9 @@ impl At {
     responses((status = 200, body = Page<ImageEntry>), Failures))]
 pub(super) async fn ls(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<Query>,
 ) -> Result<Json<Page<ImageEntry>>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
-    caller.require_proof()?;
     let paging = Paging::new(query.limit, query.cursor);
     let limit = paging.limit()?;
     let at = match paging.cursor() {

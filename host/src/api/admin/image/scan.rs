@@ -1,6 +1,5 @@
 use axum::Json;
 use axum::extract::State;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -152,8 +151,7 @@ pub(super) fn summary(scans: &[Option<Scanned>]) -> ScanEntry {
 }
 
 /// The image's platforms, once the caller may pull it.
-async fn scans(app: &App, parts: &Parts, image: &str) -> Result<Vec<(Digest, Option<Scanned>)>, ApiError> {
-    let caller = Caller::of(app, parts).await?;
+async fn scans(app: &App, caller: &Caller, image: &str) -> Result<Vec<(Digest, Option<Scanned>)>, ApiError> {
     let image: Reference = image.parse().map_err(ApiError::invalid)?;
     caller.require(app, Action::Pull, &image.repository).await?;
     let found = manifest::read(&app.store, &image.repository, &image.target).await?;
@@ -177,10 +175,9 @@ fn unknown(image: &Reference) -> ApiError {
     responses((status = 200, body = FactsEntry), (status = 404, body = ErrorBody), Failures))]
 pub(super) async fn facts(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<Image>,
 ) -> Result<Json<FactsEntry>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
     let image: Reference = query.image.parse().map_err(ApiError::invalid)?;
     caller.require(&app, Action::Pull, &image.repository).await?;
     let Target::Tag(tag) = &image.target else {
@@ -204,11 +201,11 @@ pub(super) async fn facts(
     responses((status = 200, body = Object), (status = 404, body = ErrorBody), Failures))]
 pub(super) async fn bom(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<Image>,
 ) -> Result<Json<Value>, ApiError> {
     let mut all = serde_json::Map::new();
-    for (digest, scan) in scans(&app, &parts, &query.image).await? {
+    for (digest, scan) in scans(&app, &caller, &query.image).await? {
         let Some(bom) = scan.and_then(|scan| scan.bom) else { continue };
         let report: wharf_scan::Report = document::read_json(&app.store, Kind::Bom, &bom).await?;
         all.insert(digest.to_string(), wharf_scan::cyclonedx(&report, None));
@@ -229,7 +226,7 @@ pub(super) async fn bom(
     responses((status = 200, body = FindingsPage), (status = 404, body = ErrorBody), Failures))]
 pub(super) async fn findings(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(query): Asked<FindingsQuery>,
 ) -> Result<Json<FindingsPage>, ApiError> {
     let paging = Paging::new(query.limit, query.cursor);
@@ -239,7 +236,7 @@ pub(super) async fn findings(
         None => 0,
     };
     let (digests, scans): (Vec<Digest>, Vec<Option<Scanned>>) =
-        scans(&app, &parts, &query.image).await?.into_iter().unzip();
+        scans(&app, &caller, &query.image).await?.into_iter().unzip();
     let scan = summary(&scans);
     let mut all = Vec::new();
     for (digest, scan) in digests.iter().zip(scans) {
