@@ -27,11 +27,10 @@ fn until_killed<F: Future<Output = ()>>(
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async move { what(Case::over(data, store, scans)).await });
-        runtime.shutdown_background();
+        // Returns when its threads have ended: a task that ran on could claim jobs that the next life has just taken back.
+        runtime.shutdown_timeout(Duration::from_secs(10));
     };
     std::thread::spawn(run).join().unwrap();
-    // What the dropped runtime's threads were in the middle of may still end; a killed process' could not.
-    std::thread::sleep(Duration::from_millis(20));
 }
 
 #[test]
