@@ -21,6 +21,7 @@ pub mod manifest;
 pub mod quota;
 pub mod referrer;
 pub mod row;
+pub mod session;
 pub mod setting;
 pub mod tag;
 pub mod untag;
