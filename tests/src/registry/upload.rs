@@ -1,6 +1,6 @@
 use anyhow::Result;
 use reqwest::Method;
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{CONTENT_RANGE, IF_RANGE, RANGE};
 use wharf_oci::Digest;
 
 use super::{Registry, noise, sha512};
@@ -197,7 +197,27 @@ async fn parts_of_a_blob_can_be_asked_for() -> Result<()> {
             ("bytes=-500".to_owned(), len - 500, len),
             (format!("bytes=2000-{}", len * 2), 2000, len),
         ] {
-            let known = registry.request(Method::GET, &path).header("If-None-Match", tag);
+            let part =
+                registry.send(registry.request(Method::GET, &path).header(RANGE, &asked)).await?.expect(206);
+            assert_eq!(part.header("content-range"), format!("bytes {from}-{}/{len}", to - 1));
+            assert_eq!(part.header("content-length"), (to - from).to_string());
+            assert!(part.body == bytes[from..to], "{asked}");
+        }
+        for asked in ["bytes=500-0".to_owned(), format!("bytes={len}-")] {
+            let refused =
+                registry.send(registry.request(Method::GET, &path).header(RANGE, asked)).await?.expect(416);
+            assert_eq!(refused.header("content-range"), format!("bytes */{len}"));
+        }
+        let tag = registry.head(&path).await?.header("etag").to_owned();
+        let part =
+            |tag: &str| registry.request(Method::GET, &path).header(RANGE, "bytes=1-2").header(IF_RANGE, tag);
+        registry.send(part(&tag)).await?.expect(206);
+        for other in ["\"sha256:other\"", &format!("W/{tag}"), "Wed, 21 Oct 2015 07:28:00 GMT"] {
+            assert!(registry.send(part(other)).await?.expect(200).body == bytes, "{other}");
+        }
+        let head = registry.send(registry.request(Method::HEAD, &path).header(RANGE, "bytes=1-2")).await?;
+        assert_eq!(head.expect(200).header("content-length"), len.to_string(), "only GET has ranges");
+        let known = registry.request(Method::GET, &path).header("If-None-Match", tag);
         assert!(registry.send(known).await?.expect(304).body.is_empty());
     }
     Ok(())
