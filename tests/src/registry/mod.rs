@@ -2,6 +2,7 @@
 //! does not look at.
 
 mod clients;
+mod connection;
 mod delete;
 mod errors;
 mod list;
