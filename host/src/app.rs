@@ -17,6 +17,7 @@ use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::event::Observations;
 use crate::plugin::{self, Plugins};
+use crate::registry::session::Sessions;
 use crate::scan::{self, Database, Scanner};
 
 /// A running host's parts. Cheap to clone; every surface and job holds one.
@@ -37,6 +38,8 @@ pub struct Parts {
     /// Held by an import of vulnerability data: one at a time.
     pub imports: Mutex<()>,
     pub observations: Observations,
+    /// Unfinished uploads, counted.
+    pub uploads: Sessions,
 }
 
 /// Why a data folder cannot be used.
@@ -111,6 +114,7 @@ impl App {
             vulnerability_data,
             imports: Mutex::default(),
             observations: Observations::default(),
+            uploads: Sessions::default(),
         }))
     }
 

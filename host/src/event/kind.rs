@@ -26,6 +26,9 @@ pub enum Kind {
     ManifestDeleted {
         repository: RepoName,
         digest: Digest,
+        /// More tags pointed to it than went with it: they are hidden, and removed by a job.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tags_left: bool,
     },
     /// A tag was pointed at an image that stood elsewhere, by a binding or by hand.
     ImagePromoted {

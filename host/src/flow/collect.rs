@@ -1,4 +1,5 @@
-//! Collection, online: links that nothing needs, files that nothing names, uploads that nobody continues.
+//! Collection, online: links that nothing needs, files that nothing names, uploads that nobody continues, and what those
+//! have reserved.
 //!
 //! Each page is a commit of its own in the background class; pushes and pulls go on beside it. It may be stopped
 //! anywhere and started again.
@@ -7,8 +8,8 @@ use wharf_oci::{Digest, RepoName};
 use wharf_store::links::{self, CollectError};
 
 use crate::App;
-use crate::registry::RegistryError;
 use crate::registry::collect::{self, Swept};
+use crate::registry::{RegistryError, quota};
 
 /// Files unlinked in one run at most, in pages of the store; the rest waits for the next run.
 const REAP_PAGES_MAX: usize = 100_000;
@@ -49,6 +50,7 @@ pub async fn run(app: &App, now_ms: u64) -> Result<Collected, CollectionError> {
             files => done.files += files as u64,
         }
     }
+    reservations(app, now_ms).await?;
     for digit in 0..16 {
         done.orphans += links::orphans(&app.store, &app.blobs, digit, now_ms, grace_ms).await? as u64;
     }
@@ -84,6 +86,22 @@ async fn sweep(app: &App, now_ms: u64, done: &mut Collected) -> Result<(), Regis
     }
 }
 
+/// What uploads that nobody continued have reserved is given back: their files go now.
+async fn reservations(app: &App, now_ms: u64) -> Result<(), RegistryError> {
+    let store = app.store.background();
+    let mut cursor = None;
+    loop {
+        let (expired, next) = quota::expired(&store, cursor.as_ref(), now_ms).await?;
+        for row in &expired {
+            store.act(|mut tx| async move { quota::expire(&mut tx, row, now_ms).await }).await?;
+        }
+        cursor = next;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -92,15 +110,13 @@ mod tests {
     use super::*;
     use crate::access::Principal;
     use crate::config::{Config, LISTEN};
-    use crate::flow::{delete, push, upload as uploads};
-    use crate::registry::upload;
+    use crate::flow::upload::Chunk;
+    use crate::flow::{delete, push, repository, upload};
 
     async fn blob(app: &App, name: &RepoName, bytes: Bytes) -> Digest {
         let digest = Digest::sha256(&bytes);
-        let mut writer = upload::begin(&app.blobs, name, Algorithm::Sha256).await.unwrap();
         let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
-        upload::receive(&mut writer, body, None).await.unwrap();
-        uploads::finish(app, name, writer, &digest).await.unwrap();
+        upload::whole(app, name, &digest, Chunk { body, range: None, bytes: None }).await.unwrap();
         digest
     }
 
@@ -112,7 +128,7 @@ mod tests {
         let layer = Bytes::from(vec![7; 10_000]);
         let needed = blob(&app, &name, layer.clone()).await;
         blob(&app, &name, vec![8; 10_000].into()).await;
-        upload::start(&app.blobs, &name, Algorithm::Sha256).await.unwrap();
+        upload::open(&app, &who, &name, Algorithm::Sha256).await.unwrap();
         let manifest = format!(
             r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{needed}","size":10000}},"layers":[]}}"#
         );
@@ -136,5 +152,31 @@ mod tests {
         let done = run(&app, later_ms).await.unwrap();
         assert_eq!(done, Collected { links: 1, files: 1, orphans: 0, manifests: 0 });
         assert_eq!(run(&app, later_ms).await.unwrap(), Collected::default());
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_nobody_continues_gives_back_what_it_reserved() {
+        const MB: usize = 1 << 20;
+        let data = tempfile::tempdir().unwrap();
+        let app = App::open(Config::new(data.path(), LISTEN)).await.unwrap();
+        let (who, name) = (Principal::user("alice"), "dev/app".parse::<RepoName>().unwrap());
+        repository::limit(&app, &who, "dev", Some(20 * MB as u64)).await.unwrap();
+        let id = upload::open(&app, &who, &name, Algorithm::Sha256).await.unwrap();
+        let writer = crate::registry::upload::resume(&app.blobs, &name, &id).await.unwrap();
+        let pieces = (0..12).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![1; MB])));
+        let chunk = Chunk { body: futures_util::stream::iter(pieces), range: None, bytes: None };
+        assert_eq!(upload::append(&app, &name, writer, chunk).await.unwrap(), 12 * MB as u64);
+        let used = async || quota::usage(&app.store, "dev").await.unwrap().used;
+        assert_eq!(
+            used().await,
+            8 * MB as u64,
+            "what came without having been announced, but for the last of it"
+        );
+        let now_ms = app.now_ms();
+        run(&app, now_ms).await.unwrap();
+        assert_eq!(used().await, 8 * MB as u64);
+        let later_ms = now_ms + app.config.registry.grace_ms + 60_000;
+        assert_eq!(run(&app, later_ms).await.unwrap(), Collected { orphans: 1, ..Collected::default() });
+        assert_eq!(used().await, 0);
     }
 }

@@ -1,21 +1,24 @@
 //! Deletes: a tag, a manifest with its tags, a blob. What is left without a link is collected later.
+//!
+//! A manifest goes in one commit, however many tags point to it: either they go with it, or the commit hides them all and
+//! a job removes their rows afterwards ([`untag`]).
 
 use wharf_oci::{Digest, RepoName, Tag, Target};
-use wharf_store::{KeyRange, MAX_PAGE, Row, StoreError, Tx};
+use wharf_store::{MAX_PAGE, Rev, Row, StoreError, Tx};
 
 use crate::App;
 use crate::access::Principal;
 use crate::event::{self, Event, Kind};
 use crate::registry::row::{self, TagRow};
+use crate::registry::untag::{self, Marks};
 use crate::registry::{RegistryError, blob, manifest, setting, tag};
 
-/// Pages of tags that are searched within the commit which deletes their manifest. A repository with more keeps the
-/// rest, which nobody is served by from that commit on, for the chunks that follow.
+/// Pages of tags that are searched within the commit which deletes their manifest.
 const TAG_PAGES_IN_COMMIT: usize = 4;
 /// Tags removed in that commit, each with its event: what the manifest's own rows leave of its operations.
 const TAGS_IN_COMMIT: usize = 16;
-/// Tags removed in one chunk.
-const TAG_CHUNK: usize = 256;
+/// Tags looked at in one portion of the job that removes the others, and so removed in one commit.
+const TAGS_A_PORTION: usize = 256;
 
 /// Deletes what `target` names: a tag alone, or a manifest and every tag that points to it.
 ///
@@ -37,7 +40,7 @@ pub async fn target(
 async fn one_tag(app: &App, who: &Principal, repository: &RepoName, tag: &Tag) -> Result<(), RegistryError> {
     let act = app.store.act(|mut tx| async move {
         let digest = tag::remove(&mut tx, repository, tag).await?;
-        tag_deleted(&mut tx, app, who, repository, tag, digest)
+        tag_deleted(&mut tx, app, &who.name, repository, tag, digest)
     });
     act.await.map(drop)
 }
@@ -45,13 +48,13 @@ async fn one_tag(app: &App, who: &Principal, repository: &RepoName, tag: &Tag) -
 fn tag_deleted(
     tx: &mut Tx,
     app: &App,
-    who: &Principal,
+    by: &str,
     repository: &RepoName,
     tag: &Tag,
     digest: Digest,
 ) -> Result<(), RegistryError> {
     let kind = Kind::TagDeleted { repository: repository.clone(), tag: tag.clone(), digest };
-    let event = Event { at_ms: app.now_ms(), by: who.name.clone(), kind };
+    let event = Event { at_ms: app.now_ms(), by: by.to_owned(), kind };
     Ok(event::append(tx, &event)?)
 }
 
@@ -63,26 +66,16 @@ async fn one_manifest(
 ) -> Result<(), RegistryError> {
     refuse_immutable(app, repository, digest).await?;
     let act = app.store.act(|mut tx| async move {
-        let rest = remove_tags(&mut tx, app, who, repository, digest).await?;
-        manifest::remove(&mut tx, repository, digest, app.now_ms()).await?;
-        let kind = Kind::ManifestDeleted { repository: repository.clone(), digest: digest.clone() };
-        event::append(&mut tx, &Event { at_ms: app.now_ms(), by: who.name.clone(), kind })?;
-        Ok::<_, RegistryError>(rest)
-    });
-    let (rest, _) = act.await?;
-    let Some(range) = rest else { return Ok(()) };
-    let (app, who) = (app.clone(), who.clone());
-    let (repository, digest) = (repository.clone(), digest.clone());
-    // Tags are served only while their manifest is there, so what follows hides nothing; a client that goes away must not
-    // leave them in the list.
-    let following = tokio::spawn(async move {
-        let mut rest = Some(range);
-        while let Some(range) = rest {
-            rest = remove_chunk(&app, &who, &repository, &digest, range).await?;
+        let tags_left = !remove_tags(&mut tx, app, who, repository, digest).await?;
+        if tags_left {
+            untag::mark(&mut tx, repository, digest, &who.name)?;
         }
-        Ok::<_, RegistryError>(())
+        manifest::remove(&mut tx, repository, digest, app.now_ms()).await?;
+        let (repository, digest) = (repository.clone(), digest.clone());
+        let kind = Kind::ManifestDeleted { repository, digest, tags_left };
+        Ok(event::append(&mut tx, &Event { at_ms: app.now_ms(), by: who.name.clone(), kind })?)
     });
-    following.await.unwrap_or(Err(StoreError::Down.into()))
+    act.await.map(drop)
 }
 
 /// Refuses to delete a manifest that an immutable tag points to, however many tags there are. The first pages are looked
@@ -92,11 +85,12 @@ async fn refuse_immutable(app: &App, repository: &RepoName, digest: &Digest) -> 
     if setting.immutable_tags.is_empty() {
         return Ok(());
     }
+    let marks = Marks::of(&app.store, repository).await?;
     let mut range = row::tags(repository);
     loop {
         let page = app.store.scan(range.clone(), MAX_PAGE).await?;
         for row in &page.rows {
-            let Some(tag) = tag_of(row, digest)? else { continue };
+            let Some(tag) = tag_of(row, digest, &marks)? else { continue };
             if let Some(pattern) = setting.immutable(&tag) {
                 let (repository, digest, pattern) = (repository.clone(), digest.clone(), pattern.to_owned());
                 return Err(RegistryError::TagImmutable { repository, tag, pattern, digest });
@@ -109,23 +103,23 @@ async fn refuse_immutable(app: &App, repository: &RepoName, digest: &Digest) -> 
     }
 }
 
-/// Removes the tags of a manifest in the commit that removes it, the first few of them. Returns the range in which there
-/// may be more.
+/// Removes the tags of a manifest in the commit that removes it. False, and nothing removed, where there are or may be
+/// more than one commit takes.
 async fn remove_tags(
     tx: &mut Tx,
     app: &App,
     who: &Principal,
     repository: &RepoName,
     digest: &Digest,
-) -> Result<Option<KeyRange>, RegistryError> {
-    let all = row::tags(repository);
-    let mut range = all.clone();
+) -> Result<bool, RegistryError> {
+    let marks = Marks::of(&app.store, repository).await?;
+    let mut range = row::tags(repository);
     let mut found = Vec::new();
     let mut all_seen = false;
     for _ in 0..TAG_PAGES_IN_COMMIT {
         let page = tx.scan(range.clone(), MAX_PAGE).await?;
         for row in &page.rows {
-            found.extend(tag_of(row, digest)?);
+            found.extend(tag_of(row, digest, &marks)?);
         }
         match page.rows.last() {
             Some(last) if page.more => range = range.after(&last.key),
@@ -138,48 +132,91 @@ async fn remove_tags(
     for tag in &found {
         tag::refuse_if_immutable(tx, repository, tag, digest).await?;
     }
-    for tag in found.iter().take(TAGS_IN_COMMIT) {
-        tag::remove(tx, repository, tag).await?;
-        tag_deleted(tx, app, who, repository, tag, digest.clone())?;
+    if !all_seen || found.len() > TAGS_IN_COMMIT {
+        return Ok(false);
     }
-    Ok((!all_seen || found.len() > TAGS_IN_COMMIT).then_some(all))
+    for tag in &found {
+        tx.delete(&row::tag(repository, tag));
+        tag_deleted(tx, app, &who.name, repository, tag, digest.clone())?;
+    }
+    Ok(true)
 }
 
-/// Removes what is left of a deleted manifest's tags in the first page of `range` that has any. Returns what follows.
-async fn remove_chunk(
+/// Removes hidden tags of one portion of a repository's tags, and at the end what hid them. Returns where to go on; none
+/// once nothing is hidden any more. Any portion may be done again.
+///
+/// # Errors
+/// Only where the store fails.
+pub async fn untag(
     app: &App,
-    who: &Principal,
     repository: &RepoName,
-    digest: &Digest,
-    range: KeyRange,
-) -> Result<Option<KeyRange>, RegistryError> {
-    let page = app.store.scan(range.clone(), TAG_CHUNK).await?;
-    let Some(last) = page.rows.last().map(|row| row.key.clone()) else { return Ok(None) };
+    from: Option<&str>,
+) -> Result<Option<String>, RegistryError> {
+    let store = app.store.background();
+    let marks = &Marks::of(&store, repository).await?;
+    let Some(youngest) = marks.youngest() else { return Ok(None) };
+    // A walk that began before a mark was made has not passed all that it hides; the next one will.
+    let walk = from.and_then(Walk::parse).unwrap_or(Walk { until: youngest, after: None });
+    let mut range = row::tags(repository);
+    if let Some(after) = &walk.after {
+        range = range.after(&row::tag(repository, after));
+    }
+    let page = store.scan(range, TAGS_A_PORTION).await?;
     let rows = &page.rows;
-    let act = app.store.act(|mut tx| async move {
-        // The manifest may have been pushed again meanwhile; then its tags are wanted.
-        if tx.get(&row::manifest(repository, digest)).await?.is_some() {
-            return Ok(());
-        }
+    let act = store.act(|mut tx| async move {
         for row in rows {
-            let Some(tag) = tag_of(row, digest)? else { continue };
-            let current = tx.get(&row.key).await?;
-            if current.as_ref().is_some_and(|current| current.rev == row.rev) {
+            let (Some(mark), Some(tag)) = (marks.hiding(row)?, tag_in(row)) else { continue };
+            // Pointed elsewhere meanwhile, it is wanted.
+            if tx.get(&row.key).await?.is_some_and(|now| now.rev == row.rev) {
+                let old: TagRow = row.value()?;
                 tx.delete(&row.key);
-                tag_deleted(&mut tx, app, who, repository, &tag, digest.clone())?;
+                tag_deleted(&mut tx, app, &mark.by, repository, &tag, old.digest)?;
             }
         }
         Ok::<_, RegistryError>(())
     });
     act.await?;
-    Ok(page.more.then(|| range.after(&last)))
+    if let Some(last) = page.rows.last().filter(|_| page.more).and_then(tag_in) {
+        return Ok(Some(Walk { after: Some(last), ..walk }.text()));
+    }
+    let done = &marks.up_to(walk.until, TAGS_A_PORTION);
+    let act = store.act(|mut tx| async move {
+        for digest in done {
+            untag::unmark(&mut tx, repository, digest, walk.until).await?;
+        }
+        Ok::<_, RegistryError>(())
+    });
+    act.await?;
+    let rest = Marks::of(&store, repository).await?.youngest();
+    Ok(rest.map(|youngest| Walk { until: youngest, after: None }.text()))
 }
 
-/// The tag that the row is, if it points to `digest`.
-fn tag_of(row: &Row, digest: &Digest) -> Result<Option<Tag>, StoreError> {
+/// One walk over a repository's tags: the marks it began with, and how far it is.
+struct Walk {
+    until: Rev,
+    after: Option<Tag>,
+}
+
+impl Walk {
+    fn text(&self) -> String {
+        format!("{} {}", self.until.0, self.after.as_ref().map_or("", Tag::as_str))
+    }
+
+    fn parse(text: &str) -> Option<Walk> {
+        let (until, after) = text.split_once(' ')?;
+        Some(Walk { until: Rev(until.parse().ok()?), after: after.parse().ok() })
+    }
+}
+
+fn tag_in(row: &Row) -> Option<Tag> {
+    row.key.part(1)?.parse().ok()
+}
+
+/// The tag that the row is, if it points to `digest` and is not hidden.
+fn tag_of(row: &Row, digest: &Digest, marks: &Marks) -> Result<Option<Tag>, StoreError> {
     let value: TagRow = row.value()?;
-    let tag = row.key.part(1).and_then(|part| part.parse().ok());
-    Ok(tag.filter(|_| value.digest == *digest))
+    let points_here = value.digest == *digest && marks.hiding(row)?.is_none();
+    Ok(tag_in(row).filter(|_| points_here))
 }
 
 /// Deletes a blob from the repository. Other repositories keep it.
@@ -191,3 +228,6 @@ pub async fn blob(app: &App, repository: &RepoName, digest: &Digest) -> Result<(
     let act = app.store.act(|mut tx| async move { blob::remove(&mut tx, repository, digest).await });
     act.await.map(drop)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,234 @@
-//! `docker push`, its first requests: blobs, uploaded or mounted from another repository.
+//! `docker push`, its first requests: blobs, uploaded in one request or in several, or mounted from another repository.
 //!
-//! The bytes are complete, verified and on the disk before the one commit that links them to the repository.
+//! What a request brings is reserved in the namespace's quota before it is taken. The bytes are complete, verified and on
+//! the disk before the one commit that links them to the repository and ends the reservation.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
 use wharf_oci::{Algorithm, Digest, RepoName};
-use wharf_store::{BlobWriter, StoreError};
+use wharf_store::{BlobId, BlobWriter, StoreError};
 
 use crate::App;
 use crate::access::{self, Action, Principal};
-use crate::registry::upload::UploadError;
+use crate::registry::upload::{self, ChunkRange, UploadError};
 use crate::registry::{RegistryError, blob, quota};
 
 /// Repositories looked at for one that the principal may mount from, when it names none.
 const MOUNT_SOURCES_MAX: usize = 64;
 
-/// Ends an upload: verifies its digest and links the blob to the repository. Content that is stored already is kept
-/// once.
+/// What one request brings of a blob.
+#[derive(Debug)]
+pub struct Chunk<S> {
+    pub body: S,
+    /// Where it says that its bytes lie; [`upload::check_chunk`] comes first.
+    pub range: Option<ChunkRange>,
+    /// How many it announces.
+    pub bytes: Option<u64>,
+}
+
+/// Opens an upload that later requests continue.
+///
+/// # Errors
+/// [`UploadError::TooMany`]; else where the disk is full or fails.
+pub async fn open(
+    app: &App,
+    who: &Principal,
+    repository: &RepoName,
+    algorithm: Algorithm,
+) -> Result<BlobId, RegistryError> {
+    let writer = upload::begin(&app.blobs, repository, algorithm).await?;
+    let id = writer.id().clone();
+    app.uploads.open(&id, repository, &who.name, grace(app))?;
+    if let Err(error) = writer.suspend().await {
+        app.uploads.end(&id, repository);
+        return Err(UploadError::from(error).into());
+    }
+    Ok(id)
+}
+
+/// Takes the next bytes of an upload. Returns how many there are now. What came before an error is kept for the client to
+/// go on from, but for what the namespace has no room for: the upload is given up then.
+///
+/// # Errors
+/// [`RegistryError::Quota`] and [`upload::receive`]'s.
+pub async fn append<S, E>(
+    app: &App,
+    repository: &RepoName,
+    mut writer: BlobWriter,
+    chunk: Chunk<S>,
+) -> Result<u64, RegistryError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: std::fmt::Display,
+{
+    let received = receive(app, repository, &mut writer, None, chunk).await;
+    keep(app, repository, writer, received).await
+}
+
+/// Takes the last bytes of an upload, verifies its digest and links the blob to the repository. Content that is stored
+/// already is kept once.
 ///
 /// # Errors
 /// [`UploadError::Digest`] where the bytes are not what was promised (they are removed), [`RegistryError::Quota`] where
-/// they do not fit; else where the disk or the store fails.
-pub async fn finish(
+/// they do not fit, [`upload::receive`]'s; else where the disk or the store fails.
+pub async fn finish<S, E>(
+    app: &App,
+    repository: &RepoName,
+    mut writer: BlobWriter,
+    digest: &Digest,
+    chunk: Chunk<S>,
+) -> Result<(), RegistryError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: std::fmt::Display,
+{
+    let received = receive(app, repository, &mut writer, Some(digest), chunk).await;
+    if received.is_err() {
+        return keep(app, repository, writer, received).await.map(drop);
+    }
+    let id = writer.id().clone();
+    let linked = link(app, repository, writer, digest).await;
+    app.uploads.end(&id, repository);
+    if linked.is_err() {
+        lower(app, repository, &id, 0).await;
+    }
+    linked
+}
+
+/// Takes a blob in one request. Nothing stays of one that fails.
+///
+/// # Errors
+/// As [`finish`].
+pub async fn whole<S, E>(
+    app: &App,
+    repository: &RepoName,
+    digest: &Digest,
+    chunk: Chunk<S>,
+) -> Result<(), RegistryError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: std::fmt::Display,
+{
+    let mut writer = upload::begin(&app.blobs, repository, digest.algorithm()).await?;
+    let id = writer.id().clone();
+    let taken = match receive(app, repository, &mut writer, Some(digest), chunk).await {
+        Ok(()) => link(app, repository, writer, digest).await,
+        Err(error) => writer.cancel().await.map_err(|e| UploadError::from(e).into()).and(Err(error)),
+    };
+    if taken.is_err() {
+        lower(app, repository, &id, 0).await;
+    }
+    taken
+}
+
+/// Gives an upload up.
+///
+/// # Errors
+/// Where the disk fails.
+pub async fn cancel(app: &App, repository: &RepoName, writer: BlobWriter) -> Result<(), RegistryError> {
+    let id = writer.id().clone();
+    writer.cancel().await.map_err(UploadError::from)?;
+    app.uploads.end(&id, repository);
+    lower(app, repository, &id, 0).await;
+    Ok(())
+}
+
+async fn receive<S, E>(
+    app: &App,
+    repository: &RepoName,
+    writer: &mut BlobWriter,
+    digest: Option<&Digest>,
+    chunk: Chunk<S>,
+) -> Result<(), RegistryError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: std::fmt::Display,
+{
+    let id = &writer.id().clone();
+    let mut gone = Gone { app, repository, id: Some(id), had: writer.offset() };
+    let reserve = |bytes| reserve(app, repository, id, digest, bytes);
+    let received = match reserve(gone.had.saturating_add(chunk.bytes.unwrap_or(0))).await {
+        Ok(()) => upload::receive(writer, chunk.body, chunk.range, reserve).await,
+        Err(error) => Err(error),
+    };
+    gone.id = None;
+    received
+}
+
+/// A request whose bytes are being taken. Where it is dropped half-way, as the client has gone, the upload is what it was
+/// before, and so is what it has reserved.
+struct Gone<'a> {
+    app: &'a App,
+    repository: &'a RepoName,
+    /// None once all was taken or refused.
+    id: Option<&'a BlobId>,
+    /// Bytes before this request.
+    had: u64,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        let (Some(id), Ok(runtime)) = (self.id, tokio::runtime::Handle::try_current()) else { return };
+        let (app, repository, id, had) = (self.app.clone(), self.repository.clone(), id.clone(), self.had);
+        runtime.spawn(async move { lower(&app, &repository, &id, had).await });
+    }
+}
+
+/// Sees to it that an upload may have so many bytes in all.
+async fn reserve(
+    app: &App,
+    repository: &RepoName,
+    id: &BlobId,
+    digest: Option<&Digest>,
+    bytes: u64,
+) -> Result<(), RegistryError> {
+    if !quota::must_reserve(&app.store, repository, id, digest, bytes).await? {
+        return Ok(());
+    }
+    let act = app.store.act(|mut tx| async move {
+        Ok::<_, RegistryError>(quota::reserve(&mut tx, repository, id, bytes, grace(app)).await?)
+    });
+    act.await.map(drop).map_err(|error| quota::explain(error, repository))
+}
+
+/// Gives back what an upload has reserved above `bytes`. Where that fails, its expiry does.
+async fn lower(app: &App, repository: &RepoName, id: &BlobId, bytes: u64) {
+    let act =
+        app.store.act(|mut tx| async move { quota::lower(&mut tx, repository, id, bytes, grace(app)).await });
+    if let Err(error) = act.await {
+        tracing::warn!(%error, upload = %id, "what an upload has reserved stays reserved until it expires");
+    }
+}
+
+/// What a request that did not end the upload leaves of it.
+async fn keep(
+    app: &App,
+    repository: &RepoName,
+    writer: BlobWriter,
+    received: Result<(), RegistryError>,
+) -> Result<u64, RegistryError> {
+    if matches!(received, Err(RegistryError::Quota { .. })) {
+        cancel(app, repository, writer).await?;
+        return received.map(|()| 0);
+    }
+    let id = writer.id().clone();
+    let offset = writer.suspend().await.map_err(UploadError::from)?;
+    if received.is_err() {
+        // Whatever it announced, it has brought no more.
+        lower(app, repository, &id, offset).await;
+    }
+    received.map(|()| offset)
+}
+
+/// As long as an upload may wait for its next request.
+fn grace(app: &App) -> Duration {
+    Duration::from_millis(app.config.registry.grace_ms)
+}
+
+/// Verifies a complete upload and links it.
+async fn link(
     app: &App,
     repository: &RepoName,
     writer: BlobWriter,
@@ -38,6 +247,7 @@ pub async fn finish(
     }
     let upload = &finished;
     let act = app.store.act(|mut tx| async move {
+        quota::lower(&mut tx, repository, &upload.id, 0, grace(app)).await?;
         Ok::<_, RegistryError>(blob::put(&mut tx, repository, digest, upload, app.now_ms()).await?)
     });
     let outcome = act.await.map_err(|error| quota::explain(error, repository));

@@ -12,7 +12,7 @@ use super::schedule::Every;
 use crate::App;
 use crate::event::{Kind, Recorded};
 use crate::flow::promote::{judge, mass};
-use crate::flow::{collect, retention, scan_image, scrub};
+use crate::flow::{collect, delete, retention, scan_image, scrub};
 
 /// Work that comes back without an event.
 pub fn schedule() -> Vec<Every> {
@@ -41,6 +41,9 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
         }
         Kind::TagDeleted { repository, tag, .. } => {
             vec![Work::Judge { repository: repository.clone(), tag: tag.clone() }]
+        }
+        Kind::ManifestDeleted { repository, tags_left: true, .. } => {
+            vec![Work::Untag { repository: repository.clone(), from: None }]
         }
         Kind::ImageScanned { digest, .. } | Kind::FindingsChanged { digest, .. } => {
             vec![Work::RejudgeImage { digest: digest.clone(), from: None }]
@@ -115,6 +118,10 @@ async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
             }
             Work::Rematch { from } => {
                 let next = scan_image::rematch(app, from.as_deref()).await.map_err(Failure::new)?;
+                Ok(next)
+            }
+            Work::Untag { repository, from } => {
+                let next = delete::untag(app, repository, from.as_deref()).await.map_err(Failure::new)?;
                 Ok(next)
             }
             _ => return Ok(()),

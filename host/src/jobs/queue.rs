@@ -17,7 +17,7 @@ pub enum Queue {
     Rejudge,
     /// Compare stored bills of materials with new vulnerability data.
     Rematch,
-    /// Collection, retention and the scrub.
+    /// Collection, retention, the scrub, and what is left of large deletes.
     Housekeeping,
 }
 
@@ -110,6 +110,12 @@ pub enum Work {
         #[serde(default)]
         from: Option<String>,
     },
+    /// Remove the tags of deleted manifests that are hidden already.
+    Untag {
+        repository: RepoName,
+        #[serde(default)]
+        from: Option<String>,
+    },
     /// Unlink what nothing names any more.
     Collect,
     /// Drop events, refusals, decisions and documents that are past their retention.
@@ -127,14 +133,16 @@ impl Work {
                 Queue::Rejudge
             }
             Work::Rematch { .. } => Queue::Rematch,
-            Work::Collect | Work::Trim | Work::Scrub => Queue::Housekeeping,
+            Work::Untag { .. } | Work::Collect | Work::Trim | Work::Scrub => Queue::Housekeeping,
         }
     }
 
     /// Whose work it is: namespaces take turns. Empty for the server's own.
     pub fn namespace(&self) -> &str {
         match self {
-            Work::Scan { repository, .. } | Work::Judge { repository, .. } => repository.namespace(),
+            Work::Scan { repository, .. }
+            | Work::Judge { repository, .. }
+            | Work::Untag { repository, .. } => repository.namespace(),
             _ => "",
         }
     }
@@ -146,7 +154,8 @@ impl Work {
             Work::RejudgeBinding { from, .. }
             | Work::RejudgePlugin { from, .. }
             | Work::RejudgeImage { from, .. }
-            | Work::Rematch { from } => *from = place,
+            | Work::Rematch { from }
+            | Work::Untag { from, .. } => *from = place,
             Work::Scan { .. } | Work::Judge { .. } | Work::Collect | Work::Trim | Work::Scrub => {}
         }
         work
@@ -161,6 +170,7 @@ impl Work {
             Work::RejudgePlugin { plugin, .. } => format!("plugin {plugin}"),
             Work::RejudgeImage { digest, .. } => format!("image {digest}"),
             Work::Rematch { .. } => "vulnerability data".to_owned(),
+            Work::Untag { repository, .. } => format!("untag {repository}"),
             Work::Collect => "collect".to_owned(),
             Work::Trim => "trim".to_owned(),
             Work::Scrub => "scrub".to_owned(),

@@ -6,6 +6,7 @@ use wharf_oci::{RepoName, Tag};
 use wharf_store::{KeyRange, MAX_PAGE, Space, Store, StoreError, key};
 
 use super::row;
+use super::untag::Marks;
 
 /// Entries of a page when the client names no number, and the most it gets.
 pub const PAGE_MAX: usize = 1000;
@@ -20,7 +21,7 @@ pub struct Names<T> {
 }
 
 /// Tags of a repository in byte order, after `last`, at most `n` and at most [`PAGE_MAX`]. `None`: there is no such
-/// repository.
+/// repository. What a large delete has hidden and not yet removed is passed over.
 ///
 /// # Errors
 /// Where the store cannot be read.
@@ -30,18 +31,36 @@ pub async fn tags(
     last: Option<&str>,
     n: usize,
 ) -> Result<Option<Names<Tag>>, StoreError> {
-    let all = row::tags(repository);
-    let range = match last {
-        Some(last) => all.after(&key(Space::Tag, &[repository.as_str(), last])),
-        None => all,
-    };
+    let mut range = row::tags(repository);
+    if let Some(last) = last {
+        range = range.after(&key(Space::Tag, &[repository.as_str(), last]));
+    }
     let n = n.min(PAGE_MAX);
-    let page = store.scan(range, n).await?;
-    if page.rows.is_empty() && store.get(&row::repo(repository)).await?.is_none() {
+    // Before the tags: a mark that is made meanwhile hides nothing that was there to be seen when this began.
+    let marks = Marks::of(store, repository).await?;
+    // A short page may lie behind many hidden tags.
+    let at_once = if marks.is_empty() { n } else { PAGE_MAX };
+    let (mut names, mut seen) = (Vec::new(), false);
+    let more = 'pages: loop {
+        let page = store.scan(range.clone(), at_once).await?;
+        seen |= !page.rows.is_empty();
+        for row in &page.rows {
+            if names.len() == n {
+                break 'pages true;
+            }
+            if marks.hiding(row)?.is_none() {
+                names.extend(row.key.part(1).and_then(|tag| tag.parse().ok()));
+            }
+        }
+        match page.rows.last() {
+            Some(last) if page.more && names.len() < n => range = range.after(&last.key),
+            _ => break page.more && n > 0,
+        }
+    };
+    if !seen && store.get(&row::repo(repository)).await?.is_none() {
         return Ok(None);
     }
-    let names = page.rows.iter().filter_map(|row| row.key.part(1)?.parse().ok()).collect();
-    Ok(Some(Names { names, more: page.more && n > 0 }))
+    Ok(Some(Names { names, more }))
 }
 
 /// Repositories in byte order, after `last`, at most `n` and at most [`PAGE_MAX`].

@@ -10,7 +10,7 @@ use wharf_oci::{Algorithm, Descriptor, Digest, Manifest, ManifestKind, MediaType
 use wharf_store::{Rev, Row, Store, StoreError, Tx};
 
 use super::row::{self, ManifestRow, RepoRow, TagRow};
-use super::{RegistryError, blob, referrer};
+use super::{RegistryError, blob, referrer, untag};
 
 /// Most distinct blobs and manifests that one manifest may name. Each is an operation of the push's commit and two of the
 /// delete's, of which the store takes 1,024.
@@ -262,9 +262,7 @@ pub async fn find(
     repository: &RepoName,
     target: &Target,
 ) -> Result<Option<Found>, StoreError> {
-    let Some((digest, tag)) = resolve(store, repository, target).await? else { return Ok(None) };
-    let row = store.get(&row::manifest(repository, &digest)).await?;
-    row.map(|row| Ok(Found { row: row.value()?, digest, tag })).transpose()
+    Ok(look_up(store, repository, target, false).await?.map(|(found, _)| found))
 }
 
 /// A manifest with its bytes; `None` where the repository has none by this tag or digest.
@@ -276,28 +274,37 @@ pub async fn read(
     repository: &RepoName,
     target: &Target,
 ) -> Result<Option<(Found, Bytes)>, StoreError> {
-    let Some((digest, tag)) = resolve(store, repository, target).await? else { return Ok(None) };
-    let rows = store.get_many(vec![row::manifest(repository, &digest), blob::key(&digest)]).await?;
-    let [Some(row), Some(bytes)] = rows.as_slice() else { return Ok(None) };
-    let Some(bytes) = blob::inline(blob::Blob::decode(bytes)?) else { return Ok(None) };
-    Ok(Some((Found { row: row.value()?, digest, tag }, bytes)))
+    let Some((found, blob)) = look_up(store, repository, target, true).await? else { return Ok(None) };
+    let blob = blob.as_ref().map(blob::Blob::decode).transpose()?;
+    Ok(blob.and_then(blob::inline).map(|bytes| (found, bytes)))
 }
 
-/// The digest that a target names now; whether its manifest is there is not asked.
-async fn resolve(
+/// What a target names now, with the row of its bytes if that is wanted.
+async fn look_up(
     store: &Store,
     repository: &RepoName,
     target: &Target,
-) -> Result<Option<(Digest, Option<(TagRow, Rev)>)>, StoreError> {
-    match target {
-        Target::Digest(digest) => Ok(Some((digest.clone(), None))),
-        Target::Tag(tag) => {
-            let row: Option<Row> = store.get(&row::tag(repository, tag)).await?;
-            let Some(row) = row else { return Ok(None) };
-            let tag: TagRow = row.value()?;
-            Ok(Some((tag.digest.clone(), Some((tag, row.rev)))))
-        }
-    }
+    with_bytes: bool,
+) -> Result<Option<(Found, Option<Row>)>, StoreError> {
+    let tag: Option<(TagRow, Rev)> = match target {
+        Target::Digest(_) => None,
+        Target::Tag(tag) => match store.get(&row::tag(repository, tag)).await? {
+            Some(row) => Some((row.value()?, row.rev)),
+            None => return Ok(None),
+        },
+    };
+    let digest = match (target, &tag) {
+        (Target::Digest(digest), _) => digest.clone(),
+        (Target::Tag(_), Some((tag, _))) => tag.digest.clone(),
+        (Target::Tag(_), None) => return Ok(None),
+    };
+    let mut keys = vec![row::manifest(repository, &digest), untag::row(repository, &digest)];
+    keys.extend(with_bytes.then(|| blob::key(&digest)));
+    let mut rows = store.get_many(keys).await?.into_iter();
+    let (row, mark, blob) = (rows.next().flatten(), rows.next().flatten(), rows.next().flatten());
+    let hidden = tag.as_ref().zip(mark).is_some_and(|((_, tag), mark)| untag::hides(mark.rev, *tag));
+    let Some(row) = row.filter(|_| !hidden) else { return Ok(None) };
+    Ok(Some((Found { row: row.value()?, digest, tag }, blob)))
 }
 
 /// A manifest of the repository, parsed.

@@ -9,7 +9,7 @@
 //! Invariant: nothing here commits; `flow/push.rs`, `flow/upload.rs`, `flow/delete.rs` and `flow/collect.rs` do.
 //! Invariant: a read never writes.
 //! Invariant: a manifest row exists only with its bytes and its link; a tag row is served only while the manifest row
-//! that it names exists.
+//! that it names exists, and no mark of a large delete hides it ([`untag`]).
 //! Invariant: every page, body, list and walk is bounded by a constant named here or in `setting.rs`.
 
 pub mod blob;
@@ -21,8 +21,10 @@ pub mod manifest;
 pub mod quota;
 pub mod referrer;
 pub mod row;
+pub mod session;
 pub mod setting;
 pub mod tag;
+pub mod untag;
 pub mod upload;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use wharf_oci::{Descriptor, Digest, RepoName, Tag, Target};
 use wharf_store::{Store, StoreError, Tx};
 
 use super::row::{self, TagRow};
-use super::{RegistryError, setting};
+use super::{RegistryError, setting, untag};
 use crate::event::Stage;
 
 /// What [`point`] did.
@@ -37,9 +37,7 @@ pub async fn point(
         let target = Target::Digest(to.digest.clone());
         return Err(RegistryError::ManifestUnknown { repository: repository.clone(), target });
     }
-    let key = row::tag(repository, tag);
-    let old: Option<TagRow> = tx.get(&key).await?.map(|row| row.value()).transpose()?;
-    let pointed = match old {
+    let pointed = match get(tx, repository, tag).await? {
         Some(old) if old.digest == to.digest => return Ok(Pointed::Unchanged),
         Some(old) => {
             refuse_if_immutable(tx, repository, tag, &old.digest).await?;
@@ -54,7 +52,7 @@ pub async fn point(
         by: by.to_owned(),
         lineage: lineage.to_vec(),
     };
-    tx.put_value(&key, &new)?;
+    tx.put_value(&row::tag(repository, tag), &new)?;
     Ok(pointed)
 }
 
@@ -64,15 +62,21 @@ pub async fn point(
 /// [`RegistryError::ManifestUnknown`] where there is no such tag, [`RegistryError::TagImmutable`] where a setting
 /// forbids it; else only where the store fails.
 pub async fn remove(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Digest, RegistryError> {
-    let key = row::tag(repository, tag);
-    let Some(old) = tx.get(&key).await? else {
+    let Some(old) = get(tx, repository, tag).await? else {
         let target = Target::Tag(tag.clone());
         return Err(RegistryError::ManifestUnknown { repository: repository.clone(), target });
     };
-    let old: TagRow = old.value()?;
     refuse_if_immutable(tx, repository, tag, &old.digest).await?;
-    tx.delete(&key);
+    tx.delete(&row::tag(repository, tag));
     Ok(old.digest)
+}
+
+/// The tag as the transaction finds it; none where a large delete hides it.
+async fn get(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StoreError> {
+    let Some(found) = tx.get(&row::tag(repository, tag)).await? else { return Ok(None) };
+    let old: TagRow = found.value()?;
+    let mark = tx.get(&untag::row(repository, &old.digest)).await?;
+    Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, found.rev))).then_some(old))
 }
 
 /// Refuses what would take an immutable tag away from the manifest it points to.
@@ -101,5 +105,8 @@ pub async fn refuse_if_immutable(
 /// # Errors
 /// Where the store cannot be read.
 pub async fn find(store: &Store, repository: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StoreError> {
-    store.get(&row::tag(repository, tag)).await?.map(|row| row.value()).transpose()
+    let Some(found) = store.get(&row::tag(repository, tag)).await? else { return Ok(None) };
+    let tag: TagRow = found.value()?;
+    let mark = store.get(&untag::row(repository, &tag.digest)).await?;
+    Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, found.rev))).then_some(tag))
 }

@@ -1,11 +1,12 @@
 //! The concepts over the in-memory engine: what a push holds, what it costs, what goes when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use wharf_oci::{Descriptor, Digest, MediaType, RepoName, Tag, Target};
 use wharf_store::links::{self, FRESH_MS};
-use wharf_store::{KeyRange, ManualClock, Model, Space, Store, StoreError, Tx};
+use wharf_store::{BlobId, KeyRange, ManualClock, Model, Space, Store, StoreError, Tx};
 
 use super::collect::Swept;
 use super::manifest::{Checked, Sparse};
@@ -285,9 +286,11 @@ async fn a_quota_counts_each_blob_of_a_namespace_once() {
         other => panic!("{other:?}"),
     }
     let (new, known) = (&Digest::sha256(b"abcdef"), &Digest::sha256(b"0123456789"));
-    assert!(quota::precheck(&w.store, &app, new, 6).await.is_err());
-    assert!(quota::precheck(&w.store, &app, new, 5).await.is_ok());
-    assert!(quota::precheck(&w.store, &app, known, 10).await.is_ok());
+    let upload = &BlobId::parse("0123456789abcdef0123456789abcdef").unwrap();
+    assert!(quota::must_reserve(&w.store, &app, upload, Some(new), 6).await.is_err());
+    assert!(quota::must_reserve(&w.store, &app, upload, None, 6).await.is_err());
+    assert!(!quota::must_reserve(&w.store, &app, upload, Some(new), 5).await.unwrap());
+    assert!(!quota::must_reserve(&w.store, &app, upload, Some(known), 10).await.unwrap());
     w.blob(&app, b"abcde", 0).await.unwrap();
     let (web, qa, digest) = (&web, &repo("qa/app"), &Digest::sha256(b"0123456789"));
     let mounted = w.act(|mut tx| async move { Ok(blob::mount(&mut tx, web, qa, digest, 0).await?) });
@@ -298,6 +301,49 @@ async fn a_quota_counts_each_blob_of_a_namespace_once() {
     assert_eq!(w.used("dev").await, 15, "dev/web still has it");
     w.act(|mut tx| async move { blob::remove(&mut tx, web, digest).await }).await.unwrap();
     assert_eq!((w.used("dev").await, w.used("qa").await), (5, 10));
+}
+
+#[tokio::test]
+async fn what_an_upload_reserves_counts_until_it_ends() {
+    const MB: u64 = 1 << 20;
+    let (w, app) = (world(), &repo("dev/app"));
+    let upload = &BlobId::parse("0123456789abcdef0123456789abcdef").unwrap();
+    let (used, must) = (|| w.used("dev"), |bytes| quota::must_reserve(&w.store, app, upload, None, bytes));
+    assert!(!must(1 << 40).await.unwrap(), "nothing is reserved where nothing is limited");
+    let limit = w.act(|mut tx| async move {
+        quota::limit(&mut tx, "dev", Some(100 * MB));
+        Ok(())
+    });
+    limit.await.unwrap();
+    let day = Duration::from_millis(T);
+    let reserve = |bytes| {
+        w.act(move |mut tx| async move { Ok(quota::reserve(&mut tx, app, upload, bytes, day).await?) })
+    };
+    let lower =
+        |bytes| w.act(move |mut tx| async move { Ok(quota::lower(&mut tx, app, upload, bytes, day).await?) });
+    assert!(must(60 * MB).await.unwrap());
+    reserve(60 * MB).await.unwrap();
+    reserve(50 * MB).await.unwrap();
+    assert_eq!(used().await, 60 * MB, "what is reserved is enough for less");
+    assert!(!must(60 * MB + 1).await.unwrap(), "a little more is the commit's to decide");
+    assert!(must(101 * MB).await.is_err());
+    let refused = reserve(101 * MB).await.map_err(|error| quota::explain(error, app));
+    assert!(matches!(refused, Err(RegistryError::Quota { asked, .. }) if asked == 41 * MB), "{refused:?}");
+    lower(70 * MB).await.unwrap();
+    lower(20 * MB).await.unwrap();
+    assert_eq!(used().await, 20 * MB);
+    let (early, next) = quota::expired(&w.store, None, T).await.unwrap();
+    assert!(early.is_empty() && next.is_none());
+    let (late, _) = quota::expired(&w.store, None, T + 1).await.unwrap();
+    let expire = |now_ms| {
+        let row = &late[0];
+        w.act(move |mut tx| async move { Ok(quota::expire(&mut tx, row, now_ms).await?) })
+    };
+    expire(T).await.unwrap();
+    assert_eq!(used().await, 20 * MB);
+    expire(T + 1).await.unwrap();
+    lower(0).await.unwrap();
+    assert_eq!((used().await, w.rows(Space::Upload).await), (0, 0));
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@ use futures_util::{Stream, StreamExt as _};
 use wharf_oci::{Algorithm, Digest, RepoName};
 use wharf_store::{BlobError, BlobId, BlobWriter, Blobs};
 
+use super::RegistryError;
+use super::quota::AHEAD_BYTES_MAX;
+
 /// Largest blob that is taken, bytes.
 pub const BLOB_BYTES_MAX: u64 = 1 << 40;
 /// A request that sends nothing for this long is ended; what came stays for the client to resume.
@@ -30,6 +33,16 @@ pub enum UploadError {
     Digest { expected: Digest, actual: String },
     #[error("a blob of more than {BLOB_BYTES_MAX} bytes is not taken")]
     TooLarge,
+    #[error(
+        "{} {open} unfinished uploads in namespace `{namespace}`; hint: finish or cancel some, they expire after a day without a request",
+        by.as_ref().map_or_else(|| "there are".to_owned(), |by| format!("`{by}` has"))
+    )]
+    TooMany {
+        namespace: String,
+        /// Whose they are; none where they are everybody's together.
+        by: Option<String>,
+        open: usize,
+    },
     #[error("the request ended early: {0}")]
     Body(String),
     #[error(transparent)]
@@ -58,22 +71,7 @@ pub fn parse(text: &str) -> Option<BlobId> {
     (show(&id) == text).then_some(id)
 }
 
-/// Starts an upload that later requests continue.
-///
-/// # Errors
-/// Where the disk is full or fails.
-pub async fn start(
-    blobs: &Blobs,
-    repository: &RepoName,
-    algorithm: Algorithm,
-) -> Result<BlobId, UploadError> {
-    let writer = begin(blobs, repository, algorithm).await?;
-    let id = writer.id().clone();
-    writer.suspend().await?;
-    Ok(id)
-}
-
-/// Starts a blob that this request ends.
+/// Starts an upload: it is kept by [`BlobWriter::suspend`], and is a blob by [`BlobWriter::finish`].
 ///
 /// # Errors
 /// Where the disk is full or fails.
@@ -159,21 +157,26 @@ pub fn check_chunk(
     }
 }
 
-/// Takes a request's body into the upload. What arrived before an error stays in `writer`.
+/// Takes a request's body into the upload. What arrived before an error stays in `writer`. Whenever
+/// [`AHEAD_BYTES_MAX`] more have arrived, `reserve` is asked about all of the upload's bytes.
 ///
 /// # Errors
 /// [`UploadError::Body`] where the client stops early or stalls for [`IDLE`], [`UploadError::Length`] where it sends
-/// another length than the chunk's, [`UploadError::TooLarge`], and what the disk says.
-pub async fn receive<S, E>(
+/// another length than the chunk's, [`UploadError::TooLarge`], what the disk says, and what `reserve` does.
+pub async fn receive<S, E, F, Fut>(
     writer: &mut BlobWriter,
     mut body: S,
     range: Option<ChunkRange>,
-) -> Result<(), UploadError>
+    mut reserve: F,
+) -> Result<(), RegistryError>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
+    F: FnMut(u64) -> Fut,
+    Fut: Future<Output = Result<(), RegistryError>>,
 {
     let limit = range.map_or(BLOB_BYTES_MAX, |range| range.start + range.bytes());
+    let mut reserved = writer.offset();
     loop {
         let next = tokio::time::timeout(IDLE, body.next());
         let next = next.await.map_err(|_| UploadError::Body("nothing arrived for a minute".into()))?;
@@ -184,13 +187,19 @@ where
             return Err(match range {
                 Some(range) => UploadError::Length { declared: range.bytes(), actual: end - range.start },
                 None => UploadError::TooLarge,
-            });
+            }
+            .into());
         }
-        writer.write(chunk).await?;
+        if end - reserved >= AHEAD_BYTES_MAX {
+            reserve(end).await?;
+            reserved = end;
+        }
+        writer.write(chunk).await.map_err(UploadError::from)?;
     }
     match range {
         Some(range) if writer.offset() != limit => {
-            Err(UploadError::Length { declared: range.bytes(), actual: writer.offset() - range.start })
+            let actual = writer.offset() - range.start;
+            Err(UploadError::Length { declared: range.bytes(), actual }.into())
         }
         _ => Ok(()),
     }

@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use anyhow::Result;
 use serde_json::json;
+use wharf_store::{KeyRange, Options, Space, Store};
 
 use super::{Registry, digest_of, index};
 
@@ -41,6 +44,38 @@ async fn a_manifest_goes_with_more_tags_than_one_commit_takes() -> Result<()> {
     registry.get("dev/app/manifests/t5-59").await?.expect(404);
     let kept = registry.get("dev/app/manifests/other").await?.expect(200);
     assert_eq!(kept.header("docker-content-digest"), other.as_str());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_delete_is_whole_at_once_and_ends_after_a_kill() -> Result<()> {
+    let mut registry = Registry::start()?;
+    let (manifest, digest) = registry.image("dev/app", "first", "a").await?;
+    registry.image("dev/app", "other", "b").await?;
+    for page in 0..10 {
+        let tags: Vec<String> = (0..60).map(|i| format!("tag=t{page}-{i}")).collect();
+        let target = format!("{digest}?{}", tags.join("&"));
+        registry.put_manifest("dev/app", &target, &manifest).await?.expect(201);
+    }
+    registry.delete(&format!("dev/app/manifests/{digest}")).await?.expect(202);
+    registry.server.kill()?;
+    registry.server.restart()?;
+    assert_eq!(registry.get("dev/app/tags/list").await?.json()["tags"], json!(["other"]));
+    registry.put_manifest("dev/app", "again", &manifest).await?.expect(201);
+    assert_eq!(registry.get("dev/app/tags/list").await?.json()["tags"], json!(["again", "other"]));
+    registry.get("dev/app/manifests/t5-59").await?.expect(404);
+    // Then the job has removed what nobody saw, and told of each.
+    let asked = ["events", "--kind", "tag-deleted", "--limit", "1000", "--output", "json"];
+    for _ in 0..600 {
+        if registry.server.wharf(&asked)?.matches("tag-deleted").count() == 601 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    registry.server.stop()?;
+    let store = Store::open(registry.server.data(), &Options::default())?;
+    assert_eq!(store.scan(KeyRange::all(Space::Tag), 10).await?.rows.len(), 2);
+    assert_eq!(store.scan(KeyRange::prefix(Space::Cursor, &["untag"]), 10).await?.rows.len(), 0);
     Ok(())
 }
 

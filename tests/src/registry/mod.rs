@@ -2,6 +2,7 @@
 //! does not look at.
 
 mod clients;
+mod connection;
 mod delete;
 mod errors;
 mod list;
@@ -13,6 +14,8 @@ mod upload;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use wharf_oci::{Algorithm, Digest, MediaType};
@@ -114,6 +117,12 @@ impl Registry {
         let digest = Digest::sha256(manifest.to_string().as_bytes());
         Ok((manifest, digest))
     }
+}
+
+/// The administrator's login, as a header.
+fn basic(server: &Server) -> String {
+    let login = STANDARD.encode(format!("admin:{}", server.admin_password));
+    format!("Authorization: Basic {login}")
 }
 
 async fn answer(request: RequestBuilder) -> Result<Answer> {

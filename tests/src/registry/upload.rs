@@ -1,6 +1,6 @@
 use anyhow::Result;
 use reqwest::Method;
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{CONTENT_RANGE, IF_RANGE, RANGE};
 use wharf_oci::Digest;
 
 use super::{Registry, noise, sha512};
@@ -14,7 +14,7 @@ impl Registry {
         Ok((answer.status, answer.header("location").to_owned(), answer.header("range").to_owned()))
     }
 
-    async fn finish(&self, location: &str, digest: &Digest, last: &[u8]) -> Result<super::Answer> {
+    pub(super) async fn finish(&self, location: &str, digest: &Digest, last: &[u8]) -> Result<super::Answer> {
         assert!(!location.contains('?'), "the upload's state is in its path: {location}");
         let request = self.request(Method::PUT, &format!("{location}?digest={digest}"));
         self.send(request.body(last.to_vec())).await
@@ -116,6 +116,24 @@ async fn an_upload_belongs_to_its_repository_and_may_be_given_up() -> Result<()>
 }
 
 #[tokio::test]
+async fn nobody_leaves_more_uploads_than_the_server_bears() -> Result<()> {
+    let registry = Registry::start()?;
+    let mut last = String::new();
+    for _ in 0..1024 {
+        last = registry.post("dev/app/blobs/uploads/").await?.expect(202).header("location").to_owned();
+    }
+    let refused = registry.post("dev/web/blobs/uploads/").await?.expect(429);
+    assert_eq!(refused.code(), "TOOMANYREQUESTS");
+    assert!(String::from_utf8_lossy(&refused.body).contains("`admin` has 1024 unfinished uploads"));
+    registry.post("qa/app/blobs/uploads/").await?.expect(202);
+    // What is sent in one request does not wait, and one that ends makes room.
+    registry.blob("dev/app", b"whole").await?;
+    registry.finish(&last, &Digest::sha256(b"x"), b"x").await?.expect(201);
+    registry.post("dev/web/blobs/uploads/").await?.expect(202);
+    Ok(())
+}
+
+#[tokio::test]
 async fn bytes_that_are_not_what_was_promised_are_refused() -> Result<()> {
     let registry = Registry::start()?;
     let (bytes, other) = (noise(9_000, 3), Digest::sha256(b"other"));
@@ -191,6 +209,14 @@ async fn parts_of_a_blob_can_be_asked_for() -> Result<()> {
             assert_eq!(refused.header("content-range"), format!("bytes */{len}"));
         }
         let tag = registry.head(&path).await?.header("etag").to_owned();
+        let part =
+            |tag: &str| registry.request(Method::GET, &path).header(RANGE, "bytes=1-2").header(IF_RANGE, tag);
+        registry.send(part(&tag)).await?.expect(206);
+        for other in ["\"sha256:other\"", &format!("W/{tag}"), "Wed, 21 Oct 2015 07:28:00 GMT"] {
+            assert!(registry.send(part(other)).await?.expect(200).body == bytes, "{other}");
+        }
+        let head = registry.send(registry.request(Method::HEAD, &path).header(RANGE, "bytes=1-2")).await?;
+        assert_eq!(head.expect(200).header("content-length"), len.to_string(), "only GET has ranges");
         let known = registry.request(Method::GET, &path).header("If-None-Match", tag);
         assert!(registry.send(known).await?.expect(304).body.is_empty());
     }

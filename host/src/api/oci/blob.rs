@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RANGE,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, IF_RANGE,
+    RANGE,
 };
 use http::{HeaderMap, StatusCode};
 use wharf_oci::{Digest, RepoName};
@@ -26,7 +27,8 @@ pub(super) async fn read(call: &Call<'_>, name: &RepoName, digest: &Digest) -> R
     if is_known(call, digest) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
-    let (status, part) = match range::parse(call.header(RANGE), found.size) {
+    let asked = call.header(RANGE).filter(|_| may_be_part(call, digest));
+    let (status, part) = match range::parse(asked, found.size) {
         Wanted::Whole => (StatusCode::OK, 0..found.size),
         Wanted::Part(part) => {
             let value = format!("bytes {}-{}/{}", part.start, part.end - 1, found.size);
@@ -83,6 +85,15 @@ pub(super) fn is_known(call: &Call<'_>, digest: &Digest) -> bool {
         let tag = tag.trim();
         tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == digest.as_str()
     })
+}
+
+/// Whether a range that the client asks for is looked at: `GET` alone has ranges (RFC 9110, section 14.2), and with
+/// `If-Range` only where the client has other parts of this very content (section 13.1.5).
+fn may_be_part(call: &Call<'_>, digest: &Digest) -> bool {
+    let has_parts = |tag: &str| {
+        tag.trim().strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(digest.as_str())
+    };
+    !call.is_head() && call.header(IF_RANGE).is_none_or(has_parts)
 }
 
 pub(super) async fn delete(call: &Call<'_>, name: &RepoName, digest: &Digest) -> Result<Response, OciError> {

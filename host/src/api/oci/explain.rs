@@ -55,6 +55,7 @@ impl From<UploadError> for OciError {
         match error {
             UploadError::Unknown(_) => OciError::new(Code::BlobUploadUnknown, message),
             UploadError::InUse => OciError::new(Code::UploadInUse, message),
+            UploadError::TooMany { .. } => OciError::new(Code::TooManyRequests, message),
             UploadError::OutOfOrder { .. } => OciError::new(Code::ChunkOutOfOrder, message),
             UploadError::Length { .. } | UploadError::Body(_) => OciError::new(Code::SizeInvalid, message),
             UploadError::TooLarge => OciError::new(Code::BlobTooLarge, message),

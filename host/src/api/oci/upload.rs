@@ -1,11 +1,10 @@
 //! end-4, end-5, end-6, end-11, end-13 and end-14: uploads and mounts. The state of an upload is found by its path alone.
 
-use std::mem::take;
-
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE};
 use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyDataStream, BodyExt};
 use wharf_oci::{Algorithm, Digest, RepoName};
 use wharf_store::{BlobId, BlobWriter};
 
@@ -13,8 +12,8 @@ use super::error::{Code, OciError};
 use super::{CONTENT_DIGEST, Call, header_value};
 use crate::access::Action;
 use crate::flow;
-use crate::registry::quota;
-use crate::registry::upload::{self, ChunkRange, UploadError};
+use crate::flow::upload::Chunk;
+use crate::registry::upload::{self, ChunkRange};
 
 /// Docker's name for the upload's id.
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -38,13 +37,7 @@ pub(super) async fn start(call: &Call<'_>, name: &RepoName, body: &mut Body) -> 
     }
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
-        quota::precheck(&call.app.store, name, &digest, content_length(call).unwrap_or(0)).await?;
-        let mut writer = upload::begin(&call.app.blobs, name, digest.algorithm()).await?;
-        if let Err(error) = upload::receive(&mut writer, take(body).into_data_stream(), None).await {
-            writer.cancel().await.map_err(UploadError::from)?;
-            return Err(error.into());
-        }
-        flow::upload::finish(call.app, name, writer, &digest).await?;
+        flow::upload::whole(call.app, name, &digest, chunk(call, body, None)).await?;
         return created(name, &digest);
     }
     let algorithm = call.query.get("digest-algorithm").map_or(Ok(Algorithm::Sha256), str::parse)?;
@@ -61,7 +54,7 @@ async fn mount(
 }
 
 async fn open(call: &Call<'_>, name: &RepoName, algorithm: Algorithm) -> Result<Response, OciError> {
-    let id = upload::start(&call.app.blobs, name, algorithm).await?;
+    let id = flow::upload::open(call.app, &call.caller.principal, name, algorithm).await?;
     Ok((StatusCode::ACCEPTED, session(name, &id, 0)?).into_response())
 }
 
@@ -73,11 +66,8 @@ pub(super) async fn append(
     body: &mut Body,
 ) -> Result<Response, OciError> {
     call.require(Action::Push, name).await?;
-    let (mut writer, range) = resume(call, name, id).await?;
-    let received = upload::receive(&mut writer, take(body).into_data_stream(), range).await;
-    // What came is kept in any case, so that the client can go on from there.
-    let offset = writer.suspend().await.map_err(UploadError::from)?;
-    received?;
+    let (writer, range) = resume(call, name, id).await?;
+    let offset = flow::upload::append(call.app, name, writer, chunk(call, body, range)).await?;
     Ok((StatusCode::ACCEPTED, session(name, id, offset)?).into_response())
 }
 
@@ -92,14 +82,8 @@ pub(super) async fn finish(
     let digest = call.query.get("digest");
     let digest: Digest =
         digest.ok_or_else(|| OciError::new(Code::DigestInvalid, "`?digest=` is missing"))?.parse()?;
-    let (mut writer, range) = resume(call, name, id).await?;
-    let whole = writer.offset().saturating_add(content_length(call).unwrap_or(0));
-    quota::precheck(&call.app.store, name, &digest, whole).await?;
-    if let Err(error) = upload::receive(&mut writer, take(body).into_data_stream(), range).await {
-        writer.suspend().await.map_err(UploadError::from)?;
-        return Err(error.into());
-    }
-    flow::upload::finish(call.app, name, writer, &digest).await?;
+    let (writer, range) = resume(call, name, id).await?;
+    flow::upload::finish(call.app, name, writer, &digest, chunk(call, body, range)).await?;
     created(name, &digest)
 }
 
@@ -141,7 +125,7 @@ pub(super) async fn status(call: &Call<'_>, name: &RepoName, id: &BlobId) -> Res
 pub(super) async fn cancel(call: &Call<'_>, name: &RepoName, id: &BlobId) -> Result<Response, OciError> {
     call.require(Action::Push, name).await?;
     let writer = upload::resume(&call.app.blobs, name, id).await?;
-    writer.cancel().await.map_err(UploadError::from)?;
+    flow::upload::cancel(call.app, name, writer).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -161,6 +145,15 @@ fn created(name: &RepoName, digest: &Digest) -> Result<Response, OciError> {
     headers.insert(CONTENT_DIGEST, header_value(digest.as_str())?);
     headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     Ok((StatusCode::CREATED, headers).into_response())
+}
+
+/// The request's part of a blob. The body stays where it is: what of it is refused is read to its end by whoever answers.
+fn chunk<'b>(
+    call: &Call<'_>,
+    body: &'b mut Body,
+    range: Option<ChunkRange>,
+) -> Chunk<BodyDataStream<&'b mut Body>> {
+    Chunk { body: BodyExt::into_data_stream(body), range, bytes: content_length(call) }
 }
 
 fn content_length(call: &Call<'_>) -> Option<u64> {
