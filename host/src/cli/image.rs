@@ -214,6 +214,8 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             Some(false) => ", still maintained",
             None => "",
         };
+        let why = counts.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let scan = format!("{}{why}", platform.scan.as_str());
         let name = platform.platform.as_ref().map(ToString::to_string).unwrap_or_default();
         out.push('\n');
         out.push_str(&pairs(&[
@@ -222,7 +224,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             ("size", format!("{} in {} layers", bytes(platform.size_bytes), platform.layers.len())),
             ("built", platform.created_at_ms.map(at).unwrap_or_default()),
             ("distribution", platform.distribution.iter().map(|d| format!("{d}{end_of_life}")).collect()),
-            ("scan", platform.scan.as_str().to_owned()),
+            ("scan", scan),
             ("packages", counts.packages.to_string()),
             ("findings", findings),
             ("data", data.join("\n")),

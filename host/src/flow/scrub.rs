@@ -73,13 +73,13 @@ async fn leave(app: &App, after: Option<&Key>) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use wharf_oci::{Algorithm, Digest, RepoName};
+    use wharf_oci::{Digest, RepoName};
     use wharf_store::Stored;
 
     use super::*;
     use crate::config::{Config, LISTEN};
-    use crate::flow::upload as uploads;
-    use crate::registry::{blob, upload};
+    use crate::flow::upload::{self, Chunk};
+    use crate::registry::blob;
 
     #[tokio::test]
     async fn a_run_goes_on_where_the_last_one_was_and_begins_again() {
@@ -90,10 +90,8 @@ mod tests {
         for fill in 0..3u8 {
             let bytes = Bytes::from(vec![fill; 10_000]);
             let digest = Digest::sha256(&bytes);
-            let mut writer = upload::begin(&app.blobs, &name, Algorithm::Sha256).await.unwrap();
             let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
-            upload::receive(&mut writer, body, None).await.unwrap();
-            uploads::finish(&app, &name, writer, &digest).await.unwrap();
+            upload::whole(&app, &name, &digest, Chunk { body, range: None, bytes: None }).await.unwrap();
             digests.push(digest);
         }
         digests.sort();

@@ -67,6 +67,9 @@ pub struct FactsEntry {
 pub struct PlatformCounts {
     pub packages: usize,
     pub findings: SeverityCounts,
+    /// Why either is not all that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// One finding of a platform's image.
@@ -191,7 +194,9 @@ pub(super) async fn facts(
         for finding in std::mem::take(&mut platform.findings) {
             findings[finding.severity as usize] += 1;
         }
-        counts.push(PlatformCounts { packages, findings: SeverityCounts::of(findings) });
+        let digest: Digest = platform.digest.parse().map_err(ApiError::internal)?;
+        let why = scanned::find(&app.store, &digest).await?.and_then(|scanned| scanned.why);
+        counts.push(PlatformCounts { packages, findings: SeverityCounts::of(findings), why });
     }
     Ok(Json(FactsEntry { facts, counts }))
 }
