@@ -1,7 +1,6 @@
 //! Who sent this request, and may they.
 //!
-//! Handlers say `let caller = Caller::of(&app, &parts).await?;` and then
-//! `caller.require(&app, Action::Push, &repository).await?;`.
+//! A handler takes a [`Caller`] and says `caller.require(&app, Action::Push, &repository).await?;`.
 
 use std::net::{IpAddr, Ipv4Addr};
 

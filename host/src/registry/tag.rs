@@ -1,7 +1,7 @@
 //! Tags: names that point to manifests.
 
 use wharf_oci::{Descriptor, Digest, RepoName, Tag, Target};
-use wharf_store::{Store, StoreError, Tx};
+use wharf_store::{Rev, Store, StoreError, Tx};
 
 use super::row::{self, TagRow};
 use super::{RegistryError, setting, untag};
@@ -38,8 +38,8 @@ pub async fn point(
         return Err(RegistryError::ManifestUnknown { repository: repository.clone(), target });
     }
     let pointed = match get(tx, repository, tag).await? {
-        Some(old) if old.digest == to.digest => return Ok(Pointed::Unchanged),
-        Some(old) => {
+        Some((old, _)) if old.digest == to.digest => return Ok(Pointed::Unchanged),
+        Some((old, _)) => {
             refuse_if_immutable(tx, repository, tag, &old.digest).await?;
             Pointed::Moved { from: old.digest }
         }
@@ -62,7 +62,7 @@ pub async fn point(
 /// [`RegistryError::ManifestUnknown`] where there is no such tag, [`RegistryError::TagImmutable`] where a setting
 /// forbids it; else only where the store fails.
 pub async fn remove(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Digest, RegistryError> {
-    let Some(old) = get(tx, repository, tag).await? else {
+    let Some((old, _)) = get(tx, repository, tag).await? else {
         let target = Target::Tag(tag.clone());
         return Err(RegistryError::ManifestUnknown { repository: repository.clone(), target });
     };
@@ -71,12 +71,15 @@ pub async fn remove(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Dig
     Ok(old.digest)
 }
 
-/// The tag as the transaction finds it; none where a large delete hides it.
-async fn get(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StoreError> {
+/// The tag as the transaction finds it, with its revision; none where a large delete hides it.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn get(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Option<(TagRow, Rev)>, StoreError> {
     let Some(found) = tx.get(&row::tag(repository, tag)).await? else { return Ok(None) };
     let old: TagRow = found.value()?;
     let mark = tx.get(&untag::row(repository, &old.digest)).await?;
-    Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, found.rev))).then_some(old))
+    Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, found.rev))).then_some((old, found.rev)))
 }
 
 /// Refuses what would take an immutable tag away from the manifest it points to.

@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -135,10 +134,9 @@ async fn refuse_narrowed(app: &App, caller: &Caller) -> Result<(), ApiError> {
     responses((status = 200, body = Page<BindingEntry>), Failures))]
 async fn ls(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<BindingEntry>>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
     caller.require_user()?;
     let limit = paging.limit()?;
     // There are at most `BINDINGS_MAX`, which is one page of the store.
@@ -157,10 +155,9 @@ async fn ls(
     responses((status = 200, body = BindingEntry), (status = 404, body = ErrorBody), Failures))]
 async fn show(
     State(app): State<App>,
-    parts: Parts,
+    caller: Caller,
     Named(name): Named<String>,
 ) -> Result<Json<BindingEntry>, ApiError> {
-    let caller = Caller::of(&app, &parts).await?;
     caller.require_user()?;
     Ok(Json(bind::show(&app, &caller.principal, &name).await?.into()))
 }

@@ -12,8 +12,9 @@ use super::Failures;
 use super::extract::{Administrator, Named};
 use crate::App;
 use crate::api::{ApiError, Caller, ErrorBody};
+use crate::flow::promote::bind;
 use crate::plugin::state::{self, ActiveRow, QuarantineRow};
-use crate::promote::binding;
+use crate::promote::Bound;
 
 /// What is in force, and what was refused.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -50,7 +51,7 @@ pub struct PluginEntry {
     /// JSON Schema of its config.
     #[schema(value_type = Object)]
     pub config_schema: Value,
-    /// Bindings that ask it. Shown to administrators alone.
+    /// Bindings that ask it, of those that the caller may see.
     pub bindings: Vec<String>,
 }
 
@@ -94,11 +95,8 @@ async fn show(
         );
         return Err(ApiError::not_found(message));
     };
-    let bindings = match caller.administers(&app).await? {
-        true => binding::all(&app.store).await?,
-        false => Vec::new(),
-    };
-    let asks = |bound: &&binding::Bound| bound.binding.policies.iter().any(|policy| policy.plugin == name);
+    let bindings = bind::visible(&app, &caller.principal).await?;
+    let asks = |bound: &&Bound| bound.binding.policies.iter().any(|policy| policy.plugin == name);
     let inspected = plugin.inspected();
     Ok(Json(PluginEntry {
         name: row.name,

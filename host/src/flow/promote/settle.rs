@@ -1,7 +1,7 @@
 //! The commit: what was decided, and what comes of it.
 
 use wharf_oci::RepoName;
-use wharf_store::{Rev, StoreError, Tx};
+use wharf_store::{StoreError, Tx};
 
 use super::PromoteError;
 use super::aim::{self, Aim};
@@ -19,7 +19,6 @@ use crate::promote::decision::{self, Promoted, Promotion};
 use crate::promote::standing::{self, Place, Standing};
 use crate::promote::{Effect, Mode, Outcome, Reason};
 use crate::registry::copy::{self, Plan};
-use crate::registry::row;
 use crate::registry::{RegistryError, quota, tag};
 
 /// What is to be settled.
@@ -236,9 +235,8 @@ async fn commit(
 
 /// Whether the tag still is what was judged; expects that it stays so.
 pub(super) async fn is_current(tx: &mut Tx, gathered: &Gathered) -> Result<bool, StoreError> {
-    let key = row::tag(&gathered.stage.repository, &gathered.stage.tag);
-    let rev: Option<Rev> = tx.get(&key).await?.map(|row| row.rev);
-    Ok(rev == Some(gathered.revision))
+    let now = tag::get(tx, &gathered.stage.repository, &gathered.stage.tag).await?;
+    Ok(now.is_some_and(|(_, revision)| revision == gathered.revision))
 }
 
 /// Whether what was known is what is known, and who was asked would be asked now; expects that it stays so. A change after the

@@ -50,9 +50,16 @@ pub async fn scrub_page(
         }
         scrubbed.seen += 1;
         scrubbed.bytes += blob.size;
-        if !is_sound(blobs, &digest, &blob.stored).await? && mark(&store, &digest, &blob.stored).await? {
-            tracing::error!(digest, stored = ?blob.stored, "a blob is damaged; hint: push it again");
-            scrubbed.damaged.push(digest);
+        match is_sound(blobs, &digest, &blob.stored).await {
+            Ok(true) => {}
+            Ok(false) => {
+                if mark(&store, &digest, &blob.stored).await? {
+                    tracing::error!(digest, stored = ?blob.stored, "a blob is damaged; hint: push it again");
+                    scrubbed.damaged.push(digest);
+                }
+            }
+            // Those behind it are read all the same: it may be the only one.
+            Err(error) => tracing::warn!(digest, %error, "a blob cannot be read; the next scrub tries again"),
         }
     }
     Ok(scrubbed)
