@@ -351,7 +351,8 @@ impl Moves {
             }
         }
         let mut decided: Vec<String> = self.by_policy.values().chain(&self.by_hand).cloned().collect();
-        (told.sort(), decided.sort());
+        told.sort();
+        decided.sort();
         ensure!(told == decided, "the log tells of {} moves, decisions of {}", told.len(), decided.len());
         Ok(())
     }

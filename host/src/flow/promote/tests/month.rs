@@ -67,7 +67,7 @@ impl Month {
         }
         for push in 0..PUSHES_A_DAY {
             let n = day * PUSHES_A_DAY + push;
-            let openssl = if n % 3 == 0 { "3.0.1" } else { "3.0.9" };
+            let openssl = if n.is_multiple_of(3) { "3.0.1" } else { "3.0.9" };
             let (zlib, curl) = (format!("1.{}", n % 5), format!("8.{}", n % 4));
             let tag = if push == 0 { "latest".to_owned() } else { format!("v{day}-{push}") };
             let (at, content) = (format!("dev/app{}:{tag}", n % 4), format!("image {n}"));
