@@ -88,11 +88,15 @@ impl Passwords {
         }
     }
 
-    /// Whether this password was found right for this very hash a short while ago.
+    /// Whether this password was found right for this very hash a short while ago. Whoever goes on using it stays known, so
+    /// that guesses from the same address do not stop a client at work.
     pub fn is_known(&self, user: &str, password: &str, hash: &str) -> bool {
         let tag = self.tag(user, password, hash);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&tag).is_some_and(|until| *until > Instant::now())
+        let now = Instant::now();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(until) = known.get_mut(&tag).filter(|until| **until > now) else { return false };
+        *until = now + KNOWN_FOR;
+        true
     }
 
     /// Waits until a hash may be computed.

@@ -104,10 +104,6 @@ impl Remote {
     }
 
     /// The same, for a server that is logged in to now.
-    pub(super) fn client_for(&self, server: &str, secret: Secret) -> anyhow::Result<Client> {
-        Ok(Client::new(base(server)?, Some(secret), self.ca.as_deref())?)
-    }
-
     pub(super) fn server(&self) -> Option<&str> {
         self.server.as_deref()
     }

@@ -1,5 +1,6 @@
 use clap::Subcommand;
 use serde::Serialize;
+use wharf_plugin::facts::Knowledge;
 
 use super::client::{Client, Remote};
 use super::exit::Stop;
@@ -202,7 +203,9 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             .iter()
             .map(|c| format!("{} of {}", c.source, ago(c.as_of_ms, now_ms)))
             .collect();
-        let findings = if data.is_empty() {
+        let findings = if !matches!(platform.scan, Knowledge::Complete | Knowledge::Partial) {
+            "not known: what is in the image is not".to_owned()
+        } else if data.is_empty() {
             "no data: nothing is known about vulnerabilities; hint: `wharf db import`".to_owned()
         } else {
             all_counts(counts.findings)

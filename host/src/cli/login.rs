@@ -55,7 +55,12 @@ impl Login {
         let mut known = Credentials::load(&path)?;
         let address = address(self.address.as_deref(), &self.remote, &known)?;
         let secret = self.secret(&address)?;
-        let client = self.remote.client_for(&address, secret.clone())?;
+        let base = client::base(&address)?;
+        let before = known.server(&base).cloned();
+        // A file named from here must be found from elsewhere.
+        let ca = self.remote.ca().map(std::path::absolute).transpose()?;
+        let ca: Option<PathBuf> = ca.or_else(|| before.as_ref().and_then(|entry| entry.ca.clone()));
+        let client = Client::new(base.clone(), Some(secret.clone()), ca.as_deref())?;
         let status: Status = client.get(&["status"]).await?;
         let user = status.caller.user;
         let (token, token_name) = match secret {
@@ -67,11 +72,6 @@ impl Login {
                 (token::create(&client, &user, &body).await?.text, Some(name))
             }
         };
-        let base = client::base(&address)?;
-        // A file named from here must be found from elsewhere.
-        let ca = self.remote.ca().map(std::path::absolute).transpose()?;
-        let before = known.server(&base).cloned();
-        let ca: Option<PathBuf> = ca.or_else(|| before.as_ref().and_then(|entry| entry.ca.clone()));
         known.put(&base, Entry { user: user.clone(), token, token_name, ca });
         known.save(&path)?;
         if let Some(before) = before {

@@ -65,7 +65,8 @@ pub async fn first_start(app: &App) -> Result<Option<FirstAdmin>, AccountError> 
     Ok(Some(first))
 }
 
-/// Gives `admin` a new random password, and its rights back: for whoever holds the machine and lost the password.
+/// Gives `admin` a new random password, and its rights back: for whoever holds the machine and lost the password. Its access
+/// tokens end: somebody else may hold them.
 ///
 /// # Errors
 /// As [`first_start`].
@@ -78,6 +79,7 @@ pub async fn reset_admin(app: &App) -> Result<FirstAdmin, AccountError> {
         .act(|mut tx| async move {
             if known {
                 auth::set_password(&mut tx, name, hash.clone()).await?;
+                auth::revoke_all(&mut tx, name).await?;
             } else {
                 auth::add_user(&mut tx, name, Some(hash.clone()), Principal::SYSTEM).await?;
             }

@@ -3,10 +3,12 @@
 //! What a request brings is reserved in the namespace's quota before it is taken. The bytes are complete, verified and on
 //! the disk before the one commit that links them to the repository and ends the reservation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio::sync::Mutex;
 use wharf_oci::{Algorithm, Digest, RepoName};
 use wharf_store::{BlobId, BlobWriter, StoreError};
 
@@ -64,7 +66,7 @@ where
     E: std::fmt::Display,
 {
     let received = receive(app, repository, &mut writer, None, chunk).await;
-    keep(app, repository, writer, received).await
+    to_its_end(keep(app.clone(), repository.clone(), writer, received)).await
 }
 
 /// Takes the last bytes of an upload, verifies its digest and links the blob to the repository. Content that is stored
@@ -85,16 +87,11 @@ where
     E: std::fmt::Display,
 {
     let received = receive(app, repository, &mut writer, Some(digest), chunk).await;
-    if received.is_err() {
-        return keep(app, repository, writer, received).await.map(drop);
+    let (app, repository) = (app.clone(), repository.clone());
+    match received {
+        Ok(()) => to_its_end(conclude(app, repository, writer, digest.clone())).await,
+        Err(_) => to_its_end(keep(app, repository, writer, received)).await.map(drop),
     }
-    let id = writer.id().clone();
-    let linked = link(app, repository, writer, digest).await;
-    app.uploads.end(&id, repository);
-    if linked.is_err() {
-        lower(app, repository, &id, 0).await;
-    }
-    linked
 }
 
 /// Takes a blob in one request. Nothing stays of one that fails.
@@ -112,15 +109,12 @@ where
     E: std::fmt::Display,
 {
     let mut writer = upload::begin(&app.blobs, repository, digest.algorithm()).await?;
-    let id = writer.id().clone();
-    let taken = match receive(app, repository, &mut writer, Some(digest), chunk).await {
-        Ok(()) => link(app, repository, writer, digest).await,
-        Err(error) => writer.cancel().await.map_err(|e| UploadError::from(e).into()).and(Err(error)),
-    };
-    if taken.is_err() {
-        lower(app, repository, &id, 0).await;
+    let received = receive(app, repository, &mut writer, Some(digest), chunk).await;
+    let (app, repository) = (app.clone(), repository.clone());
+    match received {
+        Ok(()) => to_its_end(conclude(app, repository, writer, digest.clone())).await,
+        Err(error) => to_its_end(give_up(app, repository, writer)).await.and(Err(error)),
     }
-    taken
 }
 
 /// Gives an upload up.
@@ -128,11 +122,46 @@ where
 /// # Errors
 /// Where the disk fails.
 pub async fn cancel(app: &App, repository: &RepoName, writer: BlobWriter) -> Result<(), RegistryError> {
+    to_its_end(give_up(app.clone(), repository.clone(), writer)).await
+}
+
+async fn give_up(app: App, repository: RepoName, writer: BlobWriter) -> Result<(), RegistryError> {
     let id = writer.id().clone();
     writer.cancel().await.map_err(UploadError::from)?;
-    app.uploads.end(&id, repository);
-    lower(app, repository, &id, 0).await;
+    app.uploads.end(&id, &repository);
+    lower(&app, &repository, &id, 0).await;
     Ok(())
+}
+
+/// Runs what follows the last byte that a request brings, also where the client goes meanwhile and the request's own
+/// future with it: the upload, its session and what it has reserved end together.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
+) -> Result<T, RegistryError> {
+    match tokio::spawn(work).await {
+        Ok(ended) => ended,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The server stops.
+            Err(_) => Err(StoreError::Unknown.into()),
+        },
+    }
+}
+
+/// Links a complete upload and ends it.
+async fn conclude(
+    app: App,
+    repository: RepoName,
+    writer: BlobWriter,
+    digest: Digest,
+) -> Result<(), RegistryError> {
+    let id = writer.id().clone();
+    let linked = link(&app, &repository, writer, &digest).await;
+    app.uploads.end(&id, &repository);
+    if linked.is_err() {
+        lower(&app, &repository, &id, 0).await;
+    }
+    linked
 }
 
 async fn receive<S, E>(
@@ -147,8 +176,9 @@ where
     E: std::fmt::Display,
 {
     let id = &writer.id().clone();
-    let mut gone = Gone { app, repository, id: Some(id), had: writer.offset() };
-    let reserve = |bytes| reserve(app, repository, id, digest, bytes);
+    let turn = Arc::default();
+    let mut gone = Gone { app, repository, id: Some(id), had: writer.offset(), turn: Arc::clone(&turn) };
+    let reserve = |bytes| reserve(app, repository, id, digest, bytes, &turn);
     let received = match reserve(gone.had.saturating_add(chunk.bytes.unwrap_or(0))).await {
         Ok(()) => upload::receive(writer, chunk.body, chunk.range, reserve).await,
         Err(error) => Err(error),
@@ -166,13 +196,19 @@ struct Gone<'a> {
     id: Option<&'a BlobId>,
     /// Bytes before this request.
     had: u64,
+    /// Held while something is being reserved: that commit is made whoever waits for it.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
         let (Some(id), Ok(runtime)) = (self.id, tokio::runtime::Handle::try_current()) else { return };
         let (app, repository, id, had) = (self.app.clone(), self.repository.clone(), id.clone(), self.had);
-        runtime.spawn(async move { lower(&app, &repository, &id, had).await });
+        let turn = Arc::clone(&self.turn);
+        runtime.spawn(async move {
+            let _turn = turn.lock().await;
+            lower(&app, &repository, &id, had).await;
+        });
     }
 }
 
@@ -183,14 +219,23 @@ async fn reserve(
     id: &BlobId,
     digest: Option<&Digest>,
     bytes: u64,
+    turn: &Arc<Mutex<()>>,
 ) -> Result<(), RegistryError> {
     if !quota::must_reserve(&app.store, repository, id, digest, bytes).await? {
         return Ok(());
     }
-    let act = app.store.act(|mut tx| async move {
-        Ok::<_, RegistryError>(quota::reserve(&mut tx, repository, id, bytes, grace(app)).await?)
-    });
-    act.await.map(drop).map_err(|error| quota::explain(error, repository))
+    let turn = Arc::clone(turn).lock_owned().await;
+    let (app, repository, id) = (app.clone(), repository.clone(), id.clone());
+    to_its_end(async move {
+        let (repository, id, grace) = (&repository, &id, grace(&app));
+        let act = app.store.act(|mut tx| async move {
+            Ok::<_, RegistryError>(quota::reserve(&mut tx, repository, id, bytes, grace).await?)
+        });
+        let reserved = act.await.map(drop).map_err(|error| quota::explain(error, repository));
+        drop(turn);
+        reserved
+    })
+    .await
 }
 
 /// Gives back what an upload has reserved above `bytes`. Where that fails, its expiry does.
@@ -204,20 +249,20 @@ async fn lower(app: &App, repository: &RepoName, id: &BlobId, bytes: u64) {
 
 /// What a request that did not end the upload leaves of it.
 async fn keep(
-    app: &App,
-    repository: &RepoName,
+    app: App,
+    repository: RepoName,
     writer: BlobWriter,
     received: Result<(), RegistryError>,
 ) -> Result<u64, RegistryError> {
     if matches!(received, Err(RegistryError::Quota { .. })) {
-        cancel(app, repository, writer).await?;
+        give_up(app, repository, writer).await?;
         return received.map(|()| 0);
     }
     let id = writer.id().clone();
     let offset = writer.suspend().await.map_err(UploadError::from)?;
     if received.is_err() {
         // Whatever it announced, it has brought no more.
-        lower(app, repository, &id, offset).await;
+        lower(&app, &repository, &id, offset).await;
     }
     received.map(|()| offset)
 }
@@ -294,4 +339,47 @@ pub async fn mount(
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, LISTEN};
+
+    /// What the namespace is charged is what it holds, whenever a client goes.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_goes_at_the_end_leaves_no_reservation() {
+        const BYTES: usize = 9 << 20;
+        let data = tempfile::tempdir().unwrap();
+        let app = App::open(Config::new(data.path(), LISTEN)).await.unwrap();
+        let name: RepoName = "dev/app".parse().unwrap();
+        let limit = |mut tx: wharf_store::Tx| async move {
+            quota::limit(&mut tx, "dev", Some(1 << 30));
+            Ok::<_, StoreError>(())
+        };
+        app.store.act(limit).await.unwrap();
+        let mut digests = Vec::new();
+        for n in 0..12u8 {
+            let bytes = Bytes::from(vec![n; BYTES]);
+            let digest = Digest::sha256(&bytes);
+            let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
+            let chunk = Chunk { body, range: None, bytes: Some(BYTES as u64) };
+            let patience = Duration::from_millis(u64::from(n) * 15);
+            let _ = tokio::time::timeout(patience, whole(&app, &name, &digest, chunk)).await;
+            digests.push(digest);
+        }
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let mut held = 0;
+            for digest in &digests {
+                held += blob::find(&app.store, &name, digest).await.unwrap().map_or(0, |blob| blob.size);
+            }
+            let used = quota::usage(&app.store, "dev").await.unwrap().used;
+            if used == held {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{used} bytes are charged, {held} are there");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }

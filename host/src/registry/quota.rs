@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wharf_oci::{Digest, RepoName};
+use wharf_store::links::{Blob, blob_key};
 use wharf_store::{BlobId, Counter, Key, KeyRange, Row, Space, Store, StoreError, Tx, key};
 
 use super::RegistryError;
@@ -113,11 +114,18 @@ pub async fn must_reserve(
         return Ok(more >= AHEAD_BYTES_MAX);
     }
     if let Some(digest) = digest
-        && store.get(&links(namespace, digest)).await?.is_some()
+        && holds(store, namespace, digest, bytes).await?
     {
         return Ok(false);
     }
     Err(RegistryError::Quota { namespace: namespace.to_owned(), used, max, asked: more })
+}
+
+/// Whether the namespace has the blob already, and it has as many bytes: more cannot be it, whatever it is called.
+async fn holds(store: &Store, namespace: &str, digest: &Digest, bytes: u64) -> Result<bool, StoreError> {
+    let rows = store.get_many(vec![links(namespace, digest), blob_key(digest.as_str())]).await?;
+    let [Some(_), Some(blob)] = rows.as_slice() else { return Ok(false) };
+    Ok(bytes <= Blob::decode(blob)?.size)
 }
 
 /// Reserves so much for an upload, in all, for as long as it may wait for its next request.

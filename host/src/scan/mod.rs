@@ -75,7 +75,7 @@ pub enum ScanFailure {
     Refused(String),
     #[error("the scan worker answered nonsense: {0}")]
     Answer(FrameError),
-    #[error("the scan took more than {0} s; hint: `scan.wall_s`")]
+    #[error("the scan took more than {0} s; hint: `scan.time_ms`")]
     Time(u64),
     #[error("the scan worker {how}")]
     Killed { how: String },

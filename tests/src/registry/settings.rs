@@ -194,3 +194,18 @@ async fn what_a_client_announced_and_did_not_send_is_given_back() -> Result<()> 
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_name_of_a_blob_that_is_there_lets_no_others_bytes_in() -> Result<()> {
+    let registry = Registry::start()?;
+    registry.limit("dev", 5 * MB).await?;
+    let known = noise(MB, 1);
+    let digest = registry.blob("dev/app", &known).await?;
+    let whole = format!("dev/app/blobs/uploads/?digest={digest}");
+    let others = registry.request(Method::POST, &whole).body(noise(MB, 2).repeat(40));
+    registry.send(others).await?.expect(403);
+    let again = registry.request(Method::POST, &whole).body(known);
+    registry.send(again).await?.expect(201);
+    assert_eq!(registry.used("dev").await?, json!(MB));
+    Ok(())
+}

@@ -44,6 +44,11 @@ pub enum ImportError {
     Zip { source_name: String, why: String },
     #[error("`{source_name}` is not JSON of OSV records: {why}")]
     Json { source_name: String, why: String },
+    #[error(
+        "`{source_name}` has nothing to keep in {records} records, and what was imported under that name stays; hint: Debian's and \
+         Alpine's exports can be matched, an empty file is a download that failed"
+    )]
+    Nothing { source_name: String, records: u64 },
     #[error("`{source_name}` is beyond a bound: {what}")]
     TooLarge { source_name: String, what: &'static str },
     #[error("the database cannot be written: {0}")]
@@ -124,8 +129,19 @@ impl Import {
     /// Reads one file under the name `source`, telling its form by its first bytes.
     ///
     /// # Errors
-    /// [`ImportError`] if the file as a whole cannot be read; single records are counted in [`Import::stats`].
+    /// [`ImportError`] if the file as a whole cannot be read, or brings nothing: in place of what there was it would make images
+    /// look clean. Single records are counted in [`Import::stats`].
     pub fn add(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
+        let before = self.stats.clone();
+        self.read(source, reader)?;
+        if self.stats.kept == before.kept && self.stats.exploited == before.exploited {
+            let records = self.stats.records - before.records;
+            return Err(ImportError::Nothing { source_name: source.to_owned(), records });
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
         let io = |e| ImportError::Io { source_name: source.to_owned(), cause: e };
         let mut reader = BufReader::with_capacity(1 << 17, reader);
         let mut head = Vec::new();

@@ -414,3 +414,14 @@ proptest! {
         match_report(&debian(&[("a", "1")]), &db).unwrap();
     }
 }
+
+#[test]
+fn a_file_that_brings_nothing_replaces_nothing() {
+    let old = db(&[record("CVE-2026-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] }))]);
+    for nothing in ["", "[]", r#"[{"id":"PYSEC-1","modified":"2026-01-02T03:04:05Z","affected":[]}]"#] {
+        let mut import = Import::new();
+        import.carry(&old, &["osv"]).unwrap();
+        let added = import.add("osv", Cursor::new(nothing));
+        assert!(matches!(added, Err(ImportError::Nothing { .. })), "{nothing}: {added:?}");
+    }
+}

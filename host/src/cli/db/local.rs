@@ -68,10 +68,6 @@ pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
     }
     let stats = import.stats().clone();
     tell(&stats);
-    if stats.kept == 0 && stats.exploited == 0 {
-        let hint = "hint: Debian's and Alpine's exports can be matched";
-        return Err(Stop::usage(format!("nothing to keep in {} records; {hint}", stats.records)).into());
-    }
     let bytes = import.finish()?;
     let about = About { imported: Some(imported(stats)), ..about(&Data::from_bytes(bytes.clone())?) };
     database.replace(&bytes).with_context(|| format!("cannot write `{}`", database.path().display()))?;
