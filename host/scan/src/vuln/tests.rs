@@ -310,7 +310,7 @@ fn a_zip_bomb_is_one_malformed_record() {
     }
     let bytes = zip.finish().unwrap().into_inner();
     let mut import = Import::new();
-    import.add("bomb", Cursor::new(bytes)).unwrap();
+    assert!(matches!(import.add("bomb", Cursor::new(bytes)), Err(ImportError::Nothing { .. })));
     assert_eq!((import.stats().malformed, import.stats().records), (1, 0));
 }
 
@@ -406,8 +406,11 @@ proptest! {
         let _ = rest.next();
         let changed = format!("{}{value}{}", &text[..at], &text[at + rest.byte_offset()..]);
         let mut import = Import::new();
-        import.add("x", Cursor::new(changed)).unwrap();
+        let added = import.add("x", Cursor::new(changed));
         let stats = import.stats().clone();
+        let is_refused = matches!(added, Err(ImportError::Nothing { .. }));
+        prop_assert!(added.is_ok() || is_refused, "{:?}", added);
+        prop_assert_eq!(is_refused, stats.kept == 0);
         let others: u64 = stats.others.values().sum();
         prop_assert_eq!(stats.kept + stats.withdrawn + stats.malformed + others, 1);
         let db = Db::from_bytes(import.finish().unwrap()).unwrap();

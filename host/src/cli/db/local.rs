@@ -5,7 +5,7 @@ use std::fs::File;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use wharf_scan::vuln::{Coverage, Db as Data, Import, ImportStats};
+use wharf_scan::vuln::{Coverage, Db as Data, Import, ImportError, ImportStats};
 
 use super::{Files, Offline};
 use crate::cli::exit::Stop;
@@ -64,7 +64,12 @@ pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
         let size = open.metadata().with_context(shown)?.len();
         let mut line = Progress::new();
         let far = |at| line.show(|| format!("reading `{}`: {}", file.display(), part(at, size)));
-        import.add(name, Told::new(open, far)).with_context(shown)?;
+        let added = import.add(name, Told::new(open, far));
+        if let Err(nothing @ ImportError::Nothing { .. }) = added {
+            tell(import.stats());
+            return Err(Stop::usage(nothing.to_string()).into());
+        }
+        added.with_context(shown)?;
     }
     let stats = import.stats().clone();
     tell(&stats);
