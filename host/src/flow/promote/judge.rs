@@ -13,7 +13,7 @@ use crate::facts::Pending;
 use crate::promote::binding::{self, Bound};
 use crate::promote::standing::{self, Place};
 use crate::promote::{Mode, Verdict};
-use crate::registry::tag as registry_tag;
+use crate::registry;
 
 /// How often a judgement starts again that met a change.
 const TRIES: usize = 4;
@@ -123,7 +123,7 @@ async fn forget(app: &App, place: &Place) -> Result<(), StoreError> {
         .act(|mut tx| async move {
             let Place { binding, repository, tag } = place;
             let bound = binding::expect(&mut tx, binding).await?;
-            let is_there = registry_tag::get(&mut tx, repository, tag).await?.is_some();
+            let is_there = registry::tag::get(&mut tx, repository, tag).await?.is_some();
             let concerns = is_there && bound.is_some_and(|bound| bound.binding.matches(repository, tag));
             if !concerns && let Some(old) = standing::expect(&mut tx, place).await? {
                 standing::remove(&mut tx, place, &old);
