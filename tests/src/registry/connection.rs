@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -56,12 +55,6 @@ fn answer(stream: &mut TcpStream) -> Result<String> {
         said.push(byte[0]);
     }
     Ok(String::from_utf8(said)?)
-}
-
-fn signal(server: &Server, name: &str) -> Result<()> {
-    let sent = Command::new("kill").args([name, &server.pid().to_string()]).status()?;
-    ensure!(sent.success(), "kill {name} failed");
-    Ok(())
 }
 
 #[test]
@@ -132,7 +125,7 @@ fn what_is_under_way_is_answered_before_the_server_ends() -> Result<()> {
     let location = opened.lines().find_map(|line| line.strip_prefix("location: ")).context("a location")?;
     let begin = head(&server, &format!("PATCH {}", location.trim()));
     stream.write_all(format!("{begin}Content-Length: 20\r\n\r\nten bytes.").as_bytes())?;
-    signal(&server, "-TERM")?;
+    server.signal("TERM")?;
     // The socket is closed to new ones from now on.
     for _ in 0..LOOKS {
         if TcpStream::connect(server.host()).is_err() {
@@ -143,7 +136,10 @@ fn what_is_under_way_is_answered_before_the_server_ends() -> Result<()> {
     stream.write_all(b"ten bytes.")?;
     let said = answer(&mut stream)?;
     assert!(said.starts_with("HTTP/1.1 202") && said.contains("range: 0-19"), "{said}");
-    server.stop()
+    // Not `stop`: a second signal would end the server at once.
+    let ended = server.ended()?;
+    ensure!(ended.success(), "the server ended with {ended}");
+    Ok(())
 }
 
 /// The certificate that the server shows, in PEM.
@@ -168,7 +164,7 @@ fn written(path: &Path) -> Result<String> {
 fn renew(server: &Server) -> Result<String> {
     let before = shown(server)?;
     fs::remove_file(file(server, "server.json"))?;
-    signal(server, "-HUP")?;
+    server.signal("HUP")?;
     for _ in 0..LOOKS {
         let now = shown(server)?;
         if now != before {
@@ -196,7 +192,7 @@ async fn a_certificate_is_read_again_at_sighup_and_a_broken_one_is_not() -> Resu
 
     let good = fs::read(&certificate)?;
     fs::write(&certificate, "nonsense")?;
-    signal(&server, "-HUP")?;
+    server.signal("HUP")?;
     for _ in 0..5 {
         assert_eq!(shown(&server)?, second);
         std::thread::sleep(LOOK_EVERY);
