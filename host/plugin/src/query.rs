@@ -27,6 +27,9 @@ pub struct ComponentQuery {
     /// Globs that the source package's name matches.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub source_name: Vec<String>,
+    /// Globs that the name or the source package's name matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub any_name: Vec<String>,
     /// Ranges that the version is in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub version: Vec<String>,
@@ -140,6 +143,13 @@ impl<'a> Globs<'a> {
         self.globs.iter().any(|glob| step(self.clock) && glob.matches(text))
     }
 
+    /// Each matches the component's name or that of its source package.
+    fn all_of_either(&self, component: &Component) -> bool {
+        let either =
+            |glob: &Glob<'_>| glob.matches(&component.name) || glob.matches(NameKey::Source.of(component));
+        self.globs.iter().all(|glob| step(self.clock) && either(glob))
+    }
+
     /// The one that says most about how a text begins.
     fn longest(&self) -> Option<Glob<'a>> {
         self.globs.iter().copied().max_by_key(|glob| glob.prefix().len())
@@ -151,6 +161,7 @@ pub(crate) struct ComponentMatcher<'q, 'f> {
     query: &'q ComponentQuery,
     name: Globs<'q>,
     source_name: Globs<'q>,
+    any_name: Globs<'q>,
     path: Globs<'q>,
     ranges: Vec<Range>,
     /// For each list of `licence-outside`, the licence texts of the image that it does not satisfy: there are few, however
@@ -173,6 +184,7 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
             query,
             name: Globs::new(&query.name, clock),
             source_name: Globs::new(&query.source_name, clock),
+            any_name: Globs::new(&query.any_name, clock),
             path: Globs::new(&query.path, clock),
             ranges: query.version.iter().filter_map(|text| Range::parse(text).ok()).collect(),
             outside: query.licence_outside.iter().map(|allowed| unsatisfied(allowed, facts, clock)).collect(),
@@ -186,13 +198,19 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
     pub(crate) fn select(&self, position: usize) -> Vec<(u32, &'f Component)> {
         let components = self.facts.facts().platforms.get(position).map_or(&[][..], |p| &p.components);
         // Most questions are about one name, and the names are sorted.
-        let keyed = [(NameKey::Own, self.name.longest()), (NameKey::Source, self.source_name.longest())];
+        let keyed: [(&[NameKey], _); 3] = [
+            (&[NameKey::Own], self.name.longest()),
+            (&[NameKey::Source], self.source_name.longest()),
+            (&[NameKey::Own, NameKey::Source], self.any_name.longest()),
+        ];
         let narrow =
-            keyed.into_iter().find_map(|(key, glob)| Some((key, glob.filter(|g| !g.prefix().is_empty())?)));
+            keyed.into_iter().find_map(|(keys, glob)| Some((keys, glob.filter(|g| !g.prefix().is_empty())?)));
         match narrow {
-            Some((key, glob)) => {
-                let mut named = self.facts.named(position, key, glob.prefix(), glob.is_exact()).to_vec();
+            Some((keys, glob)) => {
+                let of = |key: &NameKey| self.facts.named(position, *key, glob.prefix(), glob.is_exact());
+                let mut named: Vec<u32> = keys.iter().flat_map(of).copied().collect();
                 named.sort_unstable();
+                named.dedup();
                 let found =
                     named.into_iter().filter_map(|index| Some((index, components.get(index as usize)?)));
                 found.filter(|(_, component)| self.matches(component)).collect()
@@ -214,6 +232,7 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
             && query.layer.iter().all(|layer| component.layer == Some(*layer))
             && self.name.all(&component.name)
             && self.source_name.all(NameKey::Source.of(component))
+            && self.any_name.all_of_either(component)
             && (query.path.is_empty() || component.path.as_deref().is_some_and(|path| self.path.all(path)))
             && (!query.unlicensed || component.licences.is_empty())
             && query.licence.iter().all(|glob| self.names_licence(component, glob))
@@ -311,12 +330,11 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
 
     /// How many match.
     pub(crate) fn count(&self, position: usize) -> u32 {
-        let count = if self.columns_suffice() {
-            self.facts.columns(position).iter().filter(|column| self.column_matches(column)).count()
-        } else {
-            self.select(position).count()
-        };
-        u32::try_from(count).unwrap_or(u32::MAX)
+        if self.columns_suffice() {
+            let tally = self.facts.tally(position).iter();
+            return tally.filter(|(column, _)| self.column_matches(column)).map(|(_, count)| count).sum();
+        }
+        u32::try_from(self.select(position).count()).unwrap_or(u32::MAX)
     }
 
     fn finding_matches(&self, finding: &Finding, platform: &PlatformFacts) -> bool {
@@ -330,10 +348,8 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
                 .published_before_ms
                 .is_none_or(|bound| finding.published_at_ms.is_some_and(|at| at < bound))
             && query.layer.iter().all(|layer| component.is_some_and(|c| c.layer == Some(*layer)))
-            && self.component_name.globs.iter().all(|glob| {
-                step(self.component_name.clock)
-                    && component.is_some_and(|c| glob.matches(&c.name) || glob.matches(NameKey::Source.of(c)))
-            })
+            && (query.component_name.is_empty()
+                || component.is_some_and(|component| self.component_name.all_of_either(component)))
     }
 
     fn columns_suffice(&self) -> bool {

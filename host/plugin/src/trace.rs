@@ -120,8 +120,7 @@ impl Answer {
         text.map_or(Self::Nothing(()), Self::text)
     }
 
-    /// `name` says what a person would call an item.
-    pub(crate) fn page<T: Serialize>(items: &[T], name: impl Fn(&T) -> String) -> Self {
+    pub(crate) fn page<T: Item>(items: &[T]) -> Self {
         let mut hash = HashWriter(Sha256::new());
         for item in items {
             // Neither these types nor a hash can fail to be written.
@@ -129,7 +128,7 @@ impl Answer {
         }
         let digest = digest_text(&hash.0.finalize());
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        Self::Page { count, digest, first: items.iter().take(SHOWN).map(name).collect() }
+        Self::Page { count, digest, first: items.iter().take(SHOWN).map(Item::name).collect() }
     }
 
     fn weight(&self) -> usize {
@@ -139,6 +138,12 @@ impl Answer {
             _ => 8,
         }
     }
+}
+
+/// What a page lists.
+pub(crate) trait Item: Serialize {
+    /// What a person would call it.
+    fn name(&self) -> String;
 }
 
 struct HashWriter(Sha256);

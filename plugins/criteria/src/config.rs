@@ -6,7 +6,9 @@ use crate::check::{By, Check, Compare, Criteria, Criterion, TextTest};
 use crate::field::{self, Field, Operator};
 use crate::value::{duration_ms, size_bytes, time_ms};
 use regex_lite::Regex;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
+use std::fmt::{Arguments, Display};
 use wharf_sdk::prelude::*;
 
 /// The most criteria in a configuration, and the most values in a criterion.
@@ -42,15 +44,15 @@ pub(crate) fn check_ranges(config: &Criteria) -> Vec<Problem> {
     problems
 }
 
-/// Walks the JSON and collects what is wrong.
+/// Walks the JSON and collects what is wrong. A configuration is read in each call, so pointers are made only for problems.
 #[derive(Default)]
 struct Reader {
     problems: Vec<Problem>,
 }
 
 impl Reader {
-    fn wrong<T>(&mut self, pointer: &str, message: impl Into<String>) -> Option<T> {
-        self.problems.push(problem(pointer, message));
+    fn wrong<T>(&mut self, pointer: impl Display, message: impl Into<String>) -> Option<T> {
+        self.problems.push(problem(pointer.to_string(), message));
         None
     }
 
@@ -63,7 +65,7 @@ impl Reader {
             return self.wrong("", "this is not an object; hint: `{\"criteria\": [...]}`");
         };
         let known = ["criteria", "verdict_when_unmet", "unscanned", "unlicensed", "unrated"];
-        self.no_others("", &root, &known);
+        self.no_others(format_args!(""), &root, &known);
         let when_unmet = self.word(&root, "verdict_when_unmet", ["hold", "reject"]);
         let unscanned = self.word(&root, "unscanned", ["hold", "ignore"]);
         let unlicensed = self.word(&root, "unlicensed", ["hold", "ignore"]);
@@ -72,7 +74,7 @@ impl Reader {
             Some(Value::Array(items)) if (1..=MAX_CRITERIA).contains(&items.len()) => items
                 .iter()
                 .enumerate()
-                .filter_map(|(at, item)| self.criterion(&format!("/criteria/{at}"), item))
+                .filter_map(|(at, item)| self.criterion(format_args!("/criteria/{at}"), item))
                 .collect(),
             Some(Value::Array(items)) if items.is_empty() => {
                 return self
@@ -93,7 +95,7 @@ impl Reader {
         })
     }
 
-    fn no_others(&mut self, pointer: &str, object: &Map<String, Value>, known: &[&str]) {
+    fn no_others(&mut self, pointer: Arguments<'_>, object: &Map<String, Value>, known: &[&str]) {
         for key in object.keys().filter(|key| !known.contains(&key.as_str())) {
             let escaped = key.replace('~', "~0").replace('/', "~1");
             self.problems.push(problem(
@@ -118,7 +120,7 @@ impl Reader {
         }
     }
 
-    fn criterion(&mut self, pointer: &str, item: &Value) -> Option<Criterion> {
+    fn criterion(&mut self, pointer: Arguments<'_>, item: &Value) -> Option<Criterion> {
         let Value::Object(item) = item else {
             return self.wrong(pointer, "this is not an object with `field`, `operator` and `values`");
         };
@@ -134,18 +136,18 @@ impl Reader {
 
     fn field(
         &mut self,
-        pointer: &str,
+        pointer: Arguments<'_>,
         item: &Map<String, Value>,
     ) -> Option<(&'static str, Field, &'static [Operator])> {
         let Some(Value::String(name)) = item.get("field") else {
-            return self.wrong(&format!("{pointer}/field"), "the name of a field is missing");
+            return self.wrong(format_args!("{pointer}/field"), "the name of a field is missing");
         };
         match field::find(name) {
             Some(found) => Some(found),
             None => {
                 let known: Vec<&str> = field::FIELDS.iter().map(|(name, ..)| *name).collect();
                 self.wrong(
-                    &format!("{pointer}/field"),
+                    format_args!("{pointer}/field"),
                     format!("`{name}` is no field; known are {}", listed(&known)),
                 )
             }
@@ -154,20 +156,20 @@ impl Reader {
 
     fn operator(
         &mut self,
-        pointer: &str,
+        pointer: Arguments<'_>,
         item: &Map<String, Value>,
         takes: Option<&'static [Operator]>,
     ) -> Option<Operator> {
-        let pointer = format!("{pointer}/operator");
-        let Some(word) = item.get("operator") else { return self.wrong(&pointer, "the operator is missing") };
-        let Ok(operator) = serde_json::from_value::<Operator>(word.clone()) else {
-            return self.wrong(&pointer, format!("{word} is no operator"));
+        let pointer = format_args!("{pointer}/operator");
+        let Some(word) = item.get("operator") else { return self.wrong(pointer, "the operator is missing") };
+        let Ok(operator) = Operator::deserialize(word) else {
+            return self.wrong(pointer, format!("{word} is no operator"));
         };
         match takes {
             Some(takes) if !takes.contains(&operator) => {
                 let words: Vec<&str> = takes.iter().map(|operator| operator.word()).collect();
                 self.wrong(
-                    &pointer,
+                    pointer,
                     format!("this field does not take `{}`; it takes {}", operator.word(), listed(&words)),
                 )
             }
@@ -177,19 +179,19 @@ impl Reader {
 
     fn values(
         &mut self,
-        pointer: &str,
+        pointer: Arguments<'_>,
         item: &Map<String, Value>,
         field: Option<Field>,
     ) -> Option<Vec<String>> {
-        let pointer = format!("{pointer}/values");
+        let pointer = format_args!("{pointer}/values");
         let Some(Value::Array(values)) = item.get("values") else {
-            return self.wrong(&pointer, "the list of values is missing");
+            return self.wrong(pointer, "the list of values is missing");
         };
         let most = if field.is_none_or(Field::takes_many) { MAX_VALUES } else { 1 };
         if values.is_empty() || values.len() > most {
             let wanted =
                 if most == 1 { "exactly one value".to_owned() } else { format!("1 to {most} values") };
-            return self.wrong(&pointer, format!("this field wants {wanted}, there are {}", values.len()));
+            return self.wrong(pointer, format!("this field wants {wanted}, there are {}", values.len()));
         }
         let before = self.problems.len();
         let mut texts = Vec::with_capacity(values.len());
@@ -207,7 +209,7 @@ impl Reader {
 
     fn check(
         &mut self,
-        pointer: &str,
+        pointer: Arguments<'_>,
         field: Field,
         operator: Operator,
         values: Vec<String>,
@@ -216,7 +218,7 @@ impl Reader {
         let compare = Compare::of(operator);
         let mut first = |read: fn(&str) -> Result<u64, String>| match read(&values[0]) {
             Ok(value) => Some(value),
-            Err(why) => self.wrong(&format!("{pointer}/values/0"), why),
+            Err(why) => self.wrong(format_args!("{pointer}/values/0"), why),
         };
         Some(match field {
             Field::Count(which) => Check::Count { which, compare, bound: first(whole)? },
@@ -239,7 +241,12 @@ impl Reader {
         })
     }
 
-    fn text_test(&mut self, pointer: &str, operator: Operator, values: Vec<String>) -> Option<TextTest> {
+    fn text_test(
+        &mut self,
+        pointer: Arguments<'_>,
+        operator: Operator,
+        values: Vec<String>,
+    ) -> Option<TextTest> {
         Some(match operator {
             Operator::Sw => TextTest::StartsWith(values),
             Operator::Ew => TextTest::EndsWith(values),
@@ -263,7 +270,7 @@ impl Reader {
     }
 
     /// `openssl <3.0.9` is a name and a range.
-    fn versions(&mut self, pointer: &str, values: &[String]) -> Option<Vec<(String, String)>> {
+    fn versions(&mut self, pointer: Arguments<'_>, values: &[String]) -> Option<Vec<(String, String)>> {
         let before = self.problems.len();
         let mut pairs = Vec::with_capacity(values.len());
         for (at, value) in values.iter().enumerate() {

@@ -146,7 +146,7 @@ fn components(
     let mut found = Vec::new();
     for glob in globs {
         match by {
-            By::Name => named(image, glob, &mut found),
+            By::Name => gather(&image.components().any_name(glob), &mut found),
             By::Licence => gather(&image.components().licence(glob), &mut found),
         }
     }
@@ -177,12 +177,6 @@ fn components(
     found_or_not(criterion, texts, wanted)
 }
 
-/// Components of that name, or built from a source package of that name: `openssl` finds `libssl3`.
-fn named(image: &Image<'_>, glob: &str, found: &mut Vec<Component>) {
-    gather(&image.components().name(glob), found);
-    gather(&image.components().source_name(glob), found);
-}
-
 fn gather(components: &Components<'_>, found: &mut Vec<Component>) {
     for component in components.first(EXAMPLES as u32 + 1) {
         if found.iter().all(|known| known.index != component.index) {
@@ -199,11 +193,9 @@ fn versions(
 ) -> Result<Answer, Stop> {
     let mut found = Vec::new();
     for (name, range) in pairs {
-        for query in [image.components().name(name), image.components().source_name(name)] {
-            let query = query.version(range)?;
-            // What is forbidden must not pass because its version is not known.
-            gather(&if wanted { query } else { query.include_undecided() }, &mut found);
-        }
+        let query = image.components().any_name(name).version(range)?;
+        // What is forbidden must not pass because its version is not known.
+        gather(&if wanted { query } else { query.include_undecided() }, &mut found);
     }
     Ok(found_or_not(criterion, found.iter().map(component_text).collect(), wanted))
 }

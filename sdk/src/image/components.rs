@@ -17,6 +17,13 @@ impl Components<'_> {
         self
     }
 
+    /// Whose name, or source package, matches: `openssl` finds `libssl3`.
+    #[must_use]
+    pub fn any_name(self, glob: &str) -> Self {
+        self.query.any_name(glob);
+        self
+    }
+
     /// Of this package URL type: `deb`, `apk`, `npm`.
     #[must_use]
     pub fn ecosystem(self, purl_type: &str) -> Self {

@@ -38,6 +38,13 @@ impl ComponentQuery {
         self.add(move |c| glob(&pattern, c.source_name.as_ref().unwrap_or(&c.name)));
     }
 
+    pub(crate) fn any_name(&self, pattern: &str) {
+        let pattern = pattern.to_owned();
+        self.add(move |c| {
+            glob(&pattern, &c.name) || c.source_name.as_ref().is_some_and(|s| glob(&pattern, s))
+        });
+    }
+
     pub(crate) fn version(&self, range: &str) -> Result<(), String> {
         self.ranges.borrow_mut().push(Range::parse(range)?);
         Ok(())

@@ -57,7 +57,7 @@ pub enum FactsError {
 const MAX_PLATFORMS: usize = 1_024;
 
 /// What counting looks at, 4 bytes a finding, so that most questions never touch the findings themselves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Column {
     pub(crate) severity: Severity,
     /// 255: no score.
@@ -81,6 +81,9 @@ pub struct SealedFacts {
     bytes: Vec<u8>,
     digest: String,
     columns: Vec<Vec<Column>>,
+    /// For each platform the columns that occur, with how many findings have each. There are few, however many findings there
+    /// are, and most questions want a count.
+    tallies: Vec<Vec<(Column, u32)>>,
     /// For each platform the indices of its components in the order of each key.
     names: Vec<[Vec<u32>; 2]>,
     licences: OnceLock<BTreeMap<String, Option<spdx::Expression>>>,
@@ -106,10 +109,12 @@ impl ImageFacts {
     pub fn seal(self) -> Result<Arc<SealedFacts>, FactsError> {
         let bytes = self.to_canonical_bytes()?;
         self.check()?;
-        let columns = self.platforms.iter().map(columns).collect();
+        let columns: Vec<Vec<Column>> = self.platforms.iter().map(columns).collect();
+        let tallies = columns.iter().map(|columns| tally(columns)).collect();
         let names = self.platforms.iter().map(names).collect();
         let digest = sha256(&bytes);
-        Ok(Arc::new(SealedFacts { facts: self, bytes, digest, columns, names, licences: OnceLock::new() }))
+        let licences = OnceLock::new();
+        Ok(Arc::new(SealedFacts { facts: self, bytes, digest, columns, tallies, names, licences }))
     }
 
     fn check(&self) -> Result<(), FactsError> {
@@ -159,6 +164,13 @@ fn columns(platform: &PlatformFacts) -> Vec<Column> {
         }
     };
     platform.findings.iter().map(column).collect()
+}
+
+fn tally(columns: &[Column]) -> Vec<(Column, u32)> {
+    let mut sorted = columns.to_vec();
+    sorted.sort_unstable();
+    let runs = sorted.chunk_by(|one, next| one == next);
+    runs.filter_map(|run| Some((*run.first()?, u32::try_from(run.len()).ok()?))).collect()
 }
 
 /// What components are sorted by, so that questions about one name look at few of them.
@@ -224,6 +236,11 @@ impl SealedFacts {
 
     pub(crate) fn columns(&self, platform: usize) -> &[Column] {
         self.columns.get(platform).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many findings of a platform have which column.
+    pub(crate) fn tally(&self, platform: usize) -> &[(Column, u32)] {
+        self.tallies.get(platform).map_or(&[], Vec::as_slice)
     }
 
     /// The components of a platform whose key starts with `prefix`, in the key's order; if `exact`, whose key it is.

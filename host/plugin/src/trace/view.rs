@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::{Answer, Ask, Page};
+use super::{Answer, Ask, Item, Page};
 use crate::facts::{
-    Component, Coverage, Finding, ImageFacts, Knowledge, PlatformFacts, SealedFacts, Signature,
+    Approval, Component, Coverage, Finding, ImageFacts, Knowledge, PlatformFacts, SealedFacts, Signature,
 };
 use crate::pattern::VersionOrder;
 use crate::query::{Clock, ComponentMatcher, ComponentQuery, FindingMatcher, FindingQuery};
@@ -54,6 +54,49 @@ pub(crate) struct ComponentItem<'a> {
     pub(crate) component: &'a Component,
 }
 
+impl Item for FindingItem<'_> {
+    fn name(&self) -> String {
+        format!("{} {} {}", self.finding.id, self.name, self.version)
+    }
+}
+
+impl Item for ComponentItem<'_> {
+    fn name(&self) -> String {
+        format!("{} {}", self.component.name, self.component.version.as_deref().unwrap_or("?"))
+    }
+}
+
+impl Item for PlatformFacts {
+    fn name(&self) -> String {
+        self.digest.clone()
+    }
+}
+
+impl Item for Coverage {
+    fn name(&self) -> String {
+        self.source.clone()
+    }
+}
+
+impl Item for &Signature {
+    fn name(&self) -> String {
+        self.identity.clone()
+    }
+}
+
+impl Item for Approval {
+    fn name(&self) -> String {
+        self.stage.clone()
+    }
+}
+
+/// A licence.
+impl Item for &str {
+    fn name(&self) -> String {
+        (*self).to_owned()
+    }
+}
+
 /// The facts, from where one handle points.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -84,7 +127,7 @@ impl<'a> View<'a> {
                 .platform()
                 .and_then(|p| p.platform.as_ref())
                 .map_or(Answer::Nothing(()), |platform| Answer::Text(platform.to_string())),
-            Ask::Platforms(page) => Answer::page(self.platforms(*page), |p| p.digest.clone()),
+            Ask::Platforms(page) => Answer::page(self.platforms(*page)),
             Ask::PushedAtMs => Answer::Number(image.pushed_at_ms),
             Ask::PushedBy => text(&image.pushed_by),
             Ask::CreatedAtMs => number(self.platform().and_then(|p| p.created_at_ms)),
@@ -97,26 +140,22 @@ impl<'a> View<'a> {
             }
             Ask::EvaluatedAtMs => Answer::Number(image.evaluated_at_ms),
             Ask::Scan => text(self.scan().as_str()),
-            Ask::VulnerabilityData(page) => Answer::page(self.coverage(*page), |c| c.source.clone()),
+            Ask::VulnerabilityData(page) => Answer::page(self.coverage(*page)),
             Ask::Distribution => Answer::option(self.platform().and_then(|p| p.distribution.as_deref())),
             Ask::EndOfLife => self.end_of_life().map_or(Answer::Nothing(()), Answer::Flag),
             Ask::SignatureCheck => text(image.signature_check.as_str()),
-            Ask::Signatures(page) => Answer::page(page.of(&self.signatures()), |s| s.identity.clone()),
-            Ask::Approvals(page) => Answer::page(page.of(&image.approvals), |a| a.stage.clone()),
-            Ask::Licences(page) => Answer::page(page.of(&self.licences()), |l| (*l).to_owned()),
+            Ask::Signatures(page) => Answer::page(page.of(&self.signatures())),
+            Ask::Approvals(page) => Answer::page(self.approvals(*page)),
+            Ask::Licences(page) => Answer::page(page.of(&self.licences())),
             Ask::Fact { name } => Answer::option(self.fact(name)),
             Ask::CountFindings(query) => Answer::Number(self.count_findings(query).into()),
             Ask::Findings { query, start, max } => {
-                let items = self.findings(query, Page { start: *start, max: *max });
-                Answer::page(&items, |item| format!("{} {} {}", item.finding.id, item.name, item.version))
+                Answer::page(&self.findings(query, Page { start: *start, max: *max }))
             }
             Ask::FindingFact { finding, name } => Answer::option(self.finding_fact(*finding, name)),
             Ask::CountComponents(query) => Answer::Number(self.count_components(query).into()),
             Ask::Components { query, start, max } => {
-                let items = self.components(query, Page { start: *start, max: *max });
-                Answer::page(&items, |item| {
-                    format!("{} {}", item.component.name, item.component.version.as_deref().unwrap_or("?"))
-                })
+                Answer::page(&self.components(query, Page { start: *start, max: *max }))
             }
             Ask::ComponentFact { component, name } => Answer::option(self.component_fact(*component, name)),
         }
@@ -151,7 +190,7 @@ impl<'a> View<'a> {
         }
     }
 
-    pub(crate) fn approvals(&self, page: Page) -> &'a [crate::facts::Approval] {
+    pub(crate) fn approvals(&self, page: Page) -> &'a [Approval] {
         page.of(&self.image().approvals)
     }
 

@@ -6,7 +6,7 @@ use wasmtime::{Error, Result};
 use super::bindings::wharf::plugin::facts as wit;
 use crate::facts::{self, Knowledge};
 use crate::sandbox::{CallState, ImageHandle, LimitHit};
-use crate::trace::{Answer, Ask, ComponentItem, FindingItem, Node, Page, View};
+use crate::trace::{Answer, Ask, ComponentItem, FindingItem, Item, Node, Page, View};
 
 mod queries;
 
@@ -22,16 +22,31 @@ impl CallState {
         Ok(View { facts: self.facts()?, node, order: self.order(), clock: Some(&self.deadline) })
     }
 
-    /// Answers a question and puts it on record; `bytes` are those of the texts in it.
-    fn ask(&mut self, image: &Image, ask: Ask, bytes: usize) -> Result<Answer> {
+    /// Puts a question on record with what `answer` says to it, and returns what it has for the plugin; `bytes` are those of
+    /// the texts in the question.
+    fn answered<T>(
+        &mut self,
+        image: &Image,
+        ask: Ask,
+        bytes: usize,
+        answer: impl FnOnce(&View<'_>, &Ask) -> (Answer, T),
+    ) -> Result<T> {
         self.charge()?;
         let (node, platform) = self.handle(image)?;
-        let answer = self.look(node)?.answer(&ask);
+        let (answer, told) = answer(&self.look(node)?, &ask);
         if self.deadline.is_up() {
             return Err(Error::new(LimitHit::Time));
         }
-        self.record(ask, platform, answer.clone(), bytes)?;
-        Ok(answer)
+        self.record(ask, platform, answer, bytes)?;
+        Ok(told)
+    }
+
+    /// A question whose answer on record is also what the plugin gets.
+    fn ask(&mut self, image: &Image, ask: Ask, bytes: usize) -> Result<Answer> {
+        self.answered(image, ask, bytes, |view, ask| {
+            let answer = view.answer(ask);
+            (answer.clone(), answer)
+        })
     }
 
     fn text(&mut self, image: &Image, ask: Ask) -> Result<String> {
@@ -56,18 +71,21 @@ impl CallState {
         }
     }
 
-    /// Answers a question for a page; `items` makes its records.
+    /// Answers a question for a page: `items` finds them, and makes their records.
     fn page<T>(
         &mut self,
         image: &Image,
         ask: Ask,
         bytes: usize,
-        items: impl FnOnce(&View<'_>) -> Vec<T>,
+        items: impl FnOnce(&View<'_>) -> (Answer, Vec<T>),
     ) -> Result<Vec<T>> {
-        self.ask(image, ask, bytes)?;
-        let (node, _) = self.handle(image)?;
-        Ok(items(&self.look(node)?))
+        self.answered(image, ask, bytes, |view, _| items(view))
     }
+}
+
+/// A page as it goes on record, and as the plugin gets it.
+fn listed<I: Item, T>(items: &[I], record: impl FnMut(&I) -> T) -> (Answer, Vec<T>) {
+    (Answer::page(items), items.iter().map(record).collect())
 }
 
 /// [`View::answer`] gives each question one type of answer.
@@ -106,14 +124,15 @@ impl wit::HostImage for CallState {
         Ok(u32::try_from(self.number(&image, Ask::LayerCount, 0)?)?)
     }
     fn platform(&mut self, image: Image) -> Result<Option<wit::Platform>> {
-        self.ask(&image, Ask::Platform, 0)?;
-        let (node, _) = self.handle(&image)?;
-        Ok(self.look(node)?.platform().and_then(|p| p.platform.as_ref()).map(platform))
+        self.answered(&image, Ask::Platform, 0, |view, ask| {
+            let known = view.platform().and_then(|p| p.platform.as_ref());
+            (view.answer(ask), known.map(platform))
+        })
     }
     fn platforms(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<Image>> {
         let page = Page { start, max };
         let count =
-            self.page(&image, Ask::Platforms(page), 0, |view| vec![(); view.platforms(page).len()])?.len();
+            self.page(&image, Ask::Platforms(page), 0, |view| listed(view.platforms(page), |_| ()))?.len();
         let positions = start..start.saturating_add(u32::try_from(count)?);
         let handle = |position| {
             // Each handle counts: it takes memory of the host's.
@@ -148,15 +167,11 @@ impl wit::HostImage for CallState {
         self.number(&image, Ask::EvaluatedAtMs, 0)
     }
     fn scan(&mut self, image: Image) -> Result<wit::Knowledge> {
-        self.ask(&image, Ask::Scan, 0)?;
-        let (node, _) = self.handle(&image)?;
-        Ok(knowledge(self.look(node)?.scan()))
+        self.answered(&image, Ask::Scan, 0, |view, ask| (view.answer(ask), knowledge(view.scan())))
     }
     fn vulnerability_data(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Coverage>> {
         let page = Page { start, max };
-        self.page(&image, Ask::VulnerabilityData(page), 0, |view| {
-            view.coverage(page).iter().map(coverage).collect()
-        })
+        self.page(&image, Ask::VulnerabilityData(page), 0, |view| listed(view.coverage(page), coverage))
     }
     fn distribution(&mut self, image: Image) -> Result<Option<String>> {
         self.optional_text(&image, Ask::Distribution, 0)
@@ -175,12 +190,12 @@ impl wit::HostImage for CallState {
     fn signatures(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Signature>> {
         let page = Page { start, max };
         self.page(&image, Ask::Signatures(page), 0, |view| {
-            page.of(&view.signatures()).iter().map(|one| signature(one)).collect()
+            listed(page.of(&view.signatures()), |one| signature(one))
         })
     }
     fn approvals(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Approval>> {
         let page = Page { start, max };
-        self.page(&image, Ask::Approvals(page), 0, |view| view.approvals(page).iter().map(approval).collect())
+        self.page(&image, Ask::Approvals(page), 0, |view| listed(view.approvals(page), approval))
     }
     fn count_findings(&mut self, image: Image, query: Resource<wit::FindingQuery>) -> Result<u32> {
         let handle = self.table.get(&query)?;
@@ -197,9 +212,7 @@ impl wit::HostImage for CallState {
         let handle = self.table.get(&query)?;
         let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
         let ask = Ask::Findings { query: query.clone(), start, max };
-        self.page(&image, ask, bytes, |view| {
-            view.findings(&query, Page { start, max }).iter().map(finding).collect()
-        })
+        self.page(&image, ask, bytes, |view| listed(&view.findings(&query, Page { start, max }), finding))
     }
     fn finding_fact(&mut self, image: Image, finding: u32, name: String) -> Result<Option<String>> {
         let bytes = name.len();
@@ -220,9 +233,7 @@ impl wit::HostImage for CallState {
         let handle = self.table.get(&query)?;
         let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
         let ask = Ask::Components { query: query.clone(), start, max };
-        self.page(&image, ask, bytes, |view| {
-            view.components(&query, Page { start, max }).iter().map(component).collect()
-        })
+        self.page(&image, ask, bytes, |view| listed(&view.components(&query, Page { start, max }), component))
     }
     fn component_fact(&mut self, image: Image, component: u32, name: String) -> Result<Option<String>> {
         let bytes = name.len();
@@ -231,7 +242,7 @@ impl wit::HostImage for CallState {
     fn licences(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<String>> {
         let page = Page { start, max };
         self.page(&image, Ask::Licences(page), 0, |view| {
-            page.of(&view.licences()).iter().map(|text| (*text).to_owned()).collect()
+            listed(page.of(&view.licences()), |text| (*text).to_owned())
         })
     }
     fn fact(&mut self, image: Image, name: String) -> Result<Option<String>> {

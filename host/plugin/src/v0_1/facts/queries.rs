@@ -69,6 +69,10 @@ impl wit::HostComponentQuery for CallState {
         check_glob(&glob)?;
         add(&mut self.component_query(&query, glob.len())?.source_name, glob)
     }
+    fn any_name(&mut self, query: Components, glob: String) -> Result<()> {
+        check_glob(&glob)?;
+        add(&mut self.component_query(&query, glob.len())?.any_name, glob)
+    }
     fn version(&mut self, query: Components, range: String) -> Result<Result<(), String>> {
         let list = &mut self.component_query(&query, range.len().min(MAX_PATTERN_BYTES))?.version;
         Ok(match Range::parse(&range) {
