@@ -44,13 +44,13 @@ if missing skopeo; then
     as_root apt-get update -qq
     as_root apt-get install -y -qq --no-install-recommends skopeo
 fi
-rustup target add wasm32-wasip2
+rustup target add wasm32-unknown-unknown wasm32-wasip2
 cargo build --release --package wharf
 cargo plugins
 cargo build --release --workspace --target wasm32-wasip2 --target-dir target/policy-rust \
     --manifest-path examples/policy-rust/Cargo.toml
 wharf=$PWD/target/release/wharf
-shipped=target/wasm32-wasip2/plugin
+shipped=target/wasm32-unknown-unknown/plugin
 written=target/policy-rust/wasm32-wasip2/release
 
 say "2. Make three versions of an image from Debian packages"

@@ -22,5 +22,5 @@ fi
 if [ "${1-}" = --lint ] && missing cargo-deny; then
     cargo install --locked --quiet cargo-deny@0.20.2
 fi
-# rust-toolchain.toml names the target; rustup adds it at the first use of the toolchain, or here.
-rustup target add wasm32-wasip2
+# rust-toolchain.toml names the targets; rustup adds them at the first use of the toolchain, or here.
+rustup target add wasm32-unknown-unknown wasm32-wasip2

@@ -39,6 +39,9 @@
 
 pub mod bindings;
 pub mod config;
+#[cfg(any(test, all(target_family = "wasm", target_os = "unknown")))]
+#[allow(unsafe_code)]
+mod heap;
 pub mod image;
 pub mod json;
 pub mod log;
@@ -57,6 +60,10 @@ pub use policy::Policy;
 
 #[doc(hidden)]
 pub use {serde, serde_json};
+
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+#[global_allocator]
+static HEAP: heap::Heap = heap::Heap::new();
 
 /// Lets this crate's own macros name it as authors do.
 extern crate self as wharf_sdk;

@@ -20,7 +20,7 @@ target/release/wharf serve --data "$work/data" --listen "127.0.0.1:$port" >"$wor
 server=$!
 until [ -s "$work/data/initial-admin-password" ] && curl -s -o /dev/null "http://127.0.0.1:$port/readyz"; do sleep 0.05; done
 
-python3 - "http://127.0.0.1:$port/api/v1/plugins" "$work/data" target/wasm32-wasip2/plugin/criteria.wasm <<'PYTHON'
+python3 - "http://127.0.0.1:$port/api/v1/plugins" "$work/data" target/wasm32-unknown-unknown/plugin/criteria.wasm <<'PYTHON'
 import base64, hashlib, json, os, pathlib, sys, time, urllib.request
 url, data, plugin = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]).read_bytes()
 password = (data / "initial-admin-password").read_text().strip()

@@ -226,12 +226,12 @@ fn criteria() -> Vec<u8> {
     let arguments = ["build", "--quiet", "--locked", "-p", "criteria", "--profile", "plugin"];
     let built = Command::new(env!("CARGO"))
         .args(arguments)
-        .args(["--target", "wasm32-wasip2"])
+        .args(["--target", "wasm32-unknown-unknown"])
         .current_dir(server::root())
         .status();
-    assert!(built.is_ok_and(|status| status.success()), "hint: `rustup target add wasm32-wasip2`");
+    assert!(built.is_ok_and(|status| status.success()), "hint: `rustup target add wasm32-unknown-unknown`");
     let target = server::binary().ancestors().nth(2).expect("the target folder");
-    fs::read(target.join("wasm32-wasip2/plugin/criteria.wasm")).unwrap()
+    fs::read(target.join("wasm32-unknown-unknown/plugin/criteria.wasm")).unwrap()
 }
 
 /// What the newest decision about a tag says, once it says `verdict`.

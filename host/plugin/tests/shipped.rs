@@ -26,20 +26,17 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// What the shipped plugins are built for: components without WASI.
+const SHIPPED: &str = "wasm32-unknown-unknown";
+
+/// What others build for: components with all of WASI that the standard library wants.
+const WASI: &str = "wasm32-wasip2";
+
 /// Builds for WebAssembly in `folder`, and gives the folder of the results.
-fn build(folder: &Path, target: &str, profile: &str, arguments: &[&str]) -> PathBuf {
+fn build(folder: &Path, target: &str, triple: &str, profile: &str, arguments: &[&str]) -> PathBuf {
     let target = root().join(target);
     let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--target",
-            "wasm32-wasip2",
-            "--profile",
-            profile,
-            "--target-dir",
-        ])
+        .args(["build", "--quiet", "--locked", "--target", triple, "--profile", profile, "--target-dir"])
         .arg(&target)
         .args(arguments)
         .current_dir(folder)
@@ -47,8 +44,8 @@ fn build(folder: &Path, target: &str, profile: &str, arguments: &[&str]) -> Path
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .status()
         .unwrap();
-    assert!(status.success(), "the plugins build; hint: `rustup target add wasm32-wasip2`");
-    target.join("wasm32-wasip2").join(profile)
+    assert!(status.success(), "the plugins build; hint: `rustup target add {triple}`");
+    target.join(triple).join(profile)
 }
 
 fn load_file(path: &Path) -> Plugin {
@@ -63,10 +60,10 @@ struct Shipped {
 }
 
 fn shipped() -> &'static Shipped {
-    static SHIPPED: OnceLock<Shipped> = OnceLock::new();
-    SHIPPED.get_or_init(|| {
-        let built = build(&root(), "target", "plugin", &["-p", "criteria", "-p", "licence-gate"]);
-        build(&root(), "target", "plugin", &["-p", "wharf-sdk", "--example", "panics"]);
+    static PLUGINS: OnceLock<Shipped> = OnceLock::new();
+    PLUGINS.get_or_init(|| {
+        let built = build(&root(), "target", SHIPPED, "plugin", &["-p", "criteria", "-p", "licence-gate"]);
+        build(&root(), "target", SHIPPED, "plugin", &["-p", "wharf-sdk", "--example", "panics"]);
         Shipped {
             criteria: load_file(&built.join("criteria.wasm")),
             licence_gate: load_file(&built.join("licence_gate.wasm")),
@@ -80,7 +77,7 @@ fn example() -> &'static (Plugin, Plugin) {
     static EXAMPLE: OnceLock<(Plugin, Plugin)> = OnceLock::new();
     EXAMPLE.get_or_init(|| {
         let folder = root().join("examples/policy-rust");
-        let built = build(&folder, "target/policy-rust", "release", &["--workspace"]);
+        let built = build(&folder, "target/policy-rust", WASI, "release", &["--workspace"]);
         (load_file(&built.join("no_criticals.wasm")), load_file(&built.join("no_criticals_strict.wasm")))
     })
 }

@@ -32,13 +32,19 @@ pub(super) fn install_policy(data: &Path) -> Result<()> {
     let target = server::root().join("target/guests");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "-p", "criteria", "--profile", "plugin"])
-        .args(["--target", "wasm32-wasip2", "--target-dir"])
+        .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
         .arg(&target)
         .current_dir(server::root())
         .status()?;
-    ensure!(built.success(), "the plugin `criteria` does not build; hint: `rustup target add wasm32-wasip2`");
+    ensure!(
+        built.success(),
+        "the plugin `criteria` does not build; hint: `rustup target add wasm32-unknown-unknown`"
+    );
     std::fs::create_dir_all(data.join("plugins"))?;
-    std::fs::copy(target.join("wasm32-wasip2/plugin/criteria.wasm"), data.join("plugins/criteria.wasm"))?;
+    std::fs::copy(
+        target.join("wasm32-unknown-unknown/plugin/criteria.wasm"),
+        data.join("plugins/criteria.wasm"),
+    )?;
     Ok(())
 }
 
