@@ -15,6 +15,7 @@ mod db;
 mod import;
 mod matching;
 mod osv;
+mod record;
 mod release;
 mod row;
 pub mod version;
