@@ -52,9 +52,11 @@ fn prepared() -> (TempDir, String, String) {
     let file = folder.path().join("own.json");
     fs::write(&file, records.to_string()).unwrap();
     let db = folder.path().join("own.db").to_str().unwrap().to_owned();
-    let about = answer(&["db", "import", "--db", &db, "--output", "json", file.to_str().unwrap()]);
+    let import = ["db", "import", "--db", &db, "--covers", "Debian:12", "--output", "json"];
+    let about = answer(&[&import[..], &[file.to_str().unwrap()]].concat());
     assert_eq!(about["imported"]["kept"], 1);
-    assert_eq!(about["releases"], json!({ "Debian:12": 1 }));
+    let release = &about["releases"]["Debian:12"];
+    assert_eq!((&release["records"], &release["covered"]), (&json!(1), &json!(true)));
     (folder, image.to_str().unwrap().to_owned(), db)
 }
 
