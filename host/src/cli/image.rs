@@ -207,7 +207,8 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             .map(|c| format!("{} of {}", c.source, ago(c.as_of_ms, now_ms)))
             .collect();
         let findings = if !matches!(platform.scan, Knowledge::Complete | Knowledge::Partial) {
-            "not known: what is in the image is not".to_owned()
+            // Why stands with the scan.
+            "not known".to_owned()
         } else if data.is_empty() {
             let none = "no data: nothing is known about vulnerabilities; hint: `wharf db import`";
             match counts.findings.total() {

@@ -159,6 +159,9 @@ fn unmatched(report: &Report) -> (Knowledge, Option<String>) {
         _ if report.knowledge == Knowledge::Failed => {
             return (Knowledge::Failed, Some("the scan failed".to_owned()));
         }
+        _ if report.knowledge == Knowledge::Unsupported && report.why().is_some() => {
+            return (Knowledge::Unsupported, report.why());
+        }
         None if report.packages.is_empty() => "the image has no package database that is read".to_owned(),
         None => "the image does not say which distribution it is (`os-release`)".to_owned(),
         Some(distro) => {
@@ -167,7 +170,11 @@ fn unmatched(report: &Report) -> (Knowledge, Option<String>) {
             if Release::knows(distro) {
                 return (Knowledge::None, Some(format!("there is no data for {} {version}", distro.id)));
             }
-            format!("there is no matcher for {} {version}", distro.id)
+            format!(
+                "{} {version} is not supported: its packages are listed and not compared with anything, so no findings does not \
+                 mean that there are none; hint: Debian and Alpine are supported",
+                distro.id
+            )
         }
     };
     (Knowledge::Unsupported, Some(why))
@@ -181,8 +188,7 @@ fn matched(report: &Report, release: &Release) -> (Knowledge, Option<String>) {
             Some(format!("{foreign} packages are of another distribution than {release}")),
         ),
         Knowledge::Complete => (Knowledge::Complete, None),
-        Knowledge::Partial => (Knowledge::Partial, Some("the image could not be read completely".to_owned())),
-        other => (other, report.problems.last().map(|p| p.message.clone())),
+        other => (other, report.why()),
     }
 }
 

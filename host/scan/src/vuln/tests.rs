@@ -327,6 +327,30 @@ fn the_import_counts_what_it_does_not_keep() {
 }
 
 #[test]
+fn what_cannot_be_compared_is_unsupported_and_says_what_is() {
+    let data = db(&[record("CVE-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] }))]);
+    let ubuntu = tar(&[
+        Put::File("etc/os-release", b"ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n"),
+        Put::File("var/lib/dpkg/status", stanza("a", "1").as_bytes()),
+    ]);
+    let rpm = tar(&[
+        Put::File("etc/os-release", b"ID=fedora\nVERSION_ID=42\n"),
+        Put::File("usr/lib/sysimage/rpm/rpmdb.sqlite", b"SQLite format 3"),
+    ]);
+    for (image, packages, expected) in [
+        (ubuntu, 1, "ubuntu 24.04 is not supported: its packages are listed and not compared"),
+        (rpm, 0, "the image has an `rpm` database, which this version does not read"),
+    ] {
+        let report = scan_tars(&[&image]);
+        let findings = match_report(&report, &data).unwrap();
+        assert_eq!((report.packages.len(), findings.knowledge), (packages, Knowledge::Unsupported));
+        assert_eq!((findings.coverage, findings.findings), (vec![], vec![]));
+        let why = findings.why.unwrap();
+        assert!(why.starts_with(expected) && why.contains("hint: Debian"), "{why}");
+    }
+}
+
+#[test]
 fn one_record_does_not_make_a_release_known() {
     let debian_12: Release = "Debian:12".parse().unwrap();
     let own = record("CVE-2026-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] }));
