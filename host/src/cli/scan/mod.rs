@@ -82,6 +82,9 @@ struct Scanned {
 
 impl Scan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        // What a worker remarks goes to the log, and that of a command to standard error.
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr);
+        log.without_time().with_target(false).init();
         let database = match (&self.db, &self.data) {
             (Some(file), _) => Some(Database::at(file.clone())),
             (None, Some(data)) => Some(Database::of_data(data)),
