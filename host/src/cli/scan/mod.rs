@@ -3,6 +3,7 @@
 //! An image is scanned by a worker process, as the server does it, so that a hostile one costs only its own scan. A plain
 //! directory is read here, since a worker can open nothing.
 
+mod auth_file;
 mod registry;
 mod table;
 mod target;
