@@ -9,6 +9,7 @@ use clap::Subcommand;
 use wharf_scan::vuln::Release;
 
 use super::client::Remote;
+use super::exit::Stop;
 use super::output::Table;
 
 /// Vulnerability data: what images are compared with
@@ -86,10 +87,13 @@ struct Status {
 impl Db {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Import(files) => match files.offline.database() {
-                Some(database) => local::import(&database, &files),
-                None => super::block_on(remote::import(&files)),
-            },
+            Command::Import(files) => {
+                files.check()?;
+                match files.offline.database() {
+                    Some(database) => local::import(&database, &files),
+                    None => super::block_on(remote::import(&files)),
+                }
+            }
             Command::Status(status) => match status.offline.database() {
                 Some(database) => local::status(&database, status.remote.output),
                 None => super::block_on(remote::status(&status.remote)),
@@ -99,6 +103,19 @@ impl Db {
 }
 
 impl Files {
+    /// Refuses two files under one name, of which the second would take the place of the first.
+    fn check(&self) -> Result<(), Stop> {
+        let mut names: Vec<String> = self.files.iter().map(|file| self.source(file)).collect();
+        names.sort();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            None => Ok(()),
+            Some(pair) => Err(Stop::usage(format!(
+                "two files would be kept under `{}`, one in place of the other; hint: import them one by one by `--source`",
+                pair[0]
+            ))),
+        }
+    }
+
     /// The name that a file's records are kept under.
     fn source(&self, file: &Path) -> String {
         self.source.clone().unwrap_or_else(|| name(file))
