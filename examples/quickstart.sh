@@ -111,7 +111,7 @@ cp "$written/no_criticals.wasm" "$work/data/plugins/no-criticals.wasm"
 until_it_says criteria "$wharf" plugin ls
 until_it_says no-criticals "$wharf" plugin ls
 "$wharf" plugin ls
-"$wharf" db import --source quickstart examples/quickstart/advisories.json
+"$wharf" db import --source quickstart --covers Debian:12,Debian:13,Alpine:v3.20 examples/quickstart/advisories.json
 
 say "5. Bind them: dev → qa by the policy of examples/policy-rust, qa → prod by Docker Trusted Registry's kind of rules"
 "$wharf" policy bind to-qa --from 'dev/*' --to 'qa/{name}' --plugin no-criticals --config '{"pushed_by": ["ci"]}'

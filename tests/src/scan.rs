@@ -52,9 +52,11 @@ fn prepared() -> (TempDir, String, String) {
     let file = folder.path().join("own.json");
     fs::write(&file, records.to_string()).unwrap();
     let db = folder.path().join("own.db").to_str().unwrap().to_owned();
-    let about = answer(&["db", "import", "--db", &db, "--output", "json", file.to_str().unwrap()]);
+    let import = ["db", "import", "--db", &db, "--covers", "Debian:12", "--output", "json"];
+    let about = answer(&[&import[..], &[file.to_str().unwrap()]].concat());
     assert_eq!(about["imported"]["kept"], 1);
-    assert_eq!(about["releases"], json!({ "Debian:12": 1 }));
+    let release = &about["releases"]["Debian:12"];
+    assert_eq!((&release["records"], &release["covered"]), (&json!(1), &json!(true)));
     (folder, image.to_str().unwrap().to_owned(), db)
 }
 
@@ -143,6 +145,71 @@ fn bomb(bytes: usize) -> Vec<u8> {
     frame
 }
 
+/// Record and release are real; that there is but one record of it is not.
+#[test]
+fn single_records_do_not_make_an_image_known_and_a_cut_file_replaces_nothing() {
+    let (folder, image, db) = prepared();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let import =
+        |file: &str, more: &[&str]| wharf(&[&["db", "import", "--db", &db, file][..], more].concat());
+    let findings = || answer(&["scan", &image, "--db", &db, "--output", "json"])["findings"].clone();
+
+    // The same records without the word that they are all there is.
+    assert_eq!(import(&path("own.json"), &[]).status.code(), Some(0));
+    let found = findings();
+    assert_eq!((&found["knowledge"], &found["coverage"]), (&json!("none"), &json!([])));
+    assert_eq!(found["findings"][0]["id"], "CVE-2026-1");
+    assert!(found["why"].as_str().unwrap().contains("--covers Debian:12"), "{found}");
+    assert_eq!(wharf(&["scan", &image, "--db", &db, "--fail-on", "critical"]).status.code(), Some(3));
+
+    assert_eq!(import(&path("own.json"), &["--covers", "Debian:12"]).status.code(), Some(0));
+    let before = fs::read(&db).unwrap();
+    let whole = fs::read(path("own.json")).unwrap();
+    fs::write(path("cut.json"), &whole[..whole.len() - 1]).unwrap();
+    let refused = import(&path("cut.json"), &["--source", "own"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    let refused = import(&path("own.json"), &["--covers", "Debian:13"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    assert_eq!(fs::read(&db).unwrap(), before);
+}
+
+#[test]
+fn a_file_with_less_than_half_the_records_is_taken_only_by_force() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let records = |n: usize| {
+        let record = |i| {
+            json!({ "id": format!("CVE-2026-{i}"), "modified": "2026-11-01T00:00:00Z",
+                "affected": [{ "package": { "ecosystem": "Debian:12", "name": "hello" }, "versions": ["1"] }] })
+        };
+        fs::write(path("own.json"), Value::from_iter((0..n).map(record)).to_string()).unwrap();
+    };
+    let import = |more: &[&str]| {
+        let (db, file) = (path("own.db"), path("own.json"));
+        wharf(&[&["db", "import", "--db", &db, &file][..], more].concat())
+    };
+    records(5);
+    assert_eq!(import(&[]).status.code(), Some(0));
+    let before = fs::read(path("own.db")).unwrap();
+    records(2);
+    let refused = import(&[]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("`--force`"), "{}", text(&refused.stderr));
+    assert_eq!(fs::read(path("own.db")).unwrap(), before);
+    assert_eq!(import(&["--force"]).status.code(), Some(0));
+    assert_ne!(fs::read(path("own.db")).unwrap(), before);
+}
+
+#[test]
+fn the_prefixes_of_other_tools_are_understood() {
+    let (_folder, image, _) = prepared();
+    let direct = answer(&["scan", &image, "--output", "json"]);
+    assert_eq!(answer(&["scan", &format!("oci:{image}"), "--output", "json"]), direct);
+    let output = wharf(&["scan", "docker-daemon:app:1.4"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("docker save app:1.4"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn targets_that_are_none_are_refused_with_a_hint() {
     let output = wharf(&["scan", "no/such/thing"]);
@@ -191,6 +258,34 @@ async fn an_image_in_a_registry_is_scanned_by_whoever_may_pull_it() {
     assert!(login.status.success(), "{}", text(&login.stderr));
     let again: Value = serde_json::from_slice(&scan(false).stdout).unwrap();
     assert_eq!(again, scanned);
+}
+
+/// A login that docker or podman left in its file, and one that only a helper knows.
+#[tokio::test]
+async fn a_login_of_docker_or_podman_is_used() {
+    let registry = Server::start().unwrap();
+    let image = Image::debian("hello", "2.10-3").unwrap();
+    image.push(&registry, "dev/hello", "1").await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let scan = |auths: Value, variable: &str, file: &str| {
+        fs::write(folder.path().join("config.json"), auths.to_string()).unwrap();
+        Command::new(server::binary())
+            .args(["scan", &format!("{}/dev/hello:1", registry.host()), "--output", "json"])
+            .env_clear()
+            .env(variable, folder.path().join(file))
+            .output()
+            .unwrap()
+    };
+    let login = json!({ "username": "admin", "password": registry.admin_password });
+    let auths = json!({ "auths": { (registry.host()): login } });
+    for (variable, file) in [("DOCKER_CONFIG", ""), ("REGISTRY_AUTH_FILE", "config.json")] {
+        let output = scan(auths.clone(), variable, file);
+        assert!(output.status.success(), "{variable}: {}", text(&output.stderr));
+    }
+    let refused =
+        scan(json!({ "auths": { (registry.host()): {} }, "credsStore": "desktop" }), "DOCKER_CONFIG", "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("docker-credential-desktop"), "{}", text(&refused.stderr));
 }
 
 /// A package database that no real image has: it fits no worker of the least memory that can be set.

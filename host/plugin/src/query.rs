@@ -120,7 +120,7 @@ fn is_false(value: &bool) -> bool {
 /// The clock of the call that asks, where one does. Once it is up nothing matches any more.
 pub(crate) type Clock<'a> = Option<&'a Deadline>;
 
-fn step(clock: Clock<'_>) -> bool {
+pub(crate) fn step(clock: Clock<'_>) -> bool {
     clock.is_none_or(Deadline::step)
 }
 
@@ -257,7 +257,7 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
         let glob = glob.to_ascii_lowercase();
         let glob = Glob::new(&glob);
         let named = |text: &str| step(self.clock) && glob.matches(&text.to_ascii_lowercase());
-        component.licences.iter().any(|text| match self.facts.licences().get(text) {
+        component.licences.iter().any(|text| match self.facts.licences(self.clock).get(text) {
             Some(Some(expression)) => expression.requirements().any(|one| {
                 named(&licence_name(&one.req.license))
                     || one.req.addition.as_ref().is_some_and(|addition| named(&addition.to_string()))
@@ -278,7 +278,7 @@ fn unsatisfied<'f>(
     let satisfied = |expression: &spdx::Expression| {
         expression.evaluate(|required| step(clock) && licensees.iter().any(|one| one.satisfies(required)))
     };
-    let texts = facts.licences().iter();
+    let texts = facts.licences(clock).iter();
     texts
         .filter(|(text, expression)| !allowed.contains(*text) && !expression.as_ref().is_some_and(satisfied))
         .map(|(text, _)| text.as_str())

@@ -279,7 +279,10 @@ impl<'a> Assembly<'a> {
         let packages = self.packages(distro.as_ref());
         let foreign = self.overlay.foreign();
         if let Some(name) = foreign {
-            let message = format!("the image has an `{name}` database, which this version does not read");
+            let message = format!(
+                "the image has an `{name}` database, which this version does not read: its packages are not known; hint: Debian's \
+                 and Alpine's are read"
+            );
             self.note(Problem { code: ProblemCode::UnsupportedDistro, layer: None, path: None, message });
         } else if packages.is_empty() {
             let message = "no package database was found, so what is in the image is not known".to_owned();

@@ -241,6 +241,24 @@ fn between_full(source: impl Read + Send) -> (Report, usize) {
 
 /// The worst database: as many packages as allowed, each as large as the file allows.
 #[test]
+fn an_early_large_database_does_not_starve_a_later_one_in_silence() {
+    let status = "Package: a\nVersion: 1\n\n".repeat(50_000);
+    let target = "x".repeat(4000);
+    let mut members = Vec::new();
+    let names: Vec<String> = (0..4).map(|i| format!("var/lib/dpkg/status.d/{i}")).collect();
+    members.extend(names.iter().map(|name| Put::File(name, status.as_bytes())));
+    let links: Vec<String> = (0..3000).map(|i| format!("usr/share/doc/{i}")).collect();
+    members.extend(links.iter().map(|name| Put::Link(name, &target)));
+    let early = tar(&members);
+    let status: String = (0..100).map(|i| stanza(&format!("p{i}"), "1")).collect();
+    let late = tar(&[Put::File("var/lib/dpkg/status", status.as_bytes())]);
+    let report = scan_with(&[&early, &late], &Limits { problems: 10_000, ..Limits::default() });
+    assert_eq!(report.knowledge, Knowledge::Partial);
+    let said = |p: &Problem| p.code == ProblemCode::Limit && p.path.as_deref() == Some("var/lib/dpkg/status");
+    assert!(report.problems.iter().any(said), "{:?}", report.problems.last());
+}
+
+#[test]
 fn the_largest_package_database_stays_within_memory() {
     let mut status = String::new();
     for i in 0..50_000 {

@@ -5,6 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+/// Problems that [`Report::why`] names.
+const TOLD: usize = 3;
+
 /// Version of [`Report`]'s form. A reader refuses a greater one.
 pub const REPORT_VERSION: u32 = 1;
 
@@ -181,7 +184,29 @@ pub enum ProblemCode {
     UnsupportedDistro,
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.path, self.layer) {
+            (Some(path), _) => write!(f, "`{path}`: ")?,
+            (None, Some(layer)) => write!(f, "layer {layer}: ")?,
+            (None, None) => {}
+        }
+        f.write_str(&self.message)
+    }
+}
+
 impl Report {
+    /// Why knowledge is not `complete`: the first problems, and how many more there are; `None` without any.
+    pub fn why(&self) -> Option<String> {
+        let told: Vec<String> = self.problems.iter().take(TOLD).map(ToString::to_string).collect();
+        let more = (self.problems.len() - told.len()) as u64 + self.problems_dropped;
+        match (told.is_empty(), more) {
+            (true, 0) => None,
+            (_, 0) => Some(told.join("; ")),
+            (_, more) => Some(format!("{}; and {more} more", told.join("; "))),
+        }
+    }
+
     /// The canonical bytes: one line of JSON, fields in the order of the type, lists in their defined order.
     ///
     /// # Errors

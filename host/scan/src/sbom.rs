@@ -185,6 +185,7 @@ mod tests {
             {"package":{"ecosystem":"Debian:12","name":"b"},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"}]}]}]}"#;
         let mut import = Import::new();
         import.add("osv", Cursor::new(record)).unwrap();
+        import.covers("osv", &"Debian:12".parse().unwrap()).unwrap();
         let db = Db::from_bytes(import.finish().unwrap()).unwrap();
         let findings = match_report(&report, &db).unwrap();
         let document = cyclonedx(&report, Some(&findings));

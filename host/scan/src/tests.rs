@@ -158,6 +158,28 @@ fn databases_that_are_not_read_are_said_to_be_there() {
 }
 
 #[test]
+fn the_first_problems_are_told_and_the_others_counted() {
+    let good = debian(&stanza("a", "1"));
+    let (config, n) = (config(&[good.as_slice(); 6]), 6);
+    let of = |missing: usize, limits: &Limits| {
+        let layers = (0..n).map(|i| {
+            let mut layer = layer(&good);
+            layer.open = layer.open.filter(|_| i >= missing);
+            layer
+        });
+        scan(Image { config: &config, layers: layers.collect() }, limits, &mut |_| {}).unwrap().why()
+    };
+    let all = Limits::default();
+    assert_eq!(of(0, &all), None);
+    let told = |i: usize| format!("layer {i}: the layer's bytes are not here (a foreign layer)");
+    assert_eq!(of(2, &all), Some(format!("{}; {}", told(0), told(1))));
+    let five = Some(format!("{}; {}; {}; and 2 more", told(0), told(1), told(2)));
+    assert_eq!(of(5, &all), five);
+    // Those that were dropped count, too.
+    assert_eq!(of(5, &Limits { problems: 4, ..Limits::default() }), five);
+}
+
+#[test]
 fn a_report_is_canonical() {
     let base = debian(&(stanza("b", "1") + &stanza("a", "1")));
     let (one, two) = (scan_tars(&[&base]), scan_tars(&[&base]));

@@ -124,6 +124,9 @@ fn found(scan: &ScanEntry) -> String {
     match (&*scan.state, &*scan.matched) {
         ("complete", "complete") => counts(scan.findings),
         ("complete" | "partial", "complete" | "partial") => format!("{} (partial)", counts(scan.findings)),
+        ("complete" | "partial", "none") if scan.findings.total() > 0 => {
+            format!("{} (no data beyond these)", counts(scan.findings))
+        }
         ("complete" | "partial", "none") => "no data".to_owned(),
         ("none", _) => "not scanned".to_owned(),
         ("pending", _) => "waits for scan".to_owned(),
@@ -204,9 +207,15 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             .map(|c| format!("{} of {}", c.source, ago(c.as_of_ms, now_ms)))
             .collect();
         let findings = if !matches!(platform.scan, Knowledge::Complete | Knowledge::Partial) {
-            "not known: what is in the image is not".to_owned()
+            // Why stands with the scan.
+            "not known".to_owned()
         } else if data.is_empty() {
-            "no data: nothing is known about vulnerabilities; hint: `wharf db import`".to_owned()
+            let none = "no data: nothing is known about vulnerabilities; hint: `wharf db import`";
+            match counts.findings.total() {
+                0 => none.to_owned(),
+                // Of records that are not all there is to know about the distribution.
+                _ => format!("{}; beyond these {none}", all_counts(counts.findings)),
+            }
         } else {
             all_counts(counts.findings)
         };
@@ -320,6 +329,7 @@ mod tests {
             (scan("complete", "complete", 0, 5), "5 lesser"),
             (scan("partial", "complete", 0, 0), "none known (partial)"),
             (scan("complete", "none", 0, 0), "no data"),
+            (scan("complete", "none", 1, 0), "1 critical (no data beyond these)"),
             (scan("none", "none", 0, 0), "not scanned"),
             (scan("pending", "pending", 0, 0), "waits for scan"),
             (scan("failed", "none", 0, 0), "scan failed"),

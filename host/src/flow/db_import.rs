@@ -7,7 +7,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wharf_scan::vuln::{Db, DbError, Import, ImportError, ImportStats};
+use wharf_scan::vuln::{Db, DbError, Import, ImportError, ImportStats, Release, ReleaseData};
 use wharf_store::{Key, Space, StoreError, key};
 
 use crate::App;
@@ -18,6 +18,8 @@ use crate::event::{self, Event, Kind};
 pub struct Export {
     pub source: String,
     pub file: File,
+    /// Releases that it is said to have everything about; a whole export covers its own without being told.
+    pub covers: Vec<Release>,
 }
 
 /// What an import did.
@@ -34,8 +36,8 @@ pub struct Imported {
     /// Records of ecosystems that are not matched, by ecosystem; they are not stored.
     pub others: std::collections::BTreeMap<String, u64>,
     pub exploited: u64,
-    /// Releases that there is data for, with the number of records.
-    pub releases: Vec<(String, u64)>,
+    /// Releases that there are records of.
+    pub releases: Vec<(Release, ReleaseData)>,
 }
 
 /// Why nothing was imported.
@@ -72,23 +74,30 @@ fn told_key() -> Key {
     key(Space::Setting, &["vulnerability-data"])
 }
 
-/// Imports files, each in place of the earlier records of its source; other sources stay.
+/// Imports files, each in place of the earlier records of its source; other sources stay. `accepts_fewer`: also a file with
+/// less than half the records of the one before.
 ///
 /// # Errors
 /// [`DbImportError`]; what was in force stays so.
-pub async fn import(app: &App, by: &str, exports: Vec<Export>) -> Result<Imported, DbImportError> {
+pub async fn import(
+    app: &App,
+    by: &str,
+    exports: Vec<Export>,
+    accepts_fewer: bool,
+) -> Result<Imported, DbImportError> {
     // One at a time: each builds on the data that the one before put in force.
     let _turn = app.imports.lock().await;
     let build = {
         let app = app.clone();
         move || -> Result<(Arc<Db>, ImportStats), DbImportError> {
-            let mut import = Import::new();
+            let mut import = Import::new().accept_fewer(accepts_fewer);
             if let Some(db) = app.vulnerability_data.current()? {
                 let replaced: Vec<&str> = exports.iter().map(|export| export.source.as_str()).collect();
                 import.carry(&db, &replaced)?;
             }
             for export in &exports {
                 import.add(&export.source, &export.file)?;
+                export.covers.iter().try_for_each(|release| import.covers(&export.source, release))?;
             }
             let stats = import.stats().clone();
             let bytes = import.finish()?;
@@ -107,7 +116,7 @@ pub async fn import(app: &App, by: &str, exports: Vec<Export>) -> Result<Importe
         described: stats.described,
         others: stats.others,
         exploited: stats.exploited,
-        releases: db.releases().map(|(release, records)| (release.to_string(), records)).collect(),
+        releases: db.releases().map(|(release, data)| (release.clone(), data)).collect(),
     })
 }
 

@@ -216,7 +216,7 @@ fn take_in(
     now_ms: u64,
     pending: &mut Pending,
 ) -> Result<Scanned, ScanImageError> {
-    let why = report.problems.first().map(|problem| problem.message.clone());
+    let why = report.why();
     let bytes = |value: serde_json::Result<Vec<u8>>| value.unwrap_or_default();
     let components = found::components(report);
     let mut scanned = Scanned {
@@ -360,8 +360,7 @@ fn compare_all(
     let mut pending = Pending::default();
     let mut changes = Vec::with_capacity(reports.len());
     for (digest, old, report) in reports {
-        let problem = report.problems.first().map(|problem| problem.message.clone());
-        let mut new = Scanned { why: problem, ..old.clone() };
+        let mut new = Scanned { why: report.why(), ..old.clone() };
         compare(&report, Some(db), now_ms, &mut new, &mut pending)?;
         changes.push(Change { digest, old, new });
     }

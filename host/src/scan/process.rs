@@ -41,7 +41,12 @@ pub(super) async fn scan(
         tokio::join!(send(stdin, opening, layers), listen(stdout, &mut progress), last_words(stderr));
     sent?;
     match answered? {
-        Some(Answer::Report(report)) => Ok(*report),
+        Some(Answer::Report(report)) => {
+            if !said.is_empty() {
+                tracing::warn!(?said, "a scan worker has a remark");
+            }
+            Ok(*report)
+        }
         Some(Answer::Failed(why)) => Err(ScanFailure::Refused(why)),
         Some(Answer::Progress(_)) | None => Err(crash(child, said).await),
     }

@@ -3,10 +3,13 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use wharf_scan::worker::{Confine, confine, serve};
+use wharf_scan::worker::{Confine, Confined, confine, serve};
 
 /// Name of the hidden command.
 pub const WORKER: &str = "scan-worker";
+
+const SECCOMP_HINT: &str = "hint: scans go on with their other limits; a kernel with CONFIG_SECCOMP_FILTER, or a container that allows \
+     seccomp(2), adds this one";
 
 /// What the server starts a worker with; [`run`] reads it.
 pub(super) fn arguments(limits: &Confine) -> [String; 3] {
@@ -17,7 +20,10 @@ pub(super) fn arguments(limits: &Confine) -> [String; 3] {
 /// starts a thread: each would reserve address space that is limited.
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     let done = read(arguments).map_err(anyhow::Error::msg).and_then(|limits| {
-        confine(&limits)?;
+        if let Confined::ButSystemCalls(error) = confine(&limits)? {
+            // The server logs it. There is nobody to tell if this fails.
+            let _ = writeln!(io::stderr(), "system calls are not limited: {error}; {SECCOMP_HINT}");
+        }
         // Unlocked, as the lock of standard input cannot be sent between threads.
         Ok(serve(io::stdin(), io::BufWriter::new(io::stdout().lock()))?)
     });

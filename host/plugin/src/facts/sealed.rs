@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest as _, Sha256};
 
 use super::{Component, FixState, ImageFacts, MAX_FACTS_BYTES, PlatformFacts, Severity};
+use crate::query::{Clock, step};
 
 /// Why facts cannot be sealed, or stored facts cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,9 @@ pub enum FactsError {
 /// The most platforms of one index.
 const MAX_PLATFORMS: usize = 1_024;
 
+/// Licence texts with what they parse to.
+type Licences = BTreeMap<String, Option<spdx::Expression>>;
+
 /// What counting looks at, 4 bytes a finding, so that most questions never touch the findings themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Column {
@@ -86,7 +90,7 @@ pub struct SealedFacts {
     tallies: Vec<Vec<(Column, u32)>>,
     /// For each platform the indices of its components in the order of each key.
     names: Vec<[Vec<u32>; 2]>,
-    licences: OnceLock<BTreeMap<String, Option<spdx::Expression>>>,
+    licences: OnceLock<Licences>,
 }
 
 impl ImageFacts {
@@ -260,14 +264,25 @@ impl SealedFacts {
         rest.get(..len).unwrap_or(&[])
     }
 
-    /// Every licence text of every platform, each parsed once; none where it is no SPDX expression.
-    pub(crate) fn licences(&self) -> &BTreeMap<String, Option<spdx::Expression>> {
-        self.licences.get_or_init(|| {
-            let texts = self.facts.platforms.iter().flat_map(|p| &p.components).flat_map(|c| &c.licences);
-            let parse =
-                |text: &String| (text.clone(), spdx::Expression::parse_mode(text, spdx::ParseMode::LAX).ok());
-            texts.map(parse).collect()
-        })
+    /// Every licence text of every platform, each parsed once; none where it is no SPDX expression. Each is a step of the
+    /// clock's: if the time is up before the last, nothing is kept, and the answer, which is worth nothing then, is empty.
+    pub(crate) fn licences(&self, clock: Clock<'_>) -> &Licences {
+        if let Some(licences) = self.licences.get() {
+            return licences;
+        }
+        let mut licences = Licences::new();
+        for component in self.facts.platforms.iter().flat_map(|platform| &platform.components) {
+            for text in &component.licences {
+                if !step(clock) {
+                    return const { &Licences::new() };
+                }
+                if !licences.contains_key(text) {
+                    let expression = spdx::Expression::parse_mode(text, spdx::ParseMode::LAX).ok();
+                    licences.insert(text.clone(), expression);
+                }
+            }
+        }
+        self.licences.get_or_init(|| licences)
     }
 }
 

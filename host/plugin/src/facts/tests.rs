@@ -83,3 +83,17 @@ fn least_knowledge_wins() {
         }
     }
 }
+
+#[test]
+fn parsing_licences_takes_time_that_a_call_has() {
+    let mut facts = image();
+    let licences = (0..1000).map(|i| format!("LicenseRef-{i} OR MIT")).collect();
+    facts.platforms[0].components[0].licences = licences;
+    let sealed = facts.seal().unwrap();
+    // A call without any time left.
+    let over = crate::sandbox::Deadline::new(0);
+    assert_eq!(sealed.licences(Some(&over)).len(), 0);
+    assert!(over.is_up());
+    assert_eq!(sealed.licences(None).len(), 1000);
+    assert_eq!(sealed.licences(Some(&over)).len(), 1000, "they are parsed once");
+}

@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::release::Release;
-use super::row::{Coverage, Row};
+use super::row::{Coverage, ReleaseData, Row};
 use crate::report::hex;
 
 /// Version of the file's form.
-pub const DB_VERSION: u32 = 1;
+pub const DB_VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"wharfvdb";
 const HEADER_BYTES: usize = 8 + 4 + 32 + 3 * 8;
 const ENTRY_BYTES: usize = 20;
@@ -59,8 +59,8 @@ impl From<io::Error> for DbError {
 pub(crate) struct Meta {
     /// Name and age of each source, in the order that rows refer to.
     pub(crate) sources: Vec<Coverage>,
-    /// Records of each release by source.
-    pub(crate) releases: BTreeMap<Release, BTreeMap<u16, u64>>,
+    /// What there is of each release, by source.
+    pub(crate) releases: BTreeMap<Release, BTreeMap<u16, ReleaseData>>,
     /// Known to be exploited (CISA's list), and that list's own age.
     pub(crate) exploited: BTreeSet<String>,
     pub(crate) exploited_from: Option<Coverage>,
@@ -174,21 +174,30 @@ impl Db {
         self.meta.sources.iter().chain(&self.meta.exploited_from).cloned().collect()
     }
 
-    /// What data there is for one release; empty if there is none.
+    /// The sources that cover one release, with what they have of it; empty if none does, whatever single records there are.
     pub fn coverage_of(&self, release: &Release) -> Vec<Coverage> {
         let sources = self.meta.releases.get(release).into_iter().flatten();
-        sources
-            .filter_map(|(source, records)| {
-                let of = self.meta.sources.get(usize::from(*source))?;
-                Some(Coverage { records: *records, ..of.clone() })
+        let mut coverage: Vec<Coverage> = sources
+            .filter(|(_, data)| data.covered)
+            .filter_map(|(source, data)| {
+                let source = self.meta.sources.get(usize::from(*source))?.source.clone();
+                Some(Coverage { source, as_of_ms: data.as_of_ms, records: data.records })
             })
-            .chain(self.meta.exploited_from.clone().filter(|_| self.meta.releases.contains_key(release)))
-            .collect()
+            .collect();
+        if !coverage.is_empty() {
+            coverage.extend(self.meta.exploited_from.clone());
+        }
+        coverage
     }
 
-    /// Releases that there are records for, with their number.
-    pub fn releases(&self) -> impl Iterator<Item = (&Release, u64)> {
-        self.meta.releases.iter().map(|(release, by)| (release, by.values().sum()))
+    /// What all sources together have of one release.
+    pub fn release(&self, release: &Release) -> ReleaseData {
+        self.meta.releases.get(release).map(joined).unwrap_or_default()
+    }
+
+    /// The same of each release that there are records for.
+    pub fn releases(&self) -> impl Iterator<Item = (&Release, ReleaseData)> {
+        self.meta.releases.iter().map(|(release, by)| (release, joined(by)))
     }
 
     /// Rows of one source package.
@@ -226,6 +235,12 @@ impl Db {
         let data = self.bytes.read_at(self.data_at + at, length.into())?;
         postcard::from_bytes(&data).map_err(|_| DbError::Damaged("its rows"))
     }
+}
+
+fn joined(by: &BTreeMap<u16, ReleaseData>) -> ReleaseData {
+    let mut all = ReleaseData::default();
+    by.values().for_each(|data| all.join(*data));
+    all
 }
 
 /// The file's bytes.

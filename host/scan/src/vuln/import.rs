@@ -1,6 +1,7 @@
 //! OSV exports in, database out: `all.zip` files, single records, arrays or lines of them, and CISA's list of exploited ones.
 //!
 //! Invariant: a record that cannot be read is counted and shown, never silently left out; it does not stop the import.
+//! Invariant: a file that is not whole, or has markedly fewer records than the one it would replace, stops the import.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,21 +14,18 @@ use zip::result::ZipError;
 use super::archive;
 use super::db::{self, Db, DbError, Group, Meta};
 use super::osv;
+use super::record::{TEXT_BYTES, check, instant_ms, names, row_of, short};
 use super::release::Release;
-use super::row::{self, Coverage, Event, Row};
+use super::row::{Coverage, ReleaseData, Row};
 
+/// Records by which a whole export covers a release: one that is cared for has hundreds, a few are a mention of it.
+const COVERING_RECORDS: u64 = 100;
 /// Bytes of one record; the largest real ones list every version of the kernel.
 const RECORD_BYTES: u64 = 32 << 20;
 /// Uncompressed bytes of one export.
 const EXPORT_BYTES: u64 = 32 << 30;
 /// Bytes of the list of a zip file's entries, enough for twice the records that OSV has in all.
 const ZIP_LIST_BYTES: u64 = 128 << 20;
-/// Bytes of names, versions and identifiers.
-const TEXT_BYTES: usize = 256;
-/// Names of one vulnerability, ranges and events of one package, versions listed one by one.
-const NAMES: usize = 4096;
-const EVENTS: usize = 4096;
-const VERSIONS: usize = 100_000;
 /// Rows of one database.
 const ROWS: u64 = 16_000_000;
 /// Malformed records described; further ones are counted.
@@ -49,6 +47,13 @@ pub enum ImportError {
          Alpine's exports can be matched, an empty file is a download that failed"
     )]
     Nothing { source_name: String, records: u64 },
+    #[error(
+        "`{source_name}` has {records} records of {what}, less than half of the {before} that were imported under that name before, \
+         and these stay; hint: download it again, or `--force` if it is right"
+    )]
+    Fewer { source_name: String, what: String, records: u64, before: u64 },
+    #[error("`{source_name}` has no records of {release}, which it is said to cover")]
+    NotCovered { source_name: String, release: Release },
     #[error("`{source_name}` is beyond a bound: {what}")]
     TooLarge { source_name: String, what: &'static str },
     #[error("the database cannot be written: {0}")]
@@ -83,12 +88,21 @@ pub struct Import {
     meta: Meta,
     groups: BTreeMap<(Release, String), Vec<Row>>,
     stats: ImportStats,
+    /// Records that the sources to be replaced had of each release.
+    before: BTreeMap<(String, Release), u64>,
+    accepts_fewer: bool,
 }
 
 impl Import {
     /// An empty database to be.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Accepts a file with less than half the records of the one that it replaces.
+    #[must_use]
+    pub fn accept_fewer(self, accepts_fewer: bool) -> Self {
+        Self { accepts_fewer, ..self }
     }
 
     /// Takes over what `db` has of other sources than `replaced`.
@@ -106,10 +120,13 @@ impl Import {
             }
         }
         for (release, by) in &db.meta.releases {
-            for (old, records) in by {
-                if let Some(new) = places.get(old) {
-                    *self.meta.releases.entry(release.clone()).or_default().entry(*new).or_default() +=
-                        records;
+            for (old, data) in by {
+                match (places.get(old), db.meta.sources.get(usize::from(*old))) {
+                    (Some(new), _) => self.of_release(release, *new).join(*data),
+                    (None, Some(source)) => {
+                        self.before.insert((source.source.clone(), release.clone()), data.records);
+                    }
+                    (None, None) => {}
                 }
             }
         }
@@ -128,9 +145,12 @@ impl Import {
 
     /// Reads one file under the name `source`, telling its form by its first bytes.
     ///
+    /// A zip file is a whole export, as OSV publishes one for each ecosystem, and covers the releases that it has at least
+    /// [`COVERING_RECORDS`] records of. Other files are single records, which cover what [`Import::covers`] is told.
+    ///
     /// # Errors
-    /// [`ImportError`] if the file as a whole cannot be read, or brings nothing: in place of what there was it would make images
-    /// look clean. Single records are counted in [`Import::stats`].
+    /// [`ImportError`] if the file is not whole, or brings nothing: in place of what there was it would make images look clean.
+    /// Single records are counted in [`Import::stats`].
     pub fn add(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
         let before = self.stats.clone();
         self.read(source, reader)?;
@@ -138,6 +158,21 @@ impl Import {
             let records = self.stats.records - before.records;
             return Err(ImportError::Nothing { source_name: source.to_owned(), records });
         }
+        Ok(())
+    }
+
+    /// Takes the caller's word that what was read under the name `source` is all that there is to know about `release`.
+    ///
+    /// # Errors
+    /// [`ImportError::NotCovered`] if there are no records of it.
+    pub fn covers(&mut self, source: &str, release: &Release) -> Result<(), ImportError> {
+        let place = self.find(source);
+        let by = self.meta.releases.get_mut(release).zip(place);
+        let Some(data) = by.and_then(|(by, place)| by.get_mut(&place)) else {
+            let (source_name, release) = (source.to_owned(), release.clone());
+            return Err(ImportError::NotCovered { source_name, release });
+        };
+        data.covered = true;
         Ok(())
     }
 
@@ -165,8 +200,14 @@ impl Import {
     /// The database's bytes. The same records in the same order give the same bytes.
     ///
     /// # Errors
+    /// [`ImportError::Fewer`] if a source has less than half the records of a release that it had before, and
     /// [`ImportError::Write`] if one package has more rows than the form allows.
     pub fn finish(self) -> Result<Vec<u8>, ImportError> {
+        for ((source, release), before) in &self.before {
+            let by = self.meta.releases.get(release).zip(self.find(source));
+            let records = by.and_then(|(by, place)| by.get(&place)).map_or(0, |data| data.records);
+            self.refuse_fewer(source, release.as_str(), records, *before)?;
+        }
         let groups =
             self.groups.into_iter().map(|((release, package), rows)| Group { release, package, rows });
         db::write(&self.meta, &groups.collect::<Vec<_>>()).map_err(ImportError::Write)
@@ -183,6 +224,7 @@ impl Import {
         };
         let mut left = EXPORT_BYTES;
         let mut text = Vec::new();
+        // The directory at its end was read, so no entry is missing; each entry's checksum is compared at its own end.
         for i in 0..archive.len() {
             let entry = archive.by_index(i).map_err(bad)?;
             let name = entry.name().map(|n| n.chars().take(TEXT_BYTES).collect::<String>()).map_err(bad)?;
@@ -199,7 +241,10 @@ impl Import {
                     Ok(record) => self.record(source, record, &name)?,
                     Err(error) => self.malformed(&name, &error.to_string()),
                 },
-                Err(error) => self.malformed(&name, &error.to_string()),
+                Err(error) => {
+                    let why = format!("its entry `{name}` is damaged: {error}; hint: download it again");
+                    return Err(ImportError::Zip { source_name: source.to_owned(), why });
+                }
             }
             left = left.saturating_sub(text.len() as u64);
             if left == 0 {
@@ -207,7 +252,15 @@ impl Import {
             }
         }
         self.settle(source);
+        self.cover(source);
         Ok(())
+    }
+
+    /// A whole export covers the releases that it is about.
+    fn cover(&mut self, source: &str) {
+        let Some(place) = self.find(source) else { return };
+        let of_source = self.meta.releases.values_mut().filter_map(|by| by.get_mut(&place));
+        of_source.filter(|data| data.records >= COVERING_RECORDS).for_each(|data| data.covered = true);
     }
 
     /// One record, one after the other, or an array of them.
@@ -232,6 +285,7 @@ impl Import {
             let mut json = serde_json::Deserializer::from_reader(reader);
             let mut sink = Sink { import: self, source, stopped: &mut stopped };
             json.deserialize_seq(&mut sink).map_err(bad)?;
+            json.end().map_err(bad)?;
         } else {
             for value in serde_json::Deserializer::from_reader(reader).into_iter::<serde_json::Value>() {
                 let value = value.map_err(bad)?;
@@ -262,6 +316,8 @@ impl Import {
         let records = list.vulnerabilities.len() as u64;
         let as_of_ms =
             instant_ms(&list.released).ok_or_else(|| bad("`dateReleased` is no time".to_owned()))?;
+        let before = self.meta.exploited_from.as_ref().map_or(0, |before| before.records);
+        self.refuse_fewer(source, "exploited vulnerabilities", records, before)?;
         self.meta.exploited = list.vulnerabilities.into_iter().map(|v| v.id).filter(|id| short(id)).collect();
         self.meta.exploited_from = Some(Coverage { source: source.to_owned(), as_of_ms, records });
         self.stats.exploited = records;
@@ -319,19 +375,36 @@ impl Import {
         let coverage = &mut self.meta.sources[usize::from(place)];
         coverage.records += 1;
         coverage.as_of_ms = coverage.as_of_ms.max(modified_ms);
-        for release in releases {
-            *self.meta.releases.entry(release).or_default().entry(place).or_default() += 1;
+        for release in &releases {
+            let one = ReleaseData { records: 1, as_of_ms: modified_ms, covered: false };
+            self.of_release(release, place).join(one);
         }
         Ok(())
     }
 
+    fn of_release(&mut self, release: &Release, place: u16) -> &mut ReleaseData {
+        self.meta.releases.entry(release.clone()).or_default().entry(place).or_default()
+    }
+
+    /// An export that broke off where nobody notices, or came from a server in trouble, is worse than an old one.
+    fn refuse_fewer(&self, source: &str, what: &str, records: u64, before: u64) -> Result<(), ImportError> {
+        if self.accepts_fewer || records.saturating_mul(2) >= before {
+            return Ok(());
+        }
+        let (source_name, what) = (source.to_owned(), what.to_owned());
+        Err(ImportError::Fewer { source_name, what, records, before })
+    }
+
     /// Index of `source`, made if it is new.
     fn place(&mut self, source: &str) -> u16 {
-        let at = self.meta.sources.iter().position(|s| s.source == source).unwrap_or_else(|| {
+        self.find(source).unwrap_or_else(|| {
             self.meta.sources.push(Coverage { source: source.to_owned(), as_of_ms: 0, records: 0 });
-            self.meta.sources.len() - 1
-        });
-        u16::try_from(at).unwrap_or(u16::MAX)
+            u16::try_from(self.meta.sources.len() - 1).unwrap_or(u16::MAX)
+        })
+    }
+
+    fn find(&self, source: &str) -> Option<u16> {
+        (0u16..).zip(&self.meta.sources).find(|(_, s)| s.source == source).map(|(at, _)| at)
     }
 
     /// A source that gave nothing is not coverage.
@@ -400,101 +473,4 @@ impl<'de> DeserializeSeed<'de> for &mut Sink<'_> {
         }
         Ok(())
     }
-}
-
-fn short(text: &str) -> bool {
-    !text.is_empty() && text.len() <= TEXT_BYTES && !text.contains(char::is_control)
-}
-
-/// Bounds of one record.
-fn check(record: &osv::Record) -> Result<(), &'static str> {
-    let all_names = || record.aliases.iter().chain(&record.upstream).chain(&record.related);
-    if !short(&record.id) || !all_names().all(|n| short(n)) {
-        return Err("an identifier is empty or over its bound");
-    }
-    if all_names().count() > NAMES {
-        return Err("it has too many names");
-    }
-    for affected in &record.affected {
-        if affected.package.as_ref().is_some_and(|p| !short(&p.name) || p.ecosystem.len() > TEXT_BYTES) {
-            return Err("a package's name is empty or over its bound");
-        }
-        let events = || affected.ranges.iter().flat_map(|r| &r.events);
-        if events().count() > EVENTS || affected.versions.len() > VERSIONS {
-            return Err("it has too many events or versions");
-        }
-        let texts = events()
-            .flat_map(|e| [&e.introduced, &e.fixed, &e.last_affected, &e.limit].into_iter().flatten());
-        if !texts.chain(&affected.versions).all(|v| short(v)) {
-            return Err("a version is empty or over its bound");
-        }
-    }
-    Ok(())
-}
-
-/// The vulnerabilities that a record is about, each by its CVE name where it has one, with their other names.
-///
-/// `aliases` are names of the same vulnerability; `upstream` (and `related`, in records older than it) are what an advisory
-/// fixes, often several.
-fn names(record: &osv::Record) -> Vec<(String, Vec<String>)> {
-    let cve = |name: &&String| name.starts_with("CVE-");
-    let same: Vec<&String> = std::iter::once(&record.id).chain(&record.aliases).collect();
-    if let Some(first) = same.iter().copied().find(cve) {
-        let rest = same.iter().filter(|n| **n != first).map(|n| (*n).clone()).collect();
-        return vec![(first.clone(), rest)];
-    }
-    let about = [&record.upstream, &record.related].into_iter().find(|list| list.iter().any(|n| cve(&n)));
-    let mut about: Vec<&String> = about.into_iter().flatten().filter(cve).collect();
-    about.sort();
-    about.dedup();
-    let same: Vec<String> = same.into_iter().cloned().collect();
-    if about.is_empty() {
-        return vec![(record.id.clone(), same[1..].to_vec())];
-    }
-    about.into_iter().map(|id| (id.clone(), same.clone())).collect()
-}
-
-/// The row of one `affected` entry, its vulnerability's name left open.
-fn row_of(record: &osv::Record, affected: &osv::Affected, release: &Release, source: u16) -> Row {
-    let scheme = release.scheme();
-    let mut ranges = Vec::new();
-    for range in affected.ranges.iter().filter(|r| r.kind == "ECOSYSTEM") {
-        let mut events: Vec<Event> = range.events.iter().flat_map(events_of).collect();
-        row::sort(&mut events, scheme);
-        if !events.is_empty() {
-            ranges.push(events);
-        }
-    }
-    let covered = |v: &&String| ranges.iter().any(|events| row::in_range(events, v, scheme).is_some());
-    let versions = affected.versions.iter().filter(|v| !covered(v)).cloned().collect();
-    let scores = if affected.severity.is_empty() { &record.severity } else { &affected.severity };
-    let vectors: Vec<(&str, &str)> = scores.iter().map(|s| (s.kind.as_str(), s.score.as_str())).collect();
-    let specific = [&affected.ecosystem_specific, &affected.database_specific, &record.database_specific];
-    let mut words: Vec<&str> =
-        specific.iter().flat_map(|s| [&s.severity, &s.urgency]).flatten().map(String::as_str).collect();
-    // Ubuntu's form of a severity: a word where a vector would be.
-    words.extend(vectors.iter().map(|(_, v)| *v));
-    let (severity, cvss) = row::rate(&vectors, &words);
-    let end_of_life = words.iter().any(|w| w.eq_ignore_ascii_case("end-of-life"));
-    Row { source, id: String::new(), aliases: Vec::new(), severity, cvss, end_of_life, ranges, versions }
-}
-
-fn events_of(event: &osv::Event) -> Vec<Event> {
-    let of = |text: &Option<String>, make: fn(String) -> Event| text.clone().map(make);
-    [
-        of(&event.introduced, Event::Introduced),
-        of(&event.fixed, Event::Fixed),
-        of(&event.last_affected, Event::LastAffected),
-        // `*` is no limit at all.
-        of(&event.limit, Event::Limit).filter(|e| e.version() != "*"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-/// RFC 3339 to milliseconds since 1970; times before that count as 1970.
-fn instant_ms(text: &str) -> Option<u64> {
-    let instant: jiff::Timestamp = text.parse().ok()?;
-    Some(u64::try_from(instant.as_millisecond()).unwrap_or(0))
 }

@@ -56,7 +56,7 @@ pub struct Finding {
 pub struct Findings {
     /// [`FINDINGS_VERSION`] of the writer.
     pub version: u32,
-    /// How far an empty list can be trusted. `None`: there was no data for this image's release.
+    /// How far an empty list can be trusted. `None`: no source covers this image's release; what is listed is true all the same.
     pub knowledge: Knowledge,
     /// Why knowledge is not `complete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ pub struct Findings {
     /// Digest of the data; absent without a database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_version: Option<String>,
-    /// The sources that speak of this release, and how old they are.
+    /// The sources that cover this release, and how old what they have of it is.
     pub coverage: Vec<Coverage>,
     /// Sorted by severity (worst first), id, package.
     pub findings: Vec<Finding>,
@@ -114,11 +114,10 @@ pub fn match_report(report: &Report, db: &Db) -> Result<Findings, DbError> {
         return Ok(findings);
     };
     findings.coverage = db.coverage_of(&release);
-    if findings.coverage.is_empty() {
-        findings.why = Some(format!("the vulnerability database has no records for {release}"));
-        return Ok(findings);
-    }
-    (findings.knowledge, findings.why) = matched(report, &release);
+    (findings.knowledge, findings.why) = match findings.coverage.is_empty() {
+        true => (Knowledge::None, Some(uncovered(db, &release))),
+        false => matched(report, &release),
+    };
     let mut rows_of: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
     for package in report.packages.iter().filter(|p| p.kind == release.kind()) {
         let rows = match rows_of.entry(&package.source) {
@@ -143,11 +142,25 @@ pub fn match_report(report: &Report, db: &Db) -> Result<Findings, DbError> {
     Ok(findings)
 }
 
+/// For a release that no source covers. Records that name it nevertheless are matched: what they say is true.
+fn uncovered(db: &Db, release: &Release) -> String {
+    match db.release(release).records {
+        0 => format!("the vulnerability database has no records for {release}"),
+        some => format!(
+            "the vulnerability database has {some} records for {release}, which are not known to be all; hint: import the \
+             distribution's whole export (`all.zip`), or name the release by `wharf db import --covers`"
+        ),
+    }
+}
+
 /// For an image whose release has no matcher.
 fn unmatched(report: &Report) -> (Knowledge, Option<String>) {
     let why = match &report.distro {
         _ if report.knowledge == Knowledge::Failed => {
             return (Knowledge::Failed, Some("the scan failed".to_owned()));
+        }
+        _ if report.knowledge == Knowledge::Unsupported && report.why().is_some() => {
+            return (Knowledge::Unsupported, report.why());
         }
         None if report.packages.is_empty() => "the image has no package database that is read".to_owned(),
         None => "the image does not say which distribution it is (`os-release`)".to_owned(),
@@ -157,7 +170,11 @@ fn unmatched(report: &Report) -> (Knowledge, Option<String>) {
             if Release::knows(distro) {
                 return (Knowledge::None, Some(format!("there is no data for {} {version}", distro.id)));
             }
-            format!("there is no matcher for {} {version}", distro.id)
+            format!(
+                "{} {version} is not supported: its packages are listed and not compared with anything, so no findings does not \
+                 mean that there are none; hint: Debian and Alpine are supported",
+                distro.id
+            )
         }
     };
     (Knowledge::Unsupported, Some(why))
@@ -171,8 +188,7 @@ fn matched(report: &Report, release: &Release) -> (Knowledge, Option<String>) {
             Some(format!("{foreign} packages are of another distribution than {release}")),
         ),
         Knowledge::Complete => (Knowledge::Complete, None),
-        Knowledge::Partial => (Knowledge::Partial, Some("the image could not be read completely".to_owned())),
-        other => (other, report.problems.last().map(|p| p.message.clone())),
+        other => (other, report.why()),
     }
 }
 

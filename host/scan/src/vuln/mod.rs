@@ -6,7 +6,9 @@
 //! Ecosystems without a matcher are counted at import and not stored: rows that nothing can compare would only look like
 //! knowledge. The counts are in [`ImportStats::others`].
 //!
-//! Invariant: no data is shown as no data. A release without records gives [`Knowledge::None`], never an empty `complete`.
+//! Invariant: no data is shown as no data. A release that no source covers gives [`Knowledge::None`], never an empty `complete`,
+//! and single records that name it are not coverage: [`Import::add`] says what is.
+//! Invariant: an import is whole or refused. What was imported before then stays.
 //! Invariant: matching is a function of report and database; the clock is not asked.
 
 mod archive;
@@ -15,6 +17,7 @@ mod db;
 mod import;
 mod matching;
 mod osv;
+mod record;
 mod release;
 mod row;
 pub mod version;
@@ -22,8 +25,8 @@ pub mod version;
 pub use db::{DB_VERSION, Db, DbError};
 pub use import::{Import, ImportError, ImportStats};
 pub use matching::{FINDINGS_VERSION, Finding, Findings, FixState, match_report};
-pub use release::Release;
-pub use row::{Coverage, Severity};
+pub use release::{Release, ReleaseError};
+pub use row::{Coverage, ReleaseData, Severity};
 
 #[cfg(doc)]
 use crate::Knowledge;

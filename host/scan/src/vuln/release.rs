@@ -1,6 +1,7 @@
 //! Distributions' releases as OSV names them, and how long each is cared for.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,19 @@ impl Release {
         let date: jiff::civil::Date = day.parse().ok()?;
         let instant = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
         u64::try_from(instant.timestamp().as_millisecond()).ok()
+    }
+}
+
+/// Not the name of a release that can be matched.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no release that can be matched; hint: `Debian:12`, `Alpine:v3.20`")]
+pub struct ReleaseError(String);
+
+impl FromStr for Release {
+    type Err = ReleaseError;
+
+    fn from_str(text: &str) -> Result<Self, ReleaseError> {
+        Self::of_ecosystem(text).ok_or_else(|| ReleaseError(text.to_owned()))
     }
 }
 

@@ -84,6 +84,24 @@ pub struct Coverage {
     pub records: u64,
 }
 
+/// What a source, or all of them together, has of one release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseData {
+    pub records: u64,
+    /// The newest change among them, milliseconds since 1970.
+    pub as_of_ms: u64,
+    /// Whether they are all that there is to know. If not, a package that none of them names may still be vulnerable.
+    pub covered: bool,
+}
+
+impl ReleaseData {
+    pub(crate) fn join(&mut self, other: Self) {
+        self.records += other.records;
+        self.as_of_ms = self.as_of_ms.max(other.as_of_ms);
+        self.covered |= other.covered;
+    }
+}
+
 /// A point on the line of versions (OSV `events`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Event {

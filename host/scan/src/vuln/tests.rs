@@ -24,11 +24,36 @@ fn fixed(ecosystem: &str, name: &str, version: &str) -> serde_json::Value {
     affected(ecosystem, name, serde_json::json!([{ "introduced": "0" }, { "fixed": version }]))
 }
 
+/// Of records that are all there is to know about the releases they name.
 fn db(records: &[serde_json::Value]) -> Db {
     let mut import = Import::new();
-    import.add("osv", Cursor::new(serde_json::to_vec(records).unwrap())).unwrap();
+    let text = serde_json::to_string(records).unwrap();
+    import.add("osv", Cursor::new(&text)).unwrap();
+    for release in ["Debian:12", "Debian:11", "Alpine:v3.20"].iter().filter(|name| text.contains(**name)) {
+        import.covers("osv", &release.parse().unwrap()).unwrap();
+    }
     assert_eq!(import.stats().described, [""; 0]);
     Db::from_bytes(import.finish().unwrap()).unwrap()
+}
+
+/// A zip file of records, as OSV publishes them; every second one is not compressed.
+fn zipped(records: impl IntoIterator<Item = serde_json::Value>) -> Vec<u8> {
+    use zip::CompressionMethod::{Deflated, Stored};
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (record, method) in records.into_iter().zip([Deflated, Stored].into_iter().cycle()) {
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        zip.start_file(format!("{}.json", record["id"].as_str().unwrap()), options).unwrap();
+        zip.write_all(record.to_string().as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// A whole export with `n` records of a release.
+fn export(release: &str, n: usize) -> impl Iterator<Item = serde_json::Value> {
+    (0..n).map(move |i| {
+        let affected = fixed(release, &format!("p{i}"), "2");
+        record(&format!("CVE-2026-{release}-{i}"), serde_json::json!({ "affected": [affected] }))
+    })
 }
 
 fn debian(packages: &[(&str, &str)]) -> Report {
@@ -296,9 +321,154 @@ fn the_import_counts_what_it_does_not_keep() {
         [Coverage { source: "osv:Debian".into(), as_of_ms: 1_767_323_045_000, records: 1 }]
     );
     assert_eq!(
-        db.releases().map(|(r, n)| (r.to_string(), n)).collect::<Vec<_>>(),
+        db.releases().map(|(release, data)| (release.to_string(), data.records)).collect::<Vec<_>>(),
         [("Debian:11".into(), 1), ("Debian:12".into(), 1)]
     );
+}
+
+#[test]
+fn what_cannot_be_compared_is_unsupported_and_says_what_is() {
+    let data = db(&[record("CVE-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] }))]);
+    let ubuntu = tar(&[
+        Put::File("etc/os-release", b"ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n"),
+        Put::File("var/lib/dpkg/status", stanza("a", "1").as_bytes()),
+    ]);
+    let rpm = tar(&[
+        Put::File("etc/os-release", b"ID=fedora\nVERSION_ID=42\n"),
+        Put::File("usr/lib/sysimage/rpm/rpmdb.sqlite", b"SQLite format 3"),
+    ]);
+    for (image, packages, expected) in [
+        (ubuntu, 1, "ubuntu 24.04 is not supported: its packages are listed and not compared"),
+        (rpm, 0, "the image has an `rpm` database, which this version does not read"),
+    ] {
+        let report = scan_tars(&[&image]);
+        let findings = match_report(&report, &data).unwrap();
+        assert_eq!((report.packages.len(), findings.knowledge), (packages, Knowledge::Unsupported));
+        assert_eq!((findings.coverage, findings.findings), (vec![], vec![]));
+        let why = findings.why.unwrap();
+        assert!(why.starts_with(expected) && why.contains("hint: Debian"), "{why}");
+    }
+}
+
+#[test]
+fn one_record_does_not_make_a_release_known() {
+    let debian_12: Release = "Debian:12".parse().unwrap();
+    let own = record("CVE-2026-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] }));
+    let of = |file: &[u8], covers: &[Release]| {
+        let mut import = Import::new();
+        import.add("own", Cursor::new(file)).unwrap();
+        covers.iter().for_each(|release| import.covers("own", release).unwrap());
+        let db = Db::from_bytes(import.finish().unwrap()).unwrap();
+        let findings = match_report(&debian(&[("a", "1"), ("b", "1")]), &db).unwrap();
+        // What the record says is true in any case.
+        assert_eq!(ids(&findings), ["CVE-2026-1"]);
+        (findings.knowledge, findings.coverage.len(), findings.why.is_none())
+    };
+    let unknown = (Knowledge::None, 0, false);
+    let json = own.to_string();
+    assert_eq!(of(json.as_bytes(), &[]), unknown);
+    // An export of another release that mentions it.
+    let mention = |n| zipped(export("Debian:11", 200).chain(export("Debian:12", n)).chain([own.clone()]));
+    assert_eq!(of(&mention(98), &[]), unknown);
+    let known = (Knowledge::Complete, 1, true);
+    assert_eq!(of(&mention(99), &[]), known);
+    assert_eq!(of(json.as_bytes(), &[debian_12.clone()]), known);
+    let mut import = Import::new();
+    import.add("own", Cursor::new(json)).unwrap();
+    let other = "Debian:11".parse().unwrap();
+    assert!(matches!(import.covers("own", &other), Err(ImportError::NotCovered { .. })));
+    assert!(matches!(import.covers("other", &debian_12), Err(ImportError::NotCovered { .. })));
+}
+
+#[test]
+fn coverage_is_as_old_as_what_there_is_of_the_release() {
+    let old = |mut record: serde_json::Value| {
+        record["modified"] = "2023-03-29T00:00:00Z".into();
+        record
+    };
+    let mut import = Import::new();
+    let both = export("Debian:12", 100).map(old).chain(export("Debian:13", 100));
+    import.add("Debian", Cursor::new(zipped(both))).unwrap();
+    // A list of one's own does not make the export look newer.
+    let own = record("CVE-2026-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] }));
+    import.add("own", Cursor::new(own.to_string())).unwrap();
+    let db = Db::from_bytes(import.finish().unwrap()).unwrap();
+    let findings = match_report(&debian(&[("a", "1")]), &db).unwrap();
+    let expected = Coverage { source: "Debian".into(), as_of_ms: 1_680_048_000_000, records: 100 };
+    assert_eq!((findings.coverage, findings.findings.len()), (vec![expected], 1));
+}
+
+#[test]
+fn a_zip_file_cut_anywhere_is_refused() {
+    let whole = zipped(export("Debian:12", 4));
+    assert!(Import::new().add("Debian", Cursor::new(&whole)).is_ok());
+    for end in 0..whole.len() {
+        let added = Import::new().add("Debian", Cursor::new(&whole[..end]));
+        assert!(added.is_err(), "cut at {end} of {}", whole.len());
+    }
+}
+
+#[test]
+fn a_zip_file_with_a_damaged_entry_is_refused() {
+    let whole = zipped(export("Debian:12", 4));
+    let mut import = Import::new();
+    import.add("Debian", Cursor::new(&whole)).unwrap();
+    let expected = import.finish().unwrap();
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        let mut import = Import::new();
+        // What is not looked at, such as a time, may be anything; what is kept is what was sent.
+        if import.add("Debian", Cursor::new(&damaged)).is_ok() {
+            assert_eq!(import.finish().unwrap(), expected, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_json_file_is_read_to_its_end() {
+    let records: Vec<_> = export("Debian:12", 3).collect();
+    let array = serde_json::to_string(&records).unwrap();
+    let lines: Vec<String> = records.iter().map(ToString::to_string).collect();
+    let refused = |text: &str| {
+        let added = Import::new().add("own", Cursor::new(text));
+        assert!(
+            matches!(added, Err(ImportError::Json { .. } | ImportError::Nothing { .. })),
+            "{text}: {added:?}"
+        );
+    };
+    (0..array.len()).for_each(|end| refused(&array[..end]));
+    refused(&(array.clone() + "]"));
+    refused(&(array + " {"));
+    refused(&lines.join("\n")[..lines[0].len() + 10]);
+}
+
+#[test]
+fn a_source_does_not_shrink_to_less_than_half_unasked() {
+    let database = |n: usize, old: Option<&Db>, accepts_fewer: bool| {
+        let mut import = Import::new().accept_fewer(accepts_fewer);
+        if let Some(old) = old {
+            import.carry(old, &["Debian"]).unwrap();
+        }
+        // All the while there is enough of another release.
+        let records = export("Debian:11", 300).chain(export("Debian:12", n));
+        import.add("Debian", Cursor::new(zipped(records))).unwrap();
+        import.finish().map(|bytes| Db::from_bytes(bytes).unwrap())
+    };
+    let old = database(201, None, false).unwrap();
+    for (n, is_refused) in [(201, false), (101, false), (100, true), (1, true), (0, true)] {
+        let result = database(n, Some(&old), false);
+        assert_eq!(matches!(result, Err(ImportError::Fewer { .. })), is_refused, "{n}");
+        assert!(database(n, Some(&old), true).is_ok(), "{n}");
+    }
+    let kev = |n: usize| {
+        let all: Vec<_> = (0..n).map(|i| serde_json::json!({ "cveID": format!("CVE-{i}") })).collect();
+        serde_json::json!({ "catalogVersion": "1", "dateReleased": "2026-01-01T00:00:00Z", "vulnerabilities": all })
+            .to_string()
+    };
+    let mut import = Import::new();
+    import.add("kev", Cursor::new(kev(10))).unwrap();
+    assert!(matches!(import.add("kev", Cursor::new(kev(4))), Err(ImportError::Fewer { .. })));
 }
 
 #[test]
@@ -320,12 +490,16 @@ fn one_source_is_replaced_and_the_others_stay() {
     let of = |id: &str, name: &str| {
         record(id, serde_json::json!({ "affected": [fixed("Debian:12", name, "2")] })).to_string()
     };
+    let debian_12 = "Debian:12".parse().unwrap();
     import.add("one", Cursor::new(of("CVE-1", "a"))).unwrap();
     import.add("two", Cursor::new(of("CVE-2", "a") + "\n" + &of("CVE-3", "b"))).unwrap();
+    import.covers("one", &debian_12).unwrap();
+    import.covers("two", &debian_12).unwrap();
     let old = Db::from_bytes(import.finish().unwrap()).unwrap();
     let mut import = Import::new();
     import.carry(&old, &["one"]).unwrap();
     import.add("one", Cursor::new(of("CVE-4", "a"))).unwrap();
+    import.covers("one", &debian_12).unwrap();
     let new = Db::from_bytes(import.finish().unwrap()).unwrap();
     let findings = match_report(&debian(&[("a", "1"), ("b", "1")]), &new).unwrap();
     assert_eq!(ids(&findings), ["CVE-2", "CVE-3", "CVE-4"]);
@@ -342,6 +516,7 @@ fn exploited_vulnerabilities_are_marked() {
         serde_json::json!({ "upstream": ["CVE-1", "CVE-2"], "affected": [fixed("Debian:12", "a", "2")] }),
     );
     import.add("osv", Cursor::new(record.to_string())).unwrap();
+    import.covers("osv", &"Debian:12".parse().unwrap()).unwrap();
     let list = br#"{"title":"x","catalogVersion":"1","dateReleased":"2026-01-01T00:00:00.5Z","count":1,"vulnerabilities":[{"cveID":"CVE-2"}]}"#;
     import.add("kev", Cursor::new(list)).unwrap();
     let db = Db::from_bytes(import.finish().unwrap()).unwrap();
@@ -367,8 +542,8 @@ fn files_that_are_no_database_are_refused() {
     assert!(matches!(Db::from_bytes(b"wharf".to_vec()), Err(DbError::NotADatabase)));
     assert!(matches!(Db::from_bytes(vec![0; 200]), Err(DbError::NotADatabase)));
     let mut newer = good.clone();
-    newer[8] = 2;
-    assert!(matches!(Db::from_bytes(newer), Err(DbError::Version { found: 2 })));
+    newer[8] += 1;
+    assert!(matches!(Db::from_bytes(newer), Err(DbError::Version { found }) if found == DB_VERSION + 1));
     assert!(matches!(Db::from_bytes(good[..good.len() - 1].to_vec()), Err(DbError::Damaged("its length"))));
     for at in 12..good.len() {
         let mut changed = good.clone();

@@ -11,7 +11,7 @@ use seccompiler::{
 /// Descriptors that a worker has, its three pipes, and all that it may have.
 const FILES: u64 = 3;
 
-/// System calls that a worker is left: memory, its pipes, and to end. What else it or an intruder in it asks for is refused:
+/// System calls that a worker is left, by glibc and by musl: memory, its pipes, and to end. What else it or an intruder in it asks for is refused:
 /// there is no file to open, no address to connect to, no program to run, no process to signal but itself.
 const CALLS: &[libc::c_long] = &[
     libc::SYS_read,
@@ -62,6 +62,15 @@ pub struct ConfineError {
     cause: io::Error,
 }
 
+/// How far the kernel went along.
+#[derive(Debug)]
+pub enum Confined {
+    /// All limits are set.
+    Wholly,
+    /// All but that of the system calls, which this kernel or processor cannot limit.
+    ButSystemCalls(seccompiler::Error),
+}
+
 /// Sets the limits of this process, for good: the hard limits go down with the soft ones.
 ///
 /// No file can be written (`RLIMIT_FSIZE` 0 does not touch pipes) or opened, no core is left, and of the kernel's calls only
@@ -69,7 +78,7 @@ pub struct ConfineError {
 ///
 /// # Errors
 /// [`ConfineError`] names the first limit that could not be set.
-pub fn confine(limits: &Confine) -> Result<(), ConfineError> {
+pub fn confine(limits: &Confine) -> Result<Confined, ConfineError> {
     let mapped = mapped_bytes().map_err(|cause| ConfineError { what: "memory", cause })?;
     let memory = mapped.saturating_add(limits.memory_bytes);
     let all = [
@@ -87,15 +96,34 @@ pub fn confine(limits: &Confine) -> Result<(), ConfineError> {
         let limit = Rlimit { current: least(soft), maximum: least(hard) };
         setrlimit(resource, limit).map_err(|cause| ConfineError { what, cause: cause.into() })?;
     }
-    seal().map_err(|error| ConfineError { what: "system calls", cause: io::Error::other(error) })
+    match seal() {
+        Ok(()) => Ok(Confined::Wholly),
+        // The other limits hold: it has no descriptor left to open or connect anything with.
+        Err(error) if is_missing(&error) => Ok(Confined::ButSystemCalls(error)),
+        Err(error) => Err(ConfineError { what: "system calls", cause: io::Error::other(error) }),
+    }
+}
+
+/// Whether there are no filters here at all: a kernel without `CONFIG_SECCOMP_FILTER`, a sandbox around this process that keeps
+/// them to itself, a processor that the filter's compiler does not know.
+fn is_missing(error: &seccompiler::Error) -> bool {
+    match error {
+        seccompiler::Error::Prctl(cause) | seccompiler::Error::Seccomp(cause) => {
+            matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM))
+        }
+        seccompiler::Error::Backend(seccompiler::BackendError::InvalidTargetArch(_)) => true,
+        _ => false,
+    }
 }
 
 /// Leaves this thread, of which a worker has only one, nothing but [`CALLS`]; all others answer `EPERM`.
 fn seal() -> Result<(), seccompiler::Error> {
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
-    // `abort` signals its own process.
+    // `abort` signals its own process by glibc, its only thread by musl, which has the process's number.
     let own = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, process::id().into())?;
-    allowed.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![own])?]);
+    for call in [libc::SYS_tgkill, libc::SYS_tkill] {
+        allowed.insert(call, vec![SeccompRule::new(vec![own.clone()])?]);
+    }
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let architecture = std::env::consts::ARCH.try_into()?;
     let filter = SeccompFilter::new(allowed, refused, SeccompAction::Allow, architecture)?;
@@ -137,5 +165,46 @@ mod tests {
             scan_tars(&[&image]).packages.len()
         };
         assert_eq!(std::thread::spawn(sealed).join().unwrap(), 1);
+    }
+
+    /// Signal 0 is none: the kernel only answers whether it would have been sent.
+    #[expect(unsafe_code, reason = "no safe wrapper has the calls by which musl and glibc abort")]
+    fn may_signal(call: libc::c_long, process: u32) -> bool {
+        let sent = match call {
+            // SAFETY: both take numbers alone.
+            libc::SYS_tkill => unsafe { libc::syscall(call, process, 0) },
+            _ => unsafe { libc::syscall(call, process, process, 0) },
+        };
+        sent == 0
+    }
+
+    #[test]
+    fn a_sealed_thread_can_abort_by_glibc_and_by_musl_and_signal_nobody_else() {
+        let sealed = || {
+            seal().unwrap();
+            for call in [libc::SYS_tgkill, libc::SYS_tkill] {
+                assert!(may_signal(call, process::id()), "{call}");
+                assert!(!may_signal(call, 1), "{call}");
+            }
+        };
+        std::thread::spawn(sealed).join().unwrap();
+    }
+
+    /// A kernel without filters, as a thread sees it that has one which says so.
+    #[test]
+    fn a_kernel_without_filters_is_told_from_a_failure() {
+        for (answer, expected) in
+            [(libc::ENOSYS, true), (libc::EINVAL, true), (libc::EPERM, true), (libc::ENOMEM, false)]
+        {
+            let denied = move || {
+                let calls = [(libc::SYS_seccomp, Vec::new())].into();
+                let answer = SeccompAction::Errno(answer.unsigned_abs());
+                let architecture = std::env::consts::ARCH.try_into().unwrap();
+                let filter = SeccompFilter::new(calls, SeccompAction::Allow, answer, architecture).unwrap();
+                seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+                is_missing(&seal().unwrap_err())
+            };
+            assert_eq!(std::thread::spawn(denied).join().unwrap(), expected, "{answer}");
+        }
     }
 }

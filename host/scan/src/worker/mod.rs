@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use wharf_oci::Descriptor;
 
 pub use client::{Answer, Answers, Request};
-pub use confine::{Confine, ConfineError, confine};
+pub use confine::{Confine, ConfineError, Confined, confine};
 pub use frame::{CHUNK_BYTES, FrameError};
 
 use self::frame::{Frame, Input};

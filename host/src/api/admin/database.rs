@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use wharf_scan::vuln::{ImportError, Release, ReleaseData};
 
 use super::Failures;
 use super::extract::{Administrator, Asked};
@@ -30,8 +31,24 @@ pub struct DatabaseEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     pub sources: Vec<SourceEntry>,
-    /// Records by release, such as `Debian:12`.
-    pub releases: BTreeMap<String, u64>,
+    /// What there is of each release, such as `Debian:12`.
+    pub releases: BTreeMap<String, ReleaseEntry>,
+}
+
+/// What all sources together have of one release.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseEntry {
+    pub records: u64,
+    /// The newest change among them, milliseconds since 1970.
+    pub as_of_ms: u64,
+    /// Whether a source is known to have everything about it. If not, its images are shown as `no data`.
+    pub covered: bool,
+}
+
+impl From<ReleaseData> for ReleaseEntry {
+    fn from(data: ReleaseData) -> Self {
+        ReleaseEntry { records: data.records, as_of_ms: data.as_of_ms, covered: data.covered }
+    }
 }
 
 /// One source of data.
@@ -68,6 +85,13 @@ struct Query {
     /// Under which name: it takes the place of what was imported under it before.
     #[param(example = "debian")]
     source: String,
+    /// Releases, with commas between them, that it has everything about. A zip file is a whole export and covers those that it
+    /// has at least 100 records of; other files are single records and cover none.
+    #[param(example = "Debian:12,Alpine:v3.20")]
+    covers: Option<String>,
+    /// Also where it has less than half the records of a release that were imported under the name before.
+    #[serde(default)]
+    force: bool,
 }
 
 pub(super) fn routes() -> Router<App> {
@@ -82,6 +106,7 @@ pub(super) struct Doc;
 impl From<DbImportError> for ApiError {
     fn from(error: DbImportError) -> Self {
         match error {
+            DbImportError::Import(error @ ImportError::Fewer { .. }) => ApiError::conflict(error),
             DbImportError::Import(error) => ApiError::invalid(error),
             DbImportError::Store(error) => error.into(),
             DbImportError::Db(_) | DbImportError::Write(_) | DbImportError::Interrupted => {
@@ -107,7 +132,7 @@ pub(super) async fn entry(app: &App) -> Result<DatabaseEntry, ApiError> {
     Ok(DatabaseEntry {
         version: Some(db.version().to_owned()),
         sources: sources.collect(),
-        releases: db.releases().map(|(release, records)| (release.to_string(), records)).collect(),
+        releases: db.releases().map(|(release, data)| (release.to_string(), data.into())).collect(),
     })
 }
 
@@ -122,7 +147,7 @@ async fn show(State(app): State<App>) -> Result<Json<DatabaseEntry>, ApiError> {
 /// images is then compared again. For administrators.
 #[utoipa::path(post, path = "/api/v1/vulnerability-data", tag = "vulnerability data", params(Query),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = ImportEntry), (status = 413, body = ErrorBody), Failures))]
+    responses((status = 200, body = ImportEntry), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), Failures))]
 async fn import(
     State(app): State<App>,
     Administrator(caller): Administrator,
@@ -134,9 +159,11 @@ async fn import(
         let message = "`source` is 1 to 64 letters, digits, `.`, `_`, `-`, `/` and `:`";
         return Err(ApiError::invalid(message));
     }
+    let covers = query.covers.iter().flat_map(|list| list.split(',')).map(str::parse);
+    let covers: Vec<Release> = covers.collect::<Result<_, _>>().map_err(ApiError::invalid)?;
     let file = receive(&app, body).await?;
-    let export = Export { source: query.source, file };
-    let done = db_import::import(&app, &caller.principal.name, vec![export]).await?;
+    let export = Export { source: query.source, file, covers };
+    let done = db_import::import(&app, &caller.principal.name, vec![export], query.force).await?;
     Ok(Json(ImportEntry {
         version: done.version,
         records: done.records,

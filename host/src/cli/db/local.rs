@@ -5,9 +5,9 @@ use std::fs::File;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use wharf_scan::vuln::{Coverage, Db as Data, Import, ImportError, ImportStats};
+use wharf_scan::vuln::{Coverage, Db as Data, Import, ImportError, ImportStats, ReleaseData};
 
-use super::{Files, Offline};
+use super::{Files, Offline, covered};
 use crate::cli::exit::Stop;
 use crate::cli::output::{self, Output, Table, part};
 use crate::cli::progress::{Progress, Told};
@@ -30,8 +30,8 @@ struct About {
     /// Digest of the data.
     version: String,
     sources: Vec<Coverage>,
-    /// Records of each release.
-    releases: BTreeMap<String, u64>,
+    /// What there is of each release.
+    releases: BTreeMap<String, ReleaseData>,
     #[serde(skip_serializing_if = "Option::is_none")]
     imported: Option<Imported>,
 }
@@ -53,7 +53,7 @@ struct Imported {
 /// Where a file cannot be read or holds nothing that can be matched; the database stays as it was.
 pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
     let names: Vec<String> = files.files.iter().map(|file| files.source(file)).collect();
-    let mut import = Import::new();
+    let mut import = Import::new().accept_fewer(files.force);
     if let Some(old) = database.current().with_context(|| database.path().display().to_string())? {
         let replaced: Vec<&str> = names.iter().map(String::as_str).collect();
         import.carry(&old, &replaced)?;
@@ -70,10 +70,16 @@ pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
             return Err(Stop::usage(nothing.to_string()).into());
         }
         added.with_context(shown)?;
+        for release in &files.covers {
+            import.covers(name, release).map_err(|error| Stop::usage(error.to_string()))?;
+        }
     }
     let stats = import.stats().clone();
     tell(&stats);
-    let bytes = import.finish()?;
+    let bytes = import.finish().map_err(|error| match error {
+        fewer @ ImportError::Fewer { .. } => Stop::refused(fewer.to_string()).into(),
+        other => anyhow::Error::from(other),
+    })?;
     let about = About { imported: Some(imported(stats)), ..about(&Data::from_bytes(bytes.clone())?) };
     database.replace(&bytes).with_context(|| format!("cannot write `{}`", database.path().display()))?;
     files.remote.output.show(&about, table)
@@ -119,7 +125,7 @@ fn about(data: &Data) -> About {
     About {
         version: data.version().to_owned(),
         sources: data.coverage(),
-        releases: data.releases().map(|(release, records)| (release.to_string(), records)).collect(),
+        releases: data.releases().map(|(release, data)| (release.to_string(), data)).collect(),
         imported: None,
     }
 }
@@ -129,9 +135,10 @@ fn table(about: &About) -> String {
     for source in &about.sources {
         sources.row([source.source.clone(), source.records.to_string(), output::time(source.as_of_ms)]);
     }
-    let mut releases = Table::new(&["RELEASE", ">RECORDS"], "no releases");
-    for (release, records) in &about.releases {
-        releases.row([release.clone(), records.to_string()]);
+    let mut releases = super::releases();
+    for (name, release) in &about.releases {
+        let newest = output::time(release.as_of_ms);
+        releases.row([name.clone(), release.records.to_string(), newest, covered(release.covered)]);
     }
     format!("{}\n{}", sources.text(), releases.text())
 }

@@ -6,8 +6,11 @@ mod remote;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use wharf_scan::vuln::Release;
 
 use super::client::Remote;
+use super::exit::Stop;
+use super::output::Table;
 
 /// Vulnerability data: what images are compared with
 #[derive(Debug, clap::Args)]
@@ -37,12 +40,15 @@ struct Offline {
 /// Import OSV exports, single records, or CISA's list of exploited vulnerabilities
 ///
 /// They are sent to the server, which compares all images again; with --db or --data they are read here. What was
-/// imported before under the same name is replaced, everything else stays. Records of distributions that cannot be
-/// matched yet are counted and not kept.
+/// imported before under the same name is replaced, everything else stays. A zip file is a whole export and covers
+/// the releases that it has at least 100 records of; other files are single records, and an image is shown as having no
+/// data until a source covers its release. A file that is damaged, or has less than half the records of the one before,
+/// is refused. Records of distributions that cannot be matched yet are counted and not kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wharf db import Debian/all.zip Alpine/all.zip known_exploited_vulnerabilities.json
   wharf db import --source own advisories.json
+  wharf db import --source bookworm --covers Debian:12 records.jsonl
   wharf db import --db own.db --source own advisories.json")]
 struct Files {
     /// `all.zip` of an ecosystem, or JSON: one record, an array, or a record a line
@@ -53,6 +59,12 @@ struct Files {
     /// Name to keep the records under, instead of the file's own (`Debian/all.zip` is `Debian`)
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// Releases that the file has everything about, such as `Debian:12`; an image of any other has no data
+    #[arg(long, value_name = "RELEASE", value_delimiter = ',')]
+    covers: Vec<Release>,
+    /// Also take a file with less than half the records of the one that it replaces
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     remote: Remote,
 }
@@ -75,10 +87,13 @@ struct Status {
 impl Db {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Import(files) => match files.offline.database() {
-                Some(database) => local::import(&database, &files),
-                None => super::block_on(remote::import(&files)),
-            },
+            Command::Import(files) => {
+                files.check()?;
+                match files.offline.database() {
+                    Some(database) => local::import(&database, &files),
+                    None => super::block_on(remote::import(&files)),
+                }
+            }
             Command::Status(status) => match status.offline.database() {
                 Some(database) => local::status(&database, status.remote.output),
                 None => super::block_on(remote::status(&status.remote)),
@@ -88,10 +103,33 @@ impl Db {
 }
 
 impl Files {
+    /// Refuses two files under one name, of which the second would take the place of the first.
+    fn check(&self) -> Result<(), Stop> {
+        let mut names: Vec<String> = self.files.iter().map(|file| self.source(file)).collect();
+        names.sort();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            None => Ok(()),
+            Some(pair) => Err(Stop::usage(format!(
+                "two files would be kept under `{}`, one in place of the other; hint: import them one by one by `--source`",
+                pair[0]
+            ))),
+        }
+    }
+
     /// The name that a file's records are kept under.
     fn source(&self, file: &Path) -> String {
         self.source.clone().unwrap_or_else(|| name(file))
     }
+}
+
+/// The table of what there is of each release.
+fn releases() -> Table {
+    Table::new(&["RELEASE", ">RECORDS", "NEWEST CHANGE", "COVERED"], "no release has records")
+}
+
+/// What it means that a source covers a release, or that none does.
+fn covered(is_covered: bool) -> String {
+    if is_covered { "yes" } else { "no: its images have no data" }.to_owned()
 }
 
 /// `Debian/all.zip`, as OSV lays its exports out, is `Debian`.

@@ -6,12 +6,13 @@ use futures_util::TryStreamExt as _;
 use http::Method;
 use serde::Serialize;
 use tokio_util::io::ReaderStream;
+use wharf_scan::vuln::Release;
 
-use super::Files;
+use super::{Files, covered};
 use crate::api::admin::{DatabaseEntry, ImportEntry};
 use crate::cli::client::{Client, Remote};
 use crate::cli::exit::Stop;
-use crate::cli::output::{Output, Table, ago, bytes, note, now_ms, part};
+use crate::cli::output::{Table, ago, bytes, note, now_ms, part};
 use crate::cli::progress::Progress;
 
 /// Bytes of the file that are read and sent at once.
@@ -20,6 +21,9 @@ const CHUNK_BYTES: usize = 256 * 1024;
 #[derive(Serialize)]
 struct Query<'a> {
     source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    covers: Option<String>,
+    force: bool,
 }
 
 /// Sends files to the server, one after the other.
@@ -29,7 +33,7 @@ struct Query<'a> {
 pub(super) async fn import(files: &Files) -> anyhow::Result<()> {
     let client = files.remote.client()?;
     for file in &files.files {
-        send(&client, files.remote.output, file, &files.source(file)).await?;
+        send(&client, files, file).await?;
     }
     Ok(())
 }
@@ -43,7 +47,10 @@ pub(super) async fn status(remote: &Remote) -> anyhow::Result<()> {
     remote.output.show(&data, |data| table(data, now_ms()))
 }
 
-async fn send(client: &Client, output: Output, path: &Path, source: &str) -> anyhow::Result<()> {
+async fn send(client: &Client, files: &Files, path: &Path) -> anyhow::Result<()> {
+    let (output, source) = (files.remote.output, &files.source(path));
+    let covers: Vec<&str> = files.covers.iter().map(Release::as_str).collect();
+    let covers = (!covers.is_empty()).then(|| covers.join(","));
     let wrong = |error: std::io::Error| Stop::usage(format!("cannot read `{}`: {error}", path.display()));
     let file = tokio::fs::File::open(path).await.map_err(wrong)?;
     let size = file.metadata().await.map_err(wrong)?.len();
@@ -56,7 +63,7 @@ async fn send(client: &Client, output: Output, path: &Path, source: &str) -> any
     let body = reqwest::Body::wrap_stream(stream);
     let request = client
         .request(Method::POST, &["vulnerability-data"])
-        .query(&Query { source })
+        .query(&Query { source, covers, force: files.force })
         .header(http::header::CONTENT_LENGTH, size)
         .header(http::header::CONTENT_TYPE, "application/octet-stream")
         .body(body);
@@ -87,9 +94,10 @@ fn table(data: &DatabaseEntry, now_ms: u64) -> String {
     for source in &data.sources {
         sources.row([source.source.clone(), source.records.to_string(), ago(source.as_of_ms, now_ms)]);
     }
-    let mut releases = Table::new(&["RELEASE", ">RECORDS"], "no release has records");
-    for (release, records) in &data.releases {
-        releases.row([release.clone(), records.to_string()]);
+    let mut releases = super::releases();
+    for (name, release) in &data.releases {
+        let newest = ago(release.as_of_ms, now_ms);
+        releases.row([name.clone(), release.records.to_string(), newest, covered(release.covered)]);
     }
     match data.sources.is_empty() {
         true => sources.text(),

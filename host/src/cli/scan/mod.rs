@@ -3,10 +3,12 @@
 //! An image is scanned by a worker process, as the server does it, so that a hostile one costs only its own scan. A plain
 //! directory is read here, since a worker can open nothing.
 
+mod auth_file;
 mod registry;
 mod table;
+mod target;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -16,6 +18,7 @@ use wharf_scan::target::{Choice, Local, Target, TargetError};
 use wharf_scan::vuln::{Findings, Severity, match_report};
 use wharf_scan::{Knowledge, Limits, Report};
 
+use self::target::Place;
 use super::exit::Stop;
 use super::output;
 use super::progress::Progress;
@@ -34,7 +37,8 @@ use crate::scan::{Database, Input, ScanFailure, Scanner, Settings};
 With --fail-on the exit status is 3 if there is a finding of that severity or a worse one, and also if
 the image could not be scanned completely or there is no data about it: what is not known is not clean.")]
 pub(super) struct Scan {
-    /// Folder or archive, with `:TAG` where it holds several images, or `HOST/REPOSITORY:TAG`
+    /// Folder or archive, with `:TAG` where it holds several images, or `HOST/REPOSITORY:TAG`; skopeo's, syft's and trivy's
+    /// prefixes may stand before it, such as `oci:` and `docker-archive:`
     target: String,
     /// Vulnerability database made by `wharf db import`
     #[arg(long, value_name = "FILE")]
@@ -82,6 +86,9 @@ struct Scanned {
 
 impl Scan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        // What a worker remarks goes to the log, and that of a command to standard error.
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr);
+        log.without_time().with_target(false).init();
         let database = match (&self.db, &self.data) {
             (Some(file), _) => Some(Database::at(file.clone())),
             (None, Some(data)) => Some(Database::of_data(data)),
@@ -116,10 +123,13 @@ impl Scan {
     /// Scans what the target is: something on this machine if there is such a thing, else an image in a registry.
     async fn report(&self) -> anyhow::Result<(Option<Digest>, Report)> {
         let shown = || format!("cannot scan `{}`", self.target);
-        let Some((path, tag)) = on_this_machine(&self.target) else {
-            let image = registry::find(&self.target, self.platform.as_ref(), &self.access).await?;
-            let report = self.work(&image.config, image.layers).await.with_context(shown)?;
-            return Ok((Some(image.digest), report));
+        let (path, tag) = match Place::of(&self.target)? {
+            Place::Here { path, tag } => (path, tag),
+            Place::Registry(name) => {
+                let image = registry::find(&name, self.platform.as_ref(), &self.access).await?;
+                let report = self.work(&image.config, image.layers).await.with_context(shown)?;
+                return Ok((Some(image.digest), report));
+            }
         };
         let choice = Choice { platform: self.platform.clone(), tag };
         let target = Target::open(&path)?;
@@ -151,18 +161,6 @@ fn words(far: wharf_scan::Progress) -> String {
     format!("scanning layer {} of {}: {read} read", far.layer.saturating_add(1), far.of)
 }
 
-/// A path that is there, and the tag that may follow it. A path may hold colons itself, so the longest that is there counts.
-fn on_this_machine(target: &str) -> Option<(PathBuf, Option<String>)> {
-    if Path::new(target).exists() {
-        return Some((target.into(), None));
-    }
-    let colons: Vec<usize> = target.match_indices(':').map(|(at, _)| at).collect();
-    colons.into_iter().rev().find_map(|at| {
-        let (path, tag) = (&target[..at], &target[at + 1..]);
-        Path::new(path).exists().then(|| (path.into(), Some(tag.to_owned())))
-    })
-}
-
 /// What `--fail-on` makes of it.
 fn judge(findings: &Findings, worst: Severity) -> anyhow::Result<()> {
     let bad = findings.findings.iter().filter(|finding| finding.severity >= worst).count();
@@ -183,17 +181,6 @@ fn judge(findings: &Findings, worst: Severity) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_that_is_there_is_no_reference() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a:b");
-        std::fs::write(&path, "x").unwrap();
-        let text = path.to_str().unwrap();
-        assert_eq!(on_this_machine(text), Some((path.clone(), None)));
-        assert_eq!(on_this_machine(&format!("{text}:app:1.4")), Some((path, Some("app:1.4".into()))));
-        assert_eq!(on_this_machine("registry.example.com/app:1.4"), None);
-    }
 
     #[test]
     fn what_is_not_known_does_not_pass() {

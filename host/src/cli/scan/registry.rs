@@ -1,5 +1,7 @@
 //! An image in a registry, pulled just far enough to be scanned (OCI distribution specification, "Pull").
 //!
+//! Logins are those of `wharf login` and of docker, podman and skopeo.
+//!
 //! Invariant: a password goes to the registry it is for and to the token server that this registry names, over TLS or
 //! loopback; never along a redirect.
 //! Invariant: documents are bounded and compared with their digests; layers are compared by the scan.
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Deserialize;
@@ -19,7 +21,8 @@ use wharf_oci::{
 };
 use wharf_scan::target::{fits, this_machine};
 
-use crate::cli::credentials::{self, Credentials, CredentialsError};
+use super::auth_file::AuthFiles;
+use crate::cli::credentials::{self, Credentials, CredentialsError, Secret};
 use crate::scan::Input;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -34,12 +37,15 @@ const CA_BYTES_MAX: u64 = 1 << 20;
 const HUB: &str = "docker.io";
 const HUB_REGISTRY: &str = "registry-1.docker.io";
 const HUB_OWN: &str = "library";
+/// What logins to Docker Hub are kept under.
+const HUB_LOGINS: &[&str] = &["https://index.docker.io/v1/", "index.docker.io", HUB, HUB_REGISTRY];
 
 /// How to reach a registry, and as whom.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Registry options")]
 pub(super) struct Access {
-    /// User to log in to the registry as, with the password in WHARF_PASSWORD; without it, the one of `wharf login`
+    /// User to log in to the registry as, with the password in WHARF_PASSWORD; without it, the one of `wharf login`, else of
+    /// docker, podman or skopeo
     #[arg(long, env = "WHARF_USER", value_name = "NAME")]
     user: Option<String>,
     #[arg(long, env = "WHARF_PASSWORD", hide = true, hide_env_values = true, requires = "user")]
@@ -50,6 +56,8 @@ pub(super) struct Access {
     /// Speak HTTP without TLS to a registry that is not on this machine
     #[arg(long)]
     plain_http: bool,
+    #[command(flatten)]
+    files: AuthFiles,
     #[command(flatten)]
     place: credentials::Place,
 }
@@ -108,7 +116,9 @@ struct Registry {
     http: Client,
     base: Url,
     repository: String,
-    user: Option<(String, String)>,
+    login: Option<Secret>,
+    /// Docker's credential helper that keeps the login, which is not run.
+    helper: Option<String>,
     /// A bearer token once the registry asked for one.
     token: std::sync::Arc<tokio::sync::Mutex<Option<String>>>,
 }
@@ -125,21 +135,35 @@ impl Registry {
         // On this machine plain HTTP is usual, unless something says that this registry has a certificate.
         let usual = here && access.ca.is_none() && logins.server(&secure).is_none();
         let base = if access.plain_http || usual { address("http")? } else { secure };
-        let login = logins.server(&base);
-        let user = match (&access.user, &access.password) {
-            (Some(user), Some(password)) => Some((user.clone(), password.clone())),
+        let own = logins.server(&base);
+        let password =
+            |user: &str, password: &str| Secret::Password { user: user.into(), password: password.into() };
+        let mut login = match (&access.user, &access.password) {
+            (Some(user), Some(word)) => Some(password(user, word)),
             (Some(user), None) => bail!("`{user}` needs a password; hint: set WHARF_PASSWORD"),
             // An access token stands in the password's place.
-            (None, _) => login.map(|login| (login.user.clone(), login.token.clone())),
+            (None, _) => own.map(|own| password(&own.user, &own.token)),
         };
-        let ca = access.ca.as_deref().or(login.and_then(|login| login.ca.as_deref()));
+        let ca = access.ca.as_deref().or(own.and_then(|own| own.ca.as_deref()));
         let safe = base.scheme() == "https" || here;
-        ensure!(user.is_none() || safe, "a password is not sent without TLS; hint: leave out `--plain-http`");
+        ensure!(
+            login.is_none() || safe,
+            "a password is not sent without TLS; hint: leave out `--plain-http`"
+        );
+        let repository = reference.repository.to_string();
+        let mut helper = None;
+        // Nobody asked to send what others left, so without TLS it is left alone.
+        if login.is_none() && safe {
+            let names = if host == HUB_REGISTRY { HUB_LOGINS } else { &[host] };
+            let found = access.files.login(names, &repository)?;
+            (login, helper) = (found.secret, found.helper);
+        }
         Ok(Registry {
             http: client(ca, base.scheme())?,
             base,
-            repository: reference.repository.to_string(),
-            user,
+            repository,
+            login,
+            helper,
             token: std::sync::Arc::default(),
         })
     }
@@ -206,7 +230,7 @@ impl Registry {
             let to = response.url().join(&to)?;
             ensure!(to.scheme() == "https" || response.url().scheme() == "http", "a redirect away from TLS");
             // Where blobs are kept is another's place: it gets no credentials.
-            response = refuse(self.http.get(to).send().await?)?;
+            response = self.refuse(self.http.get(to).send().await?)?;
         }
         bail!("more than {REDIRECTS} redirects")
     }
@@ -220,44 +244,70 @@ impl Registry {
         let again = request.try_clone();
         let response = self.authorized(request).await.send().await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return refuse(response);
+            return self.refuse(response);
         }
         let (Some(challenge), Some(again)) = (text(response.headers(), WWW_AUTHENTICATE.as_str()), again)
         else {
-            return refuse(response);
+            return self.refuse(response);
         };
-        let Some(challenge) = Challenge::parse(&challenge) else { return refuse(response) };
+        let Some(challenge) = Challenge::parse(&challenge) else { return self.refuse(response) };
         let token = self.fetch_token(&challenge).await.context("cannot log in to the registry")?;
         *self.token.lock().await = Some(token);
-        refuse(self.authorized(again).await.send().await?)
+        self.refuse(self.authorized(again).await.send().await?)
     }
 
     async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match (&*self.token.lock().await, &self.user) {
-            (Some(token), _) => request.header(AUTHORIZATION, format!("Bearer {token}")),
-            (None, Some((user, password))) => request.basic_auth(user, Some(password)),
-            (None, None) => request,
+        match (&*self.token.lock().await, &self.login) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, Some(Secret::Password { user, password })) => request.basic_auth(user, Some(password)),
+            // An identity token is for the token server alone.
+            (None, Some(Secret::Token(_)) | None) => request,
         }
     }
 
     async fn fetch_token(&self, challenge: &Challenge) -> anyhow::Result<String> {
-        let mut url = Url::parse(&challenge.realm)?;
+        let url = Url::parse(&challenge.realm)?;
         ensure!(
             url.scheme() == "https" || self.base.scheme() == "http",
             "its token server does not speak TLS"
         );
-        url.query_pairs_mut().append_pair("scope", &format!("repository:{}:pull", self.repository));
-        if let Some(service) = &challenge.service {
-            url.query_pairs_mut().append_pair("service", service);
-        }
-        let request = self.http.get(url);
-        let request = match &self.user {
-            Some((user, password)) => request.basic_auth(user, Some(password)),
-            None => request,
+        let mut fields = vec![("scope", format!("repository:{}:pull", self.repository))];
+        fields.extend(challenge.service.clone().map(|service| ("service", service)));
+        let request = match &self.login {
+            Some(Secret::Token(token)) => {
+                fields.push(("grant_type", "refresh_token".to_owned()));
+                fields.push(("client_id", "wharf".to_owned()));
+                fields.push(("refresh_token", token.clone()));
+                let form = serde_urlencoded::to_string(&fields)?;
+                self.http.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
+            }
+            Some(Secret::Password { user, password }) => {
+                self.http.get(url).query(&fields).basic_auth(user, Some(password))
+            }
+            None => self.http.get(url).query(&fields),
         };
-        let bytes = body(refuse(request.send().await?)?, TOKEN_BYTES_MAX).await?;
+        let bytes = body(self.refuse(request.send().await?)?, TOKEN_BYTES_MAX).await?;
         let answer: TokenAnswer = serde_json::from_slice(&bytes)?;
         answer.token.or(answer.access_token).context("the token server gave no token")
+    }
+
+    /// An error for every status but success and redirection.
+    fn refuse(&self, response: Response) -> anyhow::Result<Response> {
+        let status = response.status();
+        if status.is_success() || status.is_redirection() {
+            return Ok(response);
+        }
+        let hint = match (status, &self.helper) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
+                "; hint: `wharf login`, or `--user NAME` and WHARF_PASSWORD".to_owned()
+            }
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(helper)) => format!(
+                "; its login is kept by `docker-credential-{helper}`, and credential helpers are not run; hint: `wharf login`, or \
+                 `--user NAME` and WHARF_PASSWORD"
+            ),
+            _ => String::new(),
+        };
+        bail!("`{}` answers {status}{hint}", response.url())
     }
 }
 
@@ -330,21 +380,6 @@ fn choose(entries: &[Descriptor], platform: Option<&Platform>) -> anyhow::Result
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
-}
-
-/// An error for every status but success and redirection.
-fn refuse(response: Response) -> anyhow::Result<Response> {
-    let status = response.status();
-    if status.is_success() || status.is_redirection() {
-        return Ok(response);
-    }
-    let hint = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "; hint: `wharf login`, or `--user NAME` and WHARF_PASSWORD"
-        }
-        _ => "",
-    };
-    bail!("`{}` answers {status}{hint}", response.url())
 }
 
 async fn body(mut response: Response, max: usize) -> anyhow::Result<Vec<u8>> {

@@ -105,12 +105,14 @@ fn counts(findings: &Findings) -> String {
         .map(|(n, severity)| format!("{n} {severity}"))
         .collect();
     let listed = if some.is_empty() { "none".to_owned() } else { some.join(", ") };
-    match (findings.knowledge, &findings.why) {
-        (Knowledge::Complete, _) => listed,
-        (Knowledge::Partial, why) => {
-            format!("{listed}, but there may be more: {}", why.as_deref().unwrap_or("not all could be read"))
+    let because = |otherwise| findings.why.as_deref().unwrap_or(otherwise);
+    match findings.knowledge {
+        Knowledge::Complete => listed,
+        Knowledge::Partial => {
+            format!("{listed}, but there may be more: {}", because("not all could be read"))
         }
-        (_, why) => format!("not known: {}", why.as_deref().unwrap_or("there is no data")),
+        _ if findings.findings.is_empty() => format!("not known: {}", because("there is no data")),
+        _ => format!("{listed}, and what else there is is not known: {}", because("there is no data")),
     }
 }
 

@@ -193,9 +193,12 @@ impl Case {
         let records: Vec<Value> = flaws.iter().map(record).collect();
         let path = self.data.path().join("osv.json");
         std::fs::write(&path, Value::Array(records).to_string()).unwrap();
-        let export =
-            db_import::Export { source: "test".to_owned(), file: std::fs::File::open(path).unwrap() };
-        let imported = db_import::import(&self.app, "admin", vec![export]).await.unwrap();
+        let export = db_import::Export {
+            source: "test".to_owned(),
+            file: std::fs::File::open(path).unwrap(),
+            covers: vec!["Debian:12".parse().unwrap()],
+        };
+        let imported = db_import::import(&self.app, "admin", vec![export], true).await.unwrap();
         assert_eq!(imported.kept, flaws.len() as u64, "{imported:?}");
     }
 
