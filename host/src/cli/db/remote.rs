@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio_util::io::ReaderStream;
 
 use super::Files;
-use crate::api::admin::{DatabaseEntry, ImportEntry};
+use crate::api::admin::{DatabaseEntry, ImportEntry, Status};
 use crate::cli::client::{Client, Remote};
 use crate::cli::exit::Stop;
 use crate::cli::output::{Output, Table, ago, bytes, note, now_ms, part};
@@ -28,6 +28,8 @@ struct Query<'a> {
 /// Where a file cannot be read, or as the server says.
 pub(super) async fn import(files: &Files) -> anyhow::Result<()> {
     let client = files.remote.client()?;
+    // A wrong login is told before anything is sent: what is sent may be hundreds of megabytes.
+    client.get::<Status>(&["status"]).await?;
     for file in &files.files {
         send(&client, files.remote.output, file, &files.source(file)).await?;
     }
@@ -46,7 +48,12 @@ pub(super) async fn status(remote: &Remote) -> anyhow::Result<()> {
 async fn send(client: &Client, output: Output, path: &Path, source: &str) -> anyhow::Result<()> {
     let wrong = |error: std::io::Error| Stop::usage(format!("cannot read `{}`: {error}", path.display()));
     let file = tokio::fs::File::open(path).await.map_err(wrong)?;
-    let size = file.metadata().await.map_err(wrong)?.len();
+    let about = file.metadata().await.map_err(wrong)?;
+    if !about.is_file() {
+        // Its length is not known before its end, and a read that failed would look like a server that is gone.
+        return Err(Stop::usage(format!("`{}` is not a regular file", path.display())).into());
+    }
+    let size = about.len();
     note(format!("sending `{}` ({}) as source `{source}` …", path.display(), bytes(size)));
     let (mut line, mut sent) = (Progress::new(), 0);
     let stream = ReaderStream::with_capacity(file, CHUNK_BYTES).inspect_ok(move |chunk| {
