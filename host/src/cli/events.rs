@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::client::{Client, ClientError, Remote};
-use super::output::{note, plain, short, time};
+use super::output::{note, short, time};
+use super::visible::plain;
 use crate::api::admin::{EventEntry, EventPage};
 
 /// How long one request waits for the next event, in seconds.

@@ -4,7 +4,7 @@ use wharf_plugin::facts::Knowledge;
 
 use super::client::{Client, Remote};
 use super::exit::Stop;
-use super::output::{Output, Table, ago, bytes, note, now_ms, pairs, print, short, time};
+use super::output::{Output, Table, ago, bytes, note, now_ms, pairs, print_json, short, time};
 use crate::api::admin::{FactsEntry, FindingEntry, FindingsPage, ImageEntry, ScanEntry, SeverityCounts};
 
 /// What is in the registry: tags, what is in their images, what is wrong with that
@@ -243,7 +243,7 @@ async fn bom(client: &Client, image: &str, platform: Option<&str>) -> anyhow::Re
     let wanted: Vec<_> =
         all.iter().filter(|(digest, _)| platform.is_none_or(|wanted| digest.starts_with(wanted))).collect();
     match wanted.as_slice() {
-        [(_, bom)] => print(&format!("{}\n", serde_json::to_string_pretty(bom)?)),
+        [(_, bom)] => print_json(bom),
         [] => Err(Stop::not_found(format!("`{image}` has no bill of materials for that platform")).into()),
         several => {
             let digests: Vec<&str> = several.iter().map(|(digest, _)| digest.as_str()).collect();

@@ -39,6 +39,7 @@ mod status;
 mod store;
 mod token;
 mod user;
+mod visible;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::visible::{self, plain};
+
 /// Narrowest width that a table is fitted to; below it lines wrap.
 const WIDTH_MIN: usize = 60;
 /// A column that gives way keeps at least this many characters.
@@ -40,7 +42,7 @@ impl Output {
         table: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
         match self.output {
-            Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(value)?)),
+            Format::Json => print_json(value),
             Format::Table => print(&table(value)),
         }
     }
@@ -51,17 +53,29 @@ impl Output {
     /// Where standard output cannot be written.
     pub(super) fn line<T: Serialize>(self, value: &T, line: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
         match self.output {
-            Format::Json => print(&format!("{}\n", serde_json::to_string(value)?)),
+            Format::Json => write(&format!("{}\n", visible::json(&serde_json::to_string(value)?))),
             Format::Table => print(&format!("{}\n", shortened(&line(value), width()))),
         }
     }
 }
 
-/// Writes to standard output.
+/// Writes a text to standard output.
 ///
 /// # Errors
 /// Where it cannot be written.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    write(&visible::lines(text))
+}
+
+/// Writes a value to standard output as JSON, over several lines.
+///
+/// # Errors
+/// Where it cannot be written.
+pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
+    write(&format!("{}\n", visible::json(&serde_json::to_string_pretty(value)?)))
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
@@ -69,7 +83,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 
 /// A remark or a step of long work, on standard error; lost where that cannot be written.
 pub(super) fn note(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", visible::lines(&text.to_string()));
 }
 
 /// Columns of standard output's terminal; without one nothing is shortened, as what reads it may search it.
@@ -198,11 +212,6 @@ pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
     out
 }
 
-/// `text` without control characters: what a plugin or an image says must not drive the terminal.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 /// `text`, cut to `width` characters with `…` at its end.
 fn shortened(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -315,13 +324,6 @@ mod tests {
     #[test]
     fn a_table_without_rows_says_so() {
         assert_eq!(Table::new(&["A"], "nothing here").text(), "nothing here\n");
-    }
-
-    #[test]
-    fn what_others_wrote_cannot_drive_the_terminal() {
-        let mut table = Table::new(&["A"], "");
-        table.row(["\u{1b}[2Jgone\nline".into()]);
-        assert_eq!(table.text(), "A\n [2Jgone line\n");
     }
 
     #[test]

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::client::Remote;
 use super::events;
-use super::output::{Table, ago, note, now_ms, pairs, plain, short, time};
+use super::output::{Table, ago, note, now_ms, pairs, short, time};
 use super::schema;
+use super::visible::plain;
 use crate::api::admin::{EventPage, PluginEntry, PluginList};
 
 /// The plugins in force, and the files that were refused

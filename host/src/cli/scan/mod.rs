@@ -99,14 +99,13 @@ impl Scan {
             None => Findings::without_data(&report),
         };
         let scanned = Scanned { digest, report, findings };
-        output::print(&match self.output {
-            Form::Table => table::text(&scanned),
-            Form::Json => serde_json::to_string_pretty(&scanned)? + "\n",
+        match self.output {
+            Form::Table => output::print(&table::text(&scanned)),
+            Form::Json => output::print_json(&scanned),
             Form::Cyclonedx => {
-                let document = wharf_scan::cyclonedx(&scanned.report, Some(&scanned.findings));
-                serde_json::to_string_pretty(&document)? + "\n"
+                output::print_json(&wharf_scan::cyclonedx(&scanned.report, Some(&scanned.findings)))
             }
-        })?;
+        }?;
         match self.fail_on {
             Some(worst) => judge(&scanned.findings, worst),
             None => Ok(()),
