@@ -24,7 +24,7 @@ pub(super) enum Format {
 }
 
 /// How to answer.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(super) struct Output {
     /// In which form to answer
     #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORM")]

@@ -84,9 +84,10 @@ impl Plugin {
                     }
                 }
                 found.truncate(limit);
-                for event in found.iter().rev() {
-                    output.line(event, events::line)?;
-                }
+                found.reverse();
+                let mut lines = events::Lines::new(output);
+                lines.show(&found)?;
+                lines.end();
                 Ok(())
             }
             Verb::Rescan {} => {
