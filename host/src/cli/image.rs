@@ -4,7 +4,7 @@ use wharf_plugin::facts::Knowledge;
 
 use super::client::{Client, Remote};
 use super::exit::Stop;
-use super::output::{Output, Table, ago, bytes, note, now_ms, pairs, print_json, short, time};
+use super::output::{Output, Table, ago, bytes, count, note, now_ms, pairs, print_json, short, time};
 use crate::api::admin::{FactsEntry, FindingEntry, FindingsPage, ImageEntry, ScanEntry, SeverityCounts};
 
 /// What is in the registry: tags, what is in their images, what is wrong with that
@@ -179,7 +179,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
         (
             "kind",
             if facts.index {
-                format!("index of {} platforms", facts.platforms.len())
+                format!("index of {}", count(facts.platforms.len() as u64, "platform"))
             } else {
                 "image".into()
             },
@@ -224,7 +224,10 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
         out.push_str(&pairs(&[
             ("platform", if name.is_empty() { "not named".to_owned() } else { name }),
             ("manifest", platform.digest.clone()),
-            ("size", format!("{} in {} layers", bytes(platform.size_bytes), platform.layers.len())),
+            (
+                "size",
+                format!("{} in {}", bytes(platform.size_bytes), count(platform.layers.len() as u64, "layer")),
+            ),
             ("built", platform.created_at_ms.map(at).unwrap_or_default()),
             ("distribution", platform.distribution.iter().map(|d| format!("{d}{end_of_life}")).collect()),
             ("scan", scan),

@@ -222,6 +222,11 @@ fn shortened(text: &str, width: usize) -> String {
     short
 }
 
+/// `1 record`, `2 records`.
+pub(super) fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
 /// A size for people: `812 B`, `4.1 MiB`.
 pub(super) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -11,7 +11,7 @@ use super::Files;
 use crate::api::admin::{DatabaseEntry, ImportEntry, Status};
 use crate::cli::client::{Client, Remote};
 use crate::cli::exit::Stop;
-use crate::cli::output::{Output, Table, ago, bytes, note, now_ms, part};
+use crate::cli::output::{Output, Table, ago, bytes, count, note, now_ms, part};
 use crate::cli::progress::Progress;
 
 /// Bytes of the file that are read and sent at once.
@@ -72,7 +72,7 @@ async fn send(client: &Client, output: Output, path: &Path, source: &str) -> any
         note(format!("left out: {line}"));
     }
     output.show(&done, |done| {
-        let mut parts = vec![format!("{} records read, {} kept", done.records, done.kept)];
+        let mut parts = vec![format!("{} read, {} kept", count(done.records, "record"), done.kept)];
         let others: u64 = done.others.values().sum();
         for (n, what) in [
             (done.withdrawn, "withdrawn"),
