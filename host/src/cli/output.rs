@@ -250,19 +250,27 @@ pub(super) fn ago(then_ms: u64, now_ms: u64) -> String {
     match now_ms.checked_sub(then_ms) {
         Some(ms) if ms < 1000 => "just now".to_owned(),
         Some(ms) => format!("{} ago", span(ms)),
-        None => format!("in {}", span(then_ms - now_ms)),
+        None => {
+            // To the nearest, or what holds for 90 days would end "in 89 d" as soon as it is there.
+            let ms = then_ms - now_ms;
+            format!("in {}", span(ms.saturating_add(unit(ms).0 / 2)))
+        }
     }
 }
 
 /// A length of time in its largest unit.
 pub(super) fn span(ms: u64) -> String {
-    let s = ms / 1000;
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min", s / 60),
-        3600..172_800 => format!("{} h", s / 3600),
-        172_800..63_072_000 => format!("{} d", s / 86_400),
-        _ => format!("{} y", s / 31_536_000),
+    let (unit_ms, name) = unit(ms);
+    format!("{} {name}", ms / unit_ms)
+}
+
+/// The unit that a length of time is told in: its milliseconds and its name.
+fn unit(ms: u64) -> (u64, &'static str) {
+    match ms / 1000 {
+        0..60 => (1000, "s"),
+        60..3600 => (60_000, "min"),
+        3600..172_800 => (3_600_000, "h"),
+        _ => (86_400_000, "d"),
     }
 }
 
@@ -341,6 +349,7 @@ mod tests {
             (now - 47 * 3_600_000, "47 h ago"),
             (now - 48 * 3_600_000, "2 d ago"),
             (now + 7_200_000, "in 2 h"),
+            (now + 90 * 86_400_000 - 1, "in 90 d"),
         ];
         for (then, expected) in cases {
             assert_eq!(ago(then, now), expected);

@@ -80,7 +80,7 @@ impl Replay {
 
 fn text(all: &Replayed) -> String {
     let head = format!(
-        "{} judged again: {} the same, {} otherwise; {} could not be\n",
+        "{} judged again: {} the same, {} otherwise; {} could not be judged\n",
         count(all.decisions, "decision"),
         all.same,
         all.decisions - all.same.min(all.decisions),
