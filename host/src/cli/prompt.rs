@@ -34,10 +34,7 @@ pub(super) fn ask_secret(question: &str) -> anyhow::Result<String> {
         );
         return Err(Stop::usage(message).into());
     }
-    put(&format!("{question}: "))?;
-    let answer = hidden_line();
-    put("\n")?;
-    given(&answer?)
+    given(&hidden_line(&format!("{question}: "))?)
 }
 
 /// What ends the line besides Enter, and the signal that it stands for: Ctrl-C and Ctrl-\. The terminal would kill this
@@ -49,8 +46,9 @@ const INTERRUPTS: [(SpecialCodeIndex, SpecialCodeIndex, Signal); 2] = [
 /// A special character that does not exist (`_POSIX_VDISABLE` of Linux).
 const DISABLED: u8 = 0;
 
-/// Reads a line from the terminal without showing it.
-fn hidden_line() -> anyhow::Result<String> {
+/// Reads a line from the terminal without showing it. The question comes once nothing is shown any more: whoever answers at
+/// once is not seen either.
+fn hidden_line(question: &str) -> anyhow::Result<String> {
     let stdin = io::stdin();
     let shown = tcgetattr(&stdin)?;
     let mut hidden = shown.clone();
@@ -61,8 +59,9 @@ fn hidden_line() -> anyhow::Result<String> {
     }
     let interrupts = INTERRUPTS.map(|(code, _, signal)| (shown.special_codes[code], signal));
     tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
-    let read = read_line(&mut stdin.lock(), &interrupts);
+    let read = put(question).and_then(|()| read_line(&mut stdin.lock(), &interrupts));
     tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
+    put("\n")?;
     let (line, signal) = read?;
     if let Some(signal) = signal {
         // As the terminal would have done it: whatever started this command is to hear of it, too.
