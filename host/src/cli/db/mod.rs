@@ -41,7 +41,8 @@ struct Offline {
 /// matched yet are counted and not kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  wharf db import Debian/all.zip Alpine/all.zip known_exploited_vulnerabilities.json
+  wharf db import Debian/all.zip Alpine/all.zip
+  wharf db import known_exploited_vulnerabilities.json
   wharf db import --source own advisories.json
   wharf db import --db own.db --source own advisories.json")]
 struct Files {

@@ -20,7 +20,7 @@ const DIFFERENCES_SHOWN: usize = 200;
 #[command(after_help = "Examples:
   wharf policy replay --since 30d
   wharf policy replay --binding to-qa --known now
-  wharf policy replay --binding to-qa --plugin licence-gate --config licences.json")]
+  wharf policy replay --binding to-qa --plugin criteria --config rules.json")]
 pub(super) struct Replay {
     /// Only decisions of this binding
     #[arg(long, value_name = "NAME")]

@@ -28,10 +28,10 @@ use crate::scan::{Database, Input, ScanFailure, Scanner, Settings};
 #[command(after_help = "Examples:
   wharf scan ./layout --db vulnerabilities.db
   wharf scan image.tar:app:1.4 --output cyclonedx
-  wharf scan registry.example.com/dev/app:1.4 --data /var/lib/wharf --fail-on high
+  wharf scan registry.example.com/dev/app:1.4 --db own.db --fail-on high
   wharf scan / --output json
 
-With --fail-on the exit status is 3 if there is a finding of that severity or a worse one, and also if
+With --fail-on the exit status is 3 if there is a finding of that severity or a worse one, and also if \
 the image could not be scanned completely or there is no data about it: what is not known is not clean.")]
 pub(super) struct Scan {
     /// Folder or archive, with `:TAG` where it holds several images, or `HOST/REPOSITORY:TAG`
