@@ -1,7 +1,6 @@
 //! The command line, as somebody at a terminal and a script use it: the real binary against a real server.
 
 use std::io::{Read as _, Write as _};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -119,12 +118,14 @@ fn a_wrong_login_is_told_before_anything_is_sent() -> Result<()> {
 fn an_interrupted_password_leaves_the_terminal_as_it_was() -> Result<()> {
     let folder = TempDir::new()?;
     // The shell stays to tell of the terminal that `script` makes for both.
-    let story = "trap : INT; wharf login --user admin http://127.0.0.1:1; echo ended with $?; stty -a";
-    let path = binary().parent().unwrap_or(Path::new("."));
-    let search = format!("{}:{}", path.display(), std::env::var("PATH").unwrap_or_default());
+    let story = format!(
+        "trap : INT; '{}' login --user admin http://127.0.0.1:1; echo ended with $?; stty -a",
+        binary().display()
+    );
     let mut terminal = Command::new("script")
-        .args(["--quiet", "--command", story, "/dev/null"])
-        .env("PATH", search)
+        .args(["--quiet", "--command", &story, "/dev/null"])
+        .env_remove("WHARF_PASSWORD")
+        .env_remove("WHARF_TOKEN")
         .env("SHELL", "/bin/sh")
         .env("WHARF_CONFIG_DIR", folder.path())
         .stdin(Stdio::piped())
