@@ -1,6 +1,9 @@
 //! Who may do what, told from outside: the token protocol, access tokens, grants, TLS.
 
-use std::io::Write as _;
+mod ended;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -381,6 +384,9 @@ async fn a_user_without_grants_sees_nothing() {
         shown_to_the_administrator += usize::from(text.contains("hidden"));
     }
     assert!(shown_to_the_administrator > 10, "the search finds little at all");
+    // Not even how busy the server is.
+    let (_, text) = told(nobody(), "/api/v1/status".to_owned()).await;
+    assert!(text.contains("version") && !text.contains("commits"), "{text}");
     // What there is and what there is not look alike.
     for path in [
         "/api/v1/images/facts?image=NAME/app:hidden",
@@ -422,4 +428,23 @@ async fn wrong_passwords_are_seen_wherever_they_are_tried() {
         assert_eq!((item["by"].as_str(), item["action"].as_str()), (Some("alice"), Some("log-in")), "{item}");
     }
     assert!(!found.to_string().contains("a guess"), "{found}");
+}
+
+/// A socket that is closed over bytes which were not read resets its connection, and the answer went with it.
+#[test]
+fn whoever_sends_all_before_reading_hears_why_it_was_refused() {
+    const BYTES: usize = 32 * 1024 * 1024;
+    let server = Server::start().unwrap();
+    let mut stream = TcpStream::connect(server.host()).unwrap();
+    let head = format!(
+        "POST /api/v1/vulnerability-data?source=x HTTP/1.1\r\nhost: {}\r\nauthorization: Basic {}\r\n\
+         content-length: {BYTES}\r\nconnection: close\r\n\r\n",
+        server.host(),
+        base64("admin:not this one")
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&vec![0; BYTES]).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("password is wrong"), "{answer}");
 }

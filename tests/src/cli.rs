@@ -1,8 +1,9 @@
 //! The command line, as somebody at a terminal and a script use it: the real binary against a real server.
 
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use wharf_tests::server::binary;
@@ -85,9 +86,71 @@ fn the_exit_status_tells_how_it_ended() -> Result<()> {
     check(&["policy", "show", "nothing"], &admin, 4, "hint: `wharf policy ls`")?;
     check(&["image", "facts", "dev/app:1.0"], &admin, 4, "there is no tag `dev/app:1.0`")?;
     check(&["promote", "dev/app:1.0", "--to", "qa/app"], &admin, 4, "there is no tag `dev/app:1.0`")?;
+    check(&["policy", "explain", "dev/app:1.0"], &admin, 4, "there is no tag `dev/app:1.0`")?;
+    check(&["events", "--kind", "image-push"], &admin, 2, "there is no kind of event `image-push`")?;
     check(&["image", "facts", "Not An Image"], &admin, 2, "is not a valid")?;
     check(&["status"], &wrong, 5, "the user name or password is wrong")?;
     check(&["status"], &away, 6, "hint: is the server running?")?;
+    Ok(())
+}
+
+/// A large import with a wrong password was once told as a server that is gone.
+#[test]
+fn a_wrong_login_is_told_before_anything_is_sent() -> Result<()> {
+    let server = Server::start()?;
+    let folder = TempDir::new()?;
+    let file = folder.path().join("all.zip");
+    std::fs::write(&file, vec![0; 32 * 1024 * 1024])?;
+    let (file, folder) = (file.to_str().unwrap_or_default(), folder.path().to_str().unwrap_or_default());
+    let with = |password| {
+        let server = ("WHARF_SERVER", &*server.url);
+        [server, ("WHARF_USER", "admin"), ("WHARF_PASSWORD", password), ("WHARF_CONFIG_DIR", folder)]
+    };
+    let (status, error) = ended(&wharf(&["db", "import", file], &with("wrong"))?);
+    ensure!(status == 5 && error.contains("the user name or password is wrong"), "{status} {error}");
+    ensure!(!error.contains("sending"), "{error}");
+    let (status, error) = ended(&wharf(&["db", "import", folder], &with(&server.admin_password))?);
+    ensure!(status == 2 && error.contains("is not a regular file"), "{status} {error}");
+    Ok(())
+}
+
+/// Ctrl-C while a password is typed once left the terminal without echo.
+#[test]
+fn an_interrupted_password_leaves_the_terminal_as_it_was() -> Result<()> {
+    let folder = TempDir::new()?;
+    // The shell stays to tell of the terminal that `script` makes for both.
+    let story = format!(
+        "trap : INT; '{}' login --user admin http://127.0.0.1:1; echo ended with $?; stty -a",
+        binary().display()
+    );
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--command", &story, "/dev/null"])
+        .env_remove("WHARF_PASSWORD")
+        .env_remove("WHARF_TOKEN")
+        .env("SHELL", "/bin/sh")
+        .env("WHARF_CONFIG_DIR", folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run `script`; hint: it is of util-linux")?;
+    let (mut keys, mut screen) = (
+        terminal.stdin.take().context("the terminal's keys")?,
+        terminal.stdout.take().context("the terminal's screen")?,
+    );
+    let (mut seen, mut byte) = (String::new(), [0]);
+    let mut typed = false;
+    while screen.read(&mut byte)? > 0 {
+        seen.push(char::from(byte[0]));
+        if !typed && seen.ends_with("password of admin: ") {
+            keys.write_all(b"half a passw\x03")?;
+            typed = true;
+        }
+    }
+    terminal.wait()?;
+    ensure!(typed && !seen.contains("half"), "{seen}");
+    // Of the shell: 128 and the number of SIGINT.
+    ensure!(seen.contains("ended with 130"), "{seen}");
+    ensure!(seen.contains(" echo ") && seen.contains("intr = ^C;"), "{seen}");
     Ok(())
 }
 

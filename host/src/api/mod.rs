@@ -10,6 +10,7 @@
 
 pub mod admin;
 mod caller;
+mod drain;
 mod error;
 mod health;
 mod observe;

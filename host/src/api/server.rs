@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use super::drain::drained;
 use super::patience::Patience;
 use super::tls::Tls;
 
@@ -197,7 +197,7 @@ impl Connection {
         let Connection { router, builder, watcher, peer, stopping } = self;
         let io = TokioIo::new(Patience::new(io, limits.header, limits.idle));
         let service = service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
+            let mut request = drained(request);
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(stopping.clone());
             let mut router = router.clone();

@@ -3,13 +3,17 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::client::{Client, ClientError, Remote};
-use super::output::{note, plain, short, time};
+use super::output::{Output, note, short, time};
+use super::visible::plain;
 use crate::api::admin::{EventEntry, EventPage};
 
 /// How long one request waits for the next event, in seconds.
 const WAIT_S: u64 = 25;
 /// How long a follower rests after the server went away, in milliseconds: it may be restarting.
 const REST_MS: u64 = 2000;
+/// Columns are not widened beyond this: whoever has a longer name pushes their own line alone.
+const KIND_WIDTH_MAX: usize = 27;
+const BY_WIDTH_MAX: usize = 16;
 
 /// Show what happened: pushes, scans, decisions, promotions, changes of settings
 #[derive(Debug, clap::Args)]
@@ -51,11 +55,16 @@ struct Query<'a> {
 impl Events {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.remote.client()?;
+        let mut lines = Lines::new(self.remote.output);
         let cursor = match &self.after {
-            Some(after) => self.from(&client, after.clone()).await?,
-            None => self.newest(&client).await?,
+            Some(after) => self.from(&client, &mut lines, after.clone()).await?,
+            None => self.newest(&client, &mut lines).await?,
         };
-        if self.follow { self.follow(&client, cursor).await } else { Ok(()) }
+        if self.follow {
+            return self.follow(&client, &mut lines, cursor).await;
+        }
+        lines.end();
+        Ok(())
     }
 
     async fn page(
@@ -72,7 +81,7 @@ impl Events {
     }
 
     /// Shows the newest ones, the last at the bottom; returns where to go on.
-    async fn newest(&self, client: &Client) -> anyhow::Result<Option<String>> {
+    async fn newest(&self, client: &Client, lines: &mut Lines) -> anyhow::Result<Option<String>> {
         let (mut found, mut cursor, mut latest) = (Vec::new(), None, None);
         while found.len() < self.limit {
             let page = self.page(client, "newest", cursor.as_deref(), self.limit - found.len(), 0).await?;
@@ -83,20 +92,22 @@ impl Events {
                 break;
             }
         }
-        for event in found.iter().rev() {
-            self.show(event)?;
-        }
+        found.reverse();
+        lines.show(&found)?;
         Ok(latest)
     }
 
     /// Shows those behind an event; returns where to go on.
-    async fn from(&self, client: &Client, after: String) -> anyhow::Result<Option<String>> {
+    async fn from(
+        &self,
+        client: &Client,
+        lines: &mut Lines,
+        after: String,
+    ) -> anyhow::Result<Option<String>> {
         let (mut shown, mut cursor) = (0, after);
         while shown < self.limit {
             let page = self.page(client, "oldest", Some(&cursor), self.limit - shown, 0).await?;
-            for event in &page.items {
-                self.show(event)?;
-            }
+            lines.show(&page.items)?;
             shown += page.items.len();
             match page.next {
                 Some(next) if next != cursor => cursor = next,
@@ -107,7 +118,12 @@ impl Events {
     }
 
     /// Shows what happens, also across a restart of the server: the cursor is in the log, not in the connection.
-    async fn follow(&self, client: &Client, mut cursor: Option<String>) -> anyhow::Result<()> {
+    async fn follow(
+        &self,
+        client: &Client,
+        lines: &mut Lines,
+        mut cursor: Option<String>,
+    ) -> anyhow::Result<()> {
         let mut away = false;
         loop {
             let page = match self.page(client, "oldest", cursor.as_deref(), 1000, WAIT_S).await {
@@ -123,27 +139,54 @@ impl Events {
                 Err(error) => return Err(error.into()),
             };
             away = false;
-            for event in &page.items {
-                self.show(event)?;
-            }
+            lines.show(&page.items)?;
             cursor = page.next.or(cursor);
         }
     }
-
-    fn show(&self, event: &EventEntry) -> anyhow::Result<()> {
-        self.remote.output.line(event, line)
-    }
 }
 
-/// `2026-11-22T13:00:00Z  image-pushed  alice  dev/app:1.4 sha256:4f5312ab34cd`.
-pub(super) fn line(event: &EventEntry) -> String {
-    plain(&format!(
-        "{}  {:<20}  {:<10}  {}",
-        time(event.at_ms),
-        event.kind,
-        event.by,
-        about(&event.kind, &event.about)
-    ))
+/// Events under each other, in columns that are as wide as what was shown so far: what comes later may be wider.
+pub(super) struct Lines {
+    output: Output,
+    kind: usize,
+    by: usize,
+    is_empty: bool,
+}
+
+impl Lines {
+    pub(super) fn new(output: Output) -> Self {
+        Lines { output, kind: 0, by: 0, is_empty: true }
+    }
+
+    /// Shows some more.
+    ///
+    /// # Errors
+    /// Where standard output cannot be written.
+    pub(super) fn show(&mut self, events: &[EventEntry]) -> anyhow::Result<()> {
+        self.widen(events);
+        events.iter().try_for_each(|event| self.output.line(event, |event| self.line(event)))
+    }
+
+    /// Says so where nothing was shown.
+    pub(super) fn end(&self) {
+        if self.is_empty {
+            note("no events");
+        }
+    }
+
+    fn widen(&mut self, events: &[EventEntry]) {
+        for event in events {
+            self.kind = self.kind.max(event.kind.chars().count().min(KIND_WIDTH_MAX));
+            self.by = self.by.max(event.by.chars().count().min(BY_WIDTH_MAX));
+            self.is_empty = false;
+        }
+    }
+
+    /// `2026-11-22T13:00:00Z  image-pushed  alice  dev/app:1.4 sha256:4f5312ab34cd`.
+    fn line(&self, event: &EventEntry) -> String {
+        let (at, about) = (time(event.at_ms), about(&event.kind, &event.about));
+        plain(&format!("{at}  {:<2$}  {:<3$}  {about}", event.kind, event.by, self.kind, self.by))
+    }
 }
 
 /// What an event is about: the fields that people look for first, then the rest as `name=value`.
@@ -153,29 +196,25 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
         let part = |part: &str| fields.get(name).and_then(|stage| stage.get(part)).and_then(Value::as_str);
         format!("{}:{}", part("repository").unwrap_or("?"), part("tag").unwrap_or("?"))
     };
-    let mut out = match kind {
-        "image-promoted" => format!("{} -> {}", stage("from"), stage("to")),
-        "verdict-changed" => format!("{} {} -> {}", subject(fields), text("was"), text("verdict")),
-        _ => [subject(fields), text("verdict")].join(" ").trim().to_owned(),
+    // Lineage repeats what the promotions before said; digest and reason come at the end.
+    let (mut out, told): (String, &[&str]) = match kind {
+        "image-promoted" => (format!("{} -> {}", stage("from"), stage("to")), &["from", "to"]),
+        "verdict-changed" => {
+            (format!("{} {} -> {}", subject(fields), text("was"), text("verdict")), &["was", "verdict"])
+        }
+        "binding-changed" | "binding-removed" => (text("binding"), &["binding"]),
+        "grant-added" | "grant-removed" => {
+            let words = ["subject", "role", "resource"];
+            (words.map(text).join(" "), &["subject", "role", "resource"])
+        }
+        _ => ([subject(fields), text("verdict")].join(" ").trim().to_owned(), &["verdict"]),
     };
-    // Lineage repeats what the promotions before said.
-    let told = [
-        "repository",
-        "tag",
-        "plugin",
-        "user",
-        "from",
-        "to",
-        "verdict",
-        "was",
-        "lineage",
-        "reason",
-        "digest",
-    ];
+    let elsewhere = ["repository", "tag", "plugin", "user", "lineage", "reason", "digest"];
     if let Some(digest) = fields.get("digest").and_then(Value::as_str) {
         let _ = write!(out, " {}", short(digest));
     }
-    for (name, value) in fields.iter().filter(|(name, _)| !told.contains(&name.as_str())) {
+    let is_left = |name: &str| !told.contains(&name) && !elsewhere.contains(&name);
+    for (name, value) in fields.iter().filter(|(name, _)| is_left(name)) {
         let _ = match value {
             Value::String(text) if text.contains(' ') => write!(out, " {name}={text:?}"),
             Value::String(text) => write!(out, " {name}={}", short(text)),
@@ -184,7 +223,10 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
                 write!(out, " {name}={}", items.join(","))
             }
             Value::Null => continue,
-            other => write!(out, " {name}={other}"),
+            other => match (name.strip_suffix("-ms"), other.as_u64()) {
+                (Some(name), Some(ms)) => write!(out, " {name}={}", time(ms)),
+                _ => write!(out, " {name}={other}"),
+            },
         };
     }
     let out = out.trim().to_owned();
@@ -227,10 +269,30 @@ mod tests {
              "plugin": "criteria", "digest": digest, "stage": "inspect", "reason": "not a component\u{1b}[2J"},
             {"id": "4.1", "at_ms": 1_795_352_403_500_u64, "by": "admin", "kind": "grant-added",
              "subject": "user:bob", "role": "write", "resource": "dev/*"},
+            {"id": "4.2", "at_ms": 1_795_352_403_600_u64, "by": "admin", "kind": "vulnerability-data-imported",
+             "version": digest, "sources": ["debian", "own"], "advisories": 9, "as-of-ms": 1_795_352_000_000_u64},
+            {"id": "4.3", "at_ms": 1_795_352_403_700_u64, "by": "admin", "kind": "binding-changed", "binding": "to-qa"},
             {"id": "5.0", "at_ms": 1_795_352_404_000_u64, "by": "bob", "kind": "of-a-newer-server", "what": 3},
         ]);
         let events: Vec<EventEntry> = serde_json::from_value(events).unwrap();
-        let lines: Vec<String> = events.iter().map(line).collect();
+        let lines: Vec<String> = shown(&events);
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    fn shown(events: &[EventEntry]) -> Vec<String> {
+        let mut lines = Lines::new(Output::default());
+        lines.widen(events);
+        events.iter().map(|event| lines.line(event)).collect()
+    }
+
+    /// `vulnerability-data-imported` is longer than the column once was.
+    #[test]
+    fn columns_stand_under_each_other_whatever_the_kind() {
+        let kinds = ["user-added", "vulnerability-data-imported", "image-pushed"];
+        let event = |kind: &str| serde_json::json!({"id": "1.0", "at_ms": 0, "by": "alice", "kind": kind, "user": "bob"});
+        let events: Vec<EventEntry> = serde_json::from_value(kinds.into_iter().map(event).collect()).unwrap();
+        let columns: Vec<_> =
+            shown(&events).iter().map(|line| (line.find("alice"), line.find("bob"))).collect();
+        assert_eq!(columns, [(Some(51), Some(58)); 3]);
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use http::StatusCode;
 
 use super::client::ClientError;
+use super::visible;
 use crate::config::ConfigError;
 
 /// Exit status of every command; part of the interface, as scripts test it.
@@ -124,6 +125,6 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
         return Exit::Done.code();
     }
     // Nothing is left to do where standard error cannot be written either.
-    let _ = io::stderr().write_all(text(error).as_bytes());
+    let _ = io::stderr().write_all(visible::lines(&text(error)).as_bytes());
     Exit::of(error).code()
 }

@@ -4,7 +4,8 @@ use wharf_plugin::facts::Knowledge;
 
 use super::client::{Client, Remote};
 use super::exit::Stop;
-use super::output::{Output, Table, ago, bytes, note, now_ms, pairs, print, short, time};
+use super::output::{Output, Table, ago, bytes, count, note, now_ms, pairs, print_json, short, time};
+use super::visible::plain;
 use crate::api::admin::{FactsEntry, FindingEntry, FindingsPage, ImageEntry, ScanEntry, SeverityCounts};
 
 /// What is in the registry: tags, what is in their images, what is wrong with that
@@ -182,7 +183,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
         (
             "kind",
             if facts.index {
-                format!("index of {} platforms", facts.platforms.len())
+                format!("index of {}", count(facts.platforms.len() as u64, "platform"))
             } else {
                 "image".into()
             },
@@ -233,7 +234,10 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
         out.push_str(&pairs(&[
             ("platform", if name.is_empty() { "not named".to_owned() } else { name }),
             ("manifest", platform.digest.clone()),
-            ("size", format!("{} in {} layers", bytes(platform.size_bytes), platform.layers.len())),
+            (
+                "size",
+                format!("{} in {}", bytes(platform.size_bytes), count(platform.layers.len() as u64, "layer")),
+            ),
             ("built", platform.created_at_ms.map(at).unwrap_or_default()),
             ("distribution", platform.distribution.iter().map(|d| format!("{d}{end_of_life}")).collect()),
             ("scan", scan),
@@ -252,7 +256,7 @@ async fn bom(client: &Client, image: &str, platform: Option<&str>) -> anyhow::Re
     let wanted: Vec<_> =
         all.iter().filter(|(digest, _)| platform.is_none_or(|wanted| digest.starts_with(wanted))).collect();
     match wanted.as_slice() {
-        [(_, bom)] => print(&format!("{}\n", serde_json::to_string_pretty(bom)?)),
+        [(_, bom)] => print_json(bom),
         [] => Err(Stop::not_found(format!("`{image}` has no bill of materials for that platform")).into()),
         several => {
             let digests: Vec<&str> = several.iter().map(|(digest, _)| digest.as_str()).collect();
@@ -292,8 +296,24 @@ fn findings_text(found: &Findings) -> String {
     if items.is_empty() { known } else { findings_table(items, "") + &known }
 }
 
+/// A table; one for each platform where there are several.
 fn findings_table(findings: &[FindingEntry], empty: &'static str) -> String {
-    let mut table = Table::new(&["SEVERITY", ">CVSS", "ID", "~PACKAGE", "~VERSION", "~FIXED IN"], empty);
+    let platforms: Vec<&[FindingEntry]> = findings.chunk_by(|a, b| a.platform == b.platform).collect();
+    match platforms.as_slice() {
+        [] => format!("{empty}\n"),
+        [one] => platform_table(one),
+        several => {
+            let titled = |one: &&[FindingEntry]| {
+                let title = one.first().map(|finding| short(&finding.platform)).unwrap_or_default();
+                format!("manifest {}\n{}", plain(&title), platform_table(one))
+            };
+            several.iter().map(titled).collect::<Vec<_>>().join("\n")
+        }
+    }
+}
+
+fn platform_table(findings: &[FindingEntry]) -> String {
+    let mut table = Table::new(&["SEVERITY", ">CVSS", "ID", "~PACKAGE", "~VERSION", "~FIXED IN"], "");
     for finding in findings {
         let fixed = match (&finding.fixed_in, &*finding.fix) {
             (Some(version), _) => version.clone(),
@@ -347,6 +367,31 @@ mod tests {
         assert_eq!(text("complete", "complete"), "no findings\n");
         assert_eq!(text("complete", "none"), "not all is known, scan complete, comparison none\n");
         assert_eq!(text("failed", "none"), "not all is known, scan failed, comparison none\n");
+    }
+
+    #[test]
+    fn findings_of_several_platforms_are_told_apart() {
+        let finding = |platform: &str, id: &str| {
+            serde_json::json!({"platform": platform, "id": id, "source": "own", "severity": "high", "cvss": 7.5,
+                "component": "zlib", "version": "1.2", "fix": "not-fixed", "known_exploited": false})
+        };
+        let findings = serde_json::json!([
+            finding("sha256:4f5312ab34cd4f53", "CVE-2026-1"),
+            finding("sha256:99aa12ab34cd4f53", "CVE-2026-1"),
+            finding("sha256:99aa12ab34cd4f53", "CVE-2026-2"),
+        ]);
+        let findings: Vec<FindingEntry> = serde_json::from_value(findings).unwrap();
+        insta::assert_snapshot!(findings_table(&findings, ""), @r"
+        manifest sha256:4f5312ab34cd
+        SEVERITY  CVSS  ID          PACKAGE  VERSION  FIXED IN
+        high       7.5  CVE-2026-1  zlib     1.2      not fixed
+
+        manifest sha256:99aa12ab34cd
+        SEVERITY  CVSS  ID          PACKAGE  VERSION  FIXED IN
+        high       7.5  CVE-2026-1  zlib     1.2      not fixed
+        high       7.5  CVE-2026-2  zlib     1.2      not fixed
+        ");
+        assert!(findings_table(&findings[..1], "").starts_with("SEVERITY"));
     }
 
     #[test]

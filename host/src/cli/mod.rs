@@ -39,6 +39,7 @@ mod status;
 mod store;
 mod token;
 mod user;
+mod visible;
 
 use std::process::ExitCode;
 
@@ -46,7 +47,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 use exit::Exit;
 
-/// Wharf: push, scan, judge, promote and deploy container images
+/// Wharf: push, scan, judge and promote container images
 #[derive(Debug, Parser)]
 #[command(
     name = "wharf",

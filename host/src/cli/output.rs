@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::visible::{self, plain};
+
 /// Narrowest width that a table is fitted to; below it lines wrap.
 const WIDTH_MIN: usize = 60;
 /// A column that gives way keeps at least this many characters.
@@ -22,7 +24,7 @@ pub(super) enum Format {
 }
 
 /// How to answer.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(super) struct Output {
     /// In which form to answer
     #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORM")]
@@ -40,7 +42,7 @@ impl Output {
         table: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
         match self.output {
-            Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(value)?)),
+            Format::Json => print_json(value),
             Format::Table => print(&table(value)),
         }
     }
@@ -51,17 +53,29 @@ impl Output {
     /// Where standard output cannot be written.
     pub(super) fn line<T: Serialize>(self, value: &T, line: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
         match self.output {
-            Format::Json => print(&format!("{}\n", serde_json::to_string(value)?)),
+            Format::Json => write(&format!("{}\n", visible::json(&serde_json::to_string(value)?))),
             Format::Table => print(&format!("{}\n", shortened(&line(value), width()))),
         }
     }
 }
 
-/// Writes to standard output.
+/// Writes a text to standard output.
 ///
 /// # Errors
 /// Where it cannot be written.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    write(&visible::lines(text))
+}
+
+/// Writes a value to standard output as JSON, over several lines.
+///
+/// # Errors
+/// Where it cannot be written.
+pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
+    write(&format!("{}\n", visible::json(&serde_json::to_string_pretty(value)?)))
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
@@ -69,7 +83,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 
 /// A remark or a step of long work, on standard error; lost where that cannot be written.
 pub(super) fn note(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", visible::lines(&text.to_string()));
 }
 
 /// Columns of standard output's terminal; without one nothing is shortened, as what reads it may search it.
@@ -198,11 +212,6 @@ pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
     out
 }
 
-/// `text` without control characters: what a plugin or an image says must not drive the terminal.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 /// `text`, cut to `width` characters with `…` at its end.
 fn shortened(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -211,6 +220,11 @@ fn shortened(text: &str, width: usize) -> String {
     let mut short: String = text.chars().take(width.saturating_sub(1)).collect();
     short.push('…');
     short
+}
+
+/// `1 record`, `2 records`.
+pub(super) fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A size for people: `812 B`, `4.1 MiB`.
@@ -236,19 +250,27 @@ pub(super) fn ago(then_ms: u64, now_ms: u64) -> String {
     match now_ms.checked_sub(then_ms) {
         Some(ms) if ms < 1000 => "just now".to_owned(),
         Some(ms) => format!("{} ago", span(ms)),
-        None => format!("in {}", span(then_ms - now_ms)),
+        None => {
+            // To the nearest, or what holds for 90 days would end "in 89 d" as soon as it is there.
+            let ms = then_ms - now_ms;
+            format!("in {}", span(ms.saturating_add(unit(ms).0 / 2)))
+        }
     }
 }
 
 /// A length of time in its largest unit.
 pub(super) fn span(ms: u64) -> String {
-    let s = ms / 1000;
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min", s / 60),
-        3600..172_800 => format!("{} h", s / 3600),
-        172_800..63_072_000 => format!("{} d", s / 86_400),
-        _ => format!("{} y", s / 31_536_000),
+    let (unit_ms, name) = unit(ms);
+    format!("{} {name}", ms / unit_ms)
+}
+
+/// The unit that a length of time is told in: its milliseconds and its name.
+fn unit(ms: u64) -> (u64, &'static str) {
+    match ms / 1000 {
+        0..60 => (1000, "s"),
+        60..3600 => (60_000, "min"),
+        3600..172_800 => (3_600_000, "h"),
+        _ => (86_400_000, "d"),
     }
 }
 
@@ -318,13 +340,6 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_cannot_drive_the_terminal() {
-        let mut table = Table::new(&["A"], "");
-        table.row(["\u{1b}[2Jgone\nline".into()]);
-        assert_eq!(table.text(), "A\n [2Jgone line\n");
-    }
-
-    #[test]
     fn times_are_relative_in_one_unit() {
         let now = 1_000_000_000_000;
         let cases = [
@@ -334,6 +349,7 @@ mod tests {
             (now - 47 * 3_600_000, "47 h ago"),
             (now - 48 * 3_600_000, "2 d ago"),
             (now + 7_200_000, "in 2 h"),
+            (now + 90 * 86_400_000 - 1, "in 90 d"),
         ];
         for (then, expected) in cases {
             assert_eq!(ago(then, now), expected);

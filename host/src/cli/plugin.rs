@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::client::Remote;
 use super::events;
-use super::output::{Table, ago, note, now_ms, pairs, plain, short, time};
+use super::output::{Table, ago, note, now_ms, pairs, short, time};
 use super::schema;
+use super::visible::plain;
 use crate::api::admin::{EventPage, PluginEntry, PluginList};
 
 /// The plugins in force, and the files that were refused
@@ -83,9 +84,10 @@ impl Plugin {
                     }
                 }
                 found.truncate(limit);
-                for event in found.iter().rev() {
-                    output.line(event, events::line)?;
-                }
+                found.reverse();
+                let mut lines = events::Lines::new(output);
+                lines.show(&found)?;
+                lines.end();
                 Ok(())
             }
             Verb::Rescan {} => {

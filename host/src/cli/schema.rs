@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::output::plain;
+use super::visible::plain;
 
 /// Fields within fields that are shown.
 const DEPTH_MAX: usize = 4;

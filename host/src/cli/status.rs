@@ -27,7 +27,7 @@ impl StatusCommand {
                 ("server", format!("{} is ready", client.address())),
                 ("version", status.version.clone()),
                 ("logged in as", format!("{}{role}", caller.user)),
-                ("store", format!("at commit {}", status.commits)),
+                ("store", status.commits.map(|n| format!("at commit {n}")).unwrap_or_default()),
                 ("plugins", plugins(status)),
                 ("vulnerability data", data(&status.vulnerability_data, now_ms)),
             ]);

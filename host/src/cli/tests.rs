@@ -19,6 +19,10 @@ fn every_command_says_what_it_does_and_shows_an_example() {
             }
             let example = inner.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(example.contains(&path), "the help of `{path}` shows no example of it");
+            // A terminal would break it where a shell does not expect that.
+            let copied = example.lines().filter(|line| line.starts_with(' '));
+            let wide: Vec<&str> = copied.filter(|line| line.chars().count() > 80).collect();
+            assert!(wide.is_empty(), "examples of `{path}` are wider than a terminal: {wide:#?}");
             for argument in inner.get_arguments().filter(|argument| !argument.is_hide_set()) {
                 assert!(argument.get_help().is_some(), "`{path}` does not describe `{}`", argument.get_id());
             }

@@ -185,6 +185,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether there is a kind of this name.
+    pub fn is_known(name: &str) -> bool {
+        // A known one misses its fields here; an unknown one is read without any.
+        !matches!(serde_json::from_value(serde_json::json!({ "kind": name })), Ok(Kind::Unknown))
+    }
+
     /// The repository that it is about, by which reading is allowed; none for what concerns the whole server.
     pub fn repository(&self) -> Option<&RepoName> {
         match self {

@@ -141,3 +141,14 @@ async fn trimming_stops_at_the_slowest_reader() {
     assert_eq!(trim_to(u64::MAX).await.rows, 3);
     assert_eq!(after(&store, None, 100).await.unwrap().events[0].id, floor);
 }
+
+#[test]
+fn a_kind_is_known_by_its_name() {
+    let check = |name: &str, expected: bool| assert_eq!(Kind::is_known(name), expected, "{name}");
+    check("image-pushed", true);
+    check("vulnerability-data-imported", true);
+    check("quota-changed", true);
+    for mistyped in ["image-push", "ImagePushed", "unknown", ""] {
+        check(mistyped, false);
+    }
+}

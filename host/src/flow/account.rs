@@ -183,11 +183,10 @@ pub async fn set_suspended(
     name: &UserName,
     suspended: bool,
 ) -> Result<(), AccountError> {
-    if auth::find_user(&app.store, name).await?.is_none() {
-        return Err(UserError::Unknown(name.clone()).into());
-    }
     app.store
         .act(|mut tx| async move {
+            // Expected to stay, so that no suspension outlives its user and meets the next one of that name.
+            auth::expect_user(&mut tx, name).await?;
             if suspended {
                 access::suspend(&mut tx, name.as_str(), &by.name).await?;
             } else {

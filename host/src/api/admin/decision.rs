@@ -194,7 +194,7 @@ async fn ls(
 
 /// How a tag stands with every binding that judged it, each with its latest decision and all questions that led to it.
 #[utoipa::path(get, path = "/api/v1/decisions/explain", tag = "decisions", params(TagName),
-    responses((status = 200, body = Vec<ExplainedStanding>), Failures))]
+    responses((status = 200, body = Vec<ExplainedStanding>), (status = 404, body = ErrorBody), Failures))]
 async fn explain_tag(
     State(app): State<App>,
     caller: Caller,

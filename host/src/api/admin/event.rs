@@ -147,6 +147,12 @@ async fn ls(
     if query.wait_s > WAIT_S_MAX {
         return Err(ApiError::invalid(format!("`wait_s` is at most {WAIT_S_MAX}, not {}", query.wait_s)));
     }
+    if let Some(kind) = query.kind.as_ref().filter(|kind| !event::Kind::is_known(kind)) {
+        let kind: String = kind.chars().take(100).collect();
+        let message =
+            format!("there is no kind of event `{kind}`; hint: `wharf events` shows those that happen");
+        return Err(ApiError::invalid(message));
+    }
     let repositories =
         query.repository.map(|pattern| pattern.parse().map_err(ApiError::invalid)).transpose()?;
     let filter =

@@ -22,8 +22,9 @@ pub struct Status {
     pub version: String,
     /// Who asks.
     pub caller: StatusCaller,
-    /// The number of the newest commit; the store has just answered.
-    pub commits: u64,
+    /// The number of the newest commit, which tells how busy the server is. Shown to administrators alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits: Option<u64>,
     /// Plugins in force, as `name version`.
     pub plugins: Vec<String>,
     /// What images are compared with.
@@ -80,7 +81,7 @@ async fn status(State(app): State<App>, caller: Caller) -> Result<Json<Status>, 
     Ok(Json(Status {
         version: crate::VERSION.to_owned(),
         caller: StatusCaller { user: caller.principal.name, administers },
-        commits: *app.store.head().borrow(),
+        commits: administers.then(|| *app.store.head().borrow()),
         plugins: active.iter().map(|row| format!("{} {}", row.name, row.version)).collect(),
         vulnerability_data,
         refused,

@@ -9,7 +9,7 @@ use wharf_scan::vuln::{Coverage, Db as Data, Import, ImportError, ImportStats, R
 
 use super::{Files, Offline, covered};
 use crate::cli::exit::Stop;
-use crate::cli::output::{self, Output, Table, part};
+use crate::cli::output::{self, Output, Table, count, part};
 use crate::cli::progress::{Progress, Told};
 use crate::scan::Database;
 
@@ -100,13 +100,14 @@ pub(super) fn status(database: &Database, output: Output) -> anyhow::Result<()> 
 /// Remarks on what was left out.
 fn tell(stats: &ImportStats) {
     for (ecosystem, records) in &stats.others {
-        output::note(format!("{records} records of `{ecosystem}` were not kept: there is no matcher for it"));
+        let records = count(*records, "record");
+        output::note(format!("not kept: {records} of `{ecosystem}`, which cannot be matched"));
     }
     for record in &stats.described {
         output::note(format!("malformed: {record}"));
     }
     if stats.malformed > stats.described.len() as u64 {
-        output::note(format!("{} malformed records in all", stats.malformed));
+        output::note(format!("{} malformed in all", count(stats.malformed, "record")));
     }
 }
 

@@ -46,7 +46,8 @@ struct Offline {
 /// is refused. Records of distributions that cannot be matched yet are counted and not kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  wharf db import Debian/all.zip Alpine/all.zip known_exploited_vulnerabilities.json
+  wharf db import Debian/all.zip Alpine/all.zip
+  wharf db import known_exploited_vulnerabilities.json
   wharf db import --source own advisories.json
   wharf db import --source bookworm --covers Debian:12 records.jsonl
   wharf db import --db own.db --source own advisories.json")]

@@ -9,10 +9,10 @@ use tokio_util::io::ReaderStream;
 use wharf_scan::vuln::Release;
 
 use super::{Files, covered};
-use crate::api::admin::{DatabaseEntry, ImportEntry};
+use crate::api::admin::{DatabaseEntry, ImportEntry, Status};
 use crate::cli::client::{Client, Remote};
 use crate::cli::exit::Stop;
-use crate::cli::output::{Table, ago, bytes, note, now_ms, part};
+use crate::cli::output::{Table, ago, bytes, count, note, now_ms, part};
 use crate::cli::progress::Progress;
 
 /// Bytes of the file that are read and sent at once.
@@ -32,6 +32,8 @@ struct Query<'a> {
 /// Where a file cannot be read, or as the server says.
 pub(super) async fn import(files: &Files) -> anyhow::Result<()> {
     let client = files.remote.client()?;
+    // A wrong login is told before anything is sent: what is sent may be hundreds of megabytes.
+    client.get::<Status>(&["status"]).await?;
     for file in &files.files {
         send(&client, files, file).await?;
     }
@@ -53,7 +55,12 @@ async fn send(client: &Client, files: &Files, path: &Path) -> anyhow::Result<()>
     let covers = (!covers.is_empty()).then(|| covers.join(","));
     let wrong = |error: std::io::Error| Stop::usage(format!("cannot read `{}`: {error}", path.display()));
     let file = tokio::fs::File::open(path).await.map_err(wrong)?;
-    let size = file.metadata().await.map_err(wrong)?.len();
+    let about = file.metadata().await.map_err(wrong)?;
+    if !about.is_file() {
+        // Its length is not known before its end, and a read that failed would look like a server that is gone.
+        return Err(Stop::usage(format!("`{}` is not a regular file", path.display())).into());
+    }
+    let size = about.len();
     note(format!("sending `{}` ({}) as source `{source}` …", path.display(), bytes(size)));
     let (mut line, mut sent) = (Progress::new(), 0);
     let stream = ReaderStream::with_capacity(file, CHUNK_BYTES).inspect_ok(move |chunk| {
@@ -72,7 +79,7 @@ async fn send(client: &Client, files: &Files, path: &Path) -> anyhow::Result<()>
         note(format!("left out: {line}"));
     }
     output.show(&done, |done| {
-        let mut parts = vec![format!("{} records read, {} kept", done.records, done.kept)];
+        let mut parts = vec![format!("{} read, {} kept", count(done.records, "record"), done.kept)];
         let others: u64 = done.others.values().sum();
         for (n, what) in [
             (done.withdrawn, "withdrawn"),

@@ -20,17 +20,19 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// judges and records but promotes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  wharf policy bind to-qa --from 'dev/*' --plugin criteria --config rules.json --to 'qa/{name}'
-  wharf policy bind to-qa --from 'dev/*' --plugin criteria \\
-      --config '{\"criteria\":[{\"field\":\"vulnerability_critical\",\"operator\":\"lte\",\"values\":[0]}]}' \\
-      --to 'qa/{name}' --tag '%n-%Y%m%d' --mode shadow
+  wharf policy bind to-qa --from 'dev/*' --to 'qa/{name}' \\
+      --plugin criteria --config rules.json
+  wharf policy bind no-agpl --from 'dev/*' --to 'qa/{name}' --tag '%n-%Y%m%d' \\
+      --plugin licence-gate --config '{\"deny\":[\"AGPL-3.0-only\"]}' --mode shadow
   wharf policy bind to-prod -f to-prod.toml
 
 A binding file holds what the REST API takes, as TOML or JSON:
   repositories = \"qa/*\"
   tags = \"v*\"
-  policies = [{ plugin = \"licence-gate\", config = { deny = [\"AGPL-3.0-only\"] } }]
-  targets = [{ name = \"prod\", repository = \"prod/{name}\", tag = \"%n\" }]")]
+  targets = [{ name = \"prod\", repository = \"prod/{name}\", tag = \"%n\" }]
+  [[policies]]
+  plugin = \"licence-gate\"
+  config = { deny = [\"AGPL-3.0-only\"] }")]
 pub(super) struct Bind {
     /// Name of the binding
     name: String,

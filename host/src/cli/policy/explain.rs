@@ -3,7 +3,8 @@ use serde::Serialize;
 use super::question::words;
 use crate::api::admin::{ExplainedEntry, ExplainedStanding, TagName};
 use crate::cli::client::Client;
-use crate::cli::output::{Output, Table, ago, note, now_ms, plain, short, time};
+use crate::cli::output::{Output, Table, ago, note, now_ms, short, time};
+use crate::cli::visible::plain;
 use crate::promote::{Authority, Decision, Effect, Judged, Outcome, Reason};
 
 /// Questions of one policy that are shown without --trace.

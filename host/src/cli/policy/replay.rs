@@ -2,7 +2,7 @@ use http::Method;
 
 use crate::cli::client::Client;
 use crate::cli::exit::Stop;
-use crate::cli::output::{Output, Table, now_ms};
+use crate::cli::output::{Output, Table, count, now_ms};
 use crate::cli::progress::Progress;
 use crate::cli::token::seconds;
 use crate::flow::promote::replay::{Difference, Instead, Known, Replay as Asked, Replayed};
@@ -20,7 +20,7 @@ const DIFFERENCES_SHOWN: usize = 200;
 #[command(after_help = "Examples:
   wharf policy replay --since 30d
   wharf policy replay --binding to-qa --known now
-  wharf policy replay --binding to-qa --plugin licence-gate --config licences.json")]
+  wharf policy replay --binding to-qa --plugin criteria --config rules.json")]
 pub(super) struct Replay {
     /// Only decisions of this binding
     #[arg(long, value_name = "NAME")]
@@ -80,8 +80,8 @@ impl Replay {
 
 fn text(all: &Replayed) -> String {
     let head = format!(
-        "{} decisions judged again: {} the same, {} otherwise; {} could not be\n",
-        all.decisions,
+        "{} judged again: {} the same, {} otherwise; {} could not be judged\n",
+        count(all.decisions, "decision"),
         all.same,
         all.decisions - all.same.min(all.decisions),
         all.skipped

@@ -31,10 +31,10 @@ use crate::scan::{Database, Input, ScanFailure, Scanner, Settings};
 #[command(after_help = "Examples:
   wharf scan ./layout --db vulnerabilities.db
   wharf scan image.tar:app:1.4 --output cyclonedx
-  wharf scan registry.example.com/dev/app:1.4 --data /var/lib/wharf --fail-on high
+  wharf scan registry.example.com/dev/app:1.4 --db own.db --fail-on high
   wharf scan / --output json
 
-With --fail-on the exit status is 3 if there is a finding of that severity or a worse one, and also if
+With --fail-on the exit status is 3 if there is a finding of that severity or a worse one, and also if \
 the image could not be scanned completely or there is no data about it: what is not known is not clean.")]
 pub(super) struct Scan {
     /// Folder or archive, with `:TAG` where it holds several images, or `HOST/REPOSITORY:TAG`; skopeo's, syft's and trivy's
@@ -106,14 +106,13 @@ impl Scan {
             None => Findings::without_data(&report),
         };
         let scanned = Scanned { digest, report, findings };
-        output::print(&match self.output {
-            Form::Table => table::text(&scanned),
-            Form::Json => serde_json::to_string_pretty(&scanned)? + "\n",
+        match self.output {
+            Form::Table => output::print(&table::text(&scanned)),
+            Form::Json => output::print_json(&scanned),
             Form::Cyclonedx => {
-                let document = wharf_scan::cyclonedx(&scanned.report, Some(&scanned.findings));
-                serde_json::to_string_pretty(&document)? + "\n"
+                output::print_json(&wharf_scan::cyclonedx(&scanned.report, Some(&scanned.findings)))
             }
-        })?;
+        }?;
         match self.fail_on {
             Some(worst) => judge(&scanned.findings, worst),
             None => Ok(()),

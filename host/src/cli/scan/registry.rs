@@ -46,12 +46,12 @@ const HUB_LOGINS: &[&str] = &["https://index.docker.io/v1/", "index.docker.io", 
 pub(super) struct Access {
     /// User to log in to the registry as, with the password in WHARF_PASSWORD; without it, the one of `wharf login`, else of
     /// docker, podman or skopeo
-    #[arg(long, env = "WHARF_USER", value_name = "NAME")]
+    #[arg(long, env = "WHARF_USER", hide_env_values = true, value_name = "NAME")]
     user: Option<String>,
     #[arg(long, env = "WHARF_PASSWORD", hide = true, hide_env_values = true, requires = "user")]
     password: Option<String>,
     /// Certificates (PEM) that the registry's certificate must be signed by, instead of the system's
-    #[arg(long, env = "WHARF_CA", value_name = "FILE")]
+    #[arg(long, env = "WHARF_CA", hide_env_values = true, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Speak HTTP without TLS to a registry that is not on this machine
     #[arg(long)]

@@ -38,7 +38,7 @@ pub struct Stands {
 /// How the tag stands with every binding that judged it, each with its latest decision and the whole trace.
 ///
 /// # Errors
-/// Where the store fails.
+/// [`PromoteError::NoTag`] where there is no such tag and none was judged, or the store's.
 pub async fn tag(app: &App, repository: &RepoName, tag: &Tag) -> Result<Vec<Stands>, PromoteError> {
     let mut stands = Vec::new();
     for bound in binding::all(&app.store).await? {
@@ -51,6 +51,9 @@ pub async fn tag(app: &App, repository: &RepoName, tag: &Tag) -> Result<Vec<Stan
             None => None,
         };
         stands.push(Stands { binding, standing, explained });
+    }
+    if stands.is_empty() && crate::registry::tag::find(&app.store, repository, tag).await?.is_none() {
+        return Err(PromoteError::NoTag(stage(repository, tag)));
     }
     Ok(stands)
 }

@@ -187,15 +187,17 @@ pub(super) async fn facts(
         return Err(ApiError::invalid("facts are of a tag; hint: `repository:tag`"));
     };
     let mut facts = explain::facts(&app, &image.repository, tag).await?;
+    let digests = facts.platforms.iter().map(|platform| platform.digest.parse());
+    let digests = digests.collect::<Result<Vec<Digest>, _>>().map_err(ApiError::internal)?;
+    let scans = scanned::find_many(&app.store, &digests).await?;
     let mut counts = Vec::with_capacity(facts.platforms.len());
-    for platform in &mut facts.platforms {
+    for (platform, scan) in facts.platforms.iter_mut().zip(scans) {
         let packages = std::mem::take(&mut platform.components).len();
         let mut findings = [0; 6];
         for finding in std::mem::take(&mut platform.findings) {
             findings[finding.severity as usize] += 1;
         }
-        let digest: Digest = platform.digest.parse().map_err(ApiError::internal)?;
-        let why = scanned::find(&app.store, &digest).await?.and_then(|scanned| scanned.why);
+        let why = scan.and_then(|scan| scan.why);
         counts.push(PlatformCounts { packages, findings: SeverityCounts::of(findings), why });
     }
     Ok(Json(FactsEntry { facts, counts }))
