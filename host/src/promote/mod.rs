@@ -17,6 +17,7 @@ pub mod cycle;
 pub mod decision;
 mod glob;
 pub mod lineage;
+pub mod reasons;
 pub mod standing;
 pub mod template;
 
