@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_oci::{Digest, RepoName};
-use wharf_store::StoreError;
+use wharf_store::{Key, StoreError};
 
 use super::queue::Work;
 use super::run::{Failure, Handler, Running};
@@ -135,12 +135,10 @@ async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
     }
 }
 
-/// Asks for judgements that an age rule wants now. Returns how many.
-pub async fn ask_due(app: &App) -> Result<usize, StoreError> {
-    let due = &mass::due(app).await?;
-    if due.is_empty() {
-        return Ok(0);
-    }
+/// Asks for a page of the judgements that an age rule wants now, from behind `place`, and leaves there where the next call
+/// goes on: past the end it begins again. Returns how many.
+pub async fn ask_due(app: &App, place: &mut Option<Key>) -> Result<usize, StoreError> {
+    let (due, next) = &mass::due(app, place.as_ref()).await?;
     app.store
         .act(|mut tx| async move {
             for (repository, tag) in due {
@@ -150,5 +148,6 @@ pub async fn ask_due(app: &App) -> Result<usize, StoreError> {
             Ok::<_, StoreError>(())
         })
         .await?;
+    place.clone_from(next);
     Ok(due.len())
 }

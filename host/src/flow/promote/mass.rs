@@ -9,7 +9,7 @@ use crate::App;
 use crate::event::EventId;
 use crate::jobs::{self, Work};
 use crate::promote::binding::{self, Bound};
-use crate::promote::standing::{self, Place};
+use crate::promote::standing::{self, Place, Places};
 use crate::registry::list;
 
 /// Places that are read at once.
@@ -215,17 +215,18 @@ pub async fn by_image(
     Ok(last.map(|place| format!("{} {}", place.binding, place_text(place))))
 }
 
-/// Tags that an age rule wants to be judged again now; none twice.
+/// A page of tags that an age rule wants to be judged again now, none twice, from behind `after`, and where to go on: what
+/// cannot be judged stays due, and the others come past it.
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub async fn due(app: &App) -> Result<Vec<(RepoName, Tag)>, StoreError> {
-    let places = standing::due(&app.store, app.now_ms(), PAGE).await?;
+pub async fn due(app: &App, after: Option<&Key>) -> Result<(Vec<(RepoName, Tag)>, Option<Key>), StoreError> {
+    let Places { places, next } = standing::due(&app.store, app.now_ms(), after, PAGE).await?;
     let mut tags: Vec<(RepoName, Tag)> =
         places.into_iter().map(|place| (place.repository, place.tag)).collect();
     tags.sort();
     tags.dedup();
-    Ok(tags)
+    Ok((tags, next))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod case;
 mod evidence;
 mod guests;
 mod kill;
+mod mass;
 mod month;
 mod plugin;
 mod target;
