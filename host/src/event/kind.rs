@@ -22,6 +22,9 @@ pub enum Kind {
         repository: RepoName,
         tag: Tag,
         digest: Digest,
+        /// It was gone already: nobody saw it any more since its manifest was deleted.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hidden: bool,
     },
     ManifestDeleted {
         repository: RepoName,

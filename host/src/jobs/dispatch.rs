@@ -39,11 +39,17 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
             let judge = Work::Judge { repository: repository.clone(), tag: tag.clone() };
             scan.into_iter().chain([judge]).collect()
         }
+        // Of those there may be any number: how they stood is forgotten since their manifest was deleted.
+        Kind::TagDeleted { hidden: true, .. } => Vec::new(),
         Kind::TagDeleted { repository, tag, .. } => {
             vec![Work::Judge { repository: repository.clone(), tag: tag.clone() }]
         }
         Kind::ManifestDeleted { repository, tags_left: true, .. } => {
-            vec![Work::Untag { repository: repository.clone(), from: None }]
+            let (repository, from) = (repository.clone(), None);
+            vec![
+                Work::Untag { repository: repository.clone(), from: None },
+                Work::Forget { repository, from },
+            ]
         }
         Kind::ImageScanned { digest, .. } | Kind::FindingsChanged { digest, .. } => {
             vec![Work::RejudgeImage { digest: digest.clone(), from: None }]
@@ -116,6 +122,7 @@ async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
             Work::RejudgeImage { digest, from } => {
                 mass::by_image(app, digest.as_str(), from.as_deref(), cause).await
             }
+            Work::Forget { repository, from } => mass::forget_gone(app, repository, from.as_deref()).await,
             Work::Rematch { from } => {
                 let next = scan_image::rematch(app, from.as_deref()).await.map_err(Failure::new)?;
                 Ok(next)

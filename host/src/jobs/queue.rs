@@ -105,6 +105,12 @@ pub enum Work {
         #[serde(default)]
         from: Option<String>,
     },
+    /// Forget how tags of this repository stood that were hidden with their manifest.
+    Forget {
+        repository: RepoName,
+        #[serde(default)]
+        from: Option<String>,
+    },
     /// Compare all stored bills of materials again.
     Rematch {
         #[serde(default)]
@@ -129,9 +135,10 @@ impl Work {
         match self {
             Work::Scan { .. } => Queue::Scan,
             Work::Judge { .. } => Queue::Judge,
-            Work::RejudgeBinding { .. } | Work::RejudgePlugin { .. } | Work::RejudgeImage { .. } => {
-                Queue::Rejudge
-            }
+            Work::RejudgeBinding { .. }
+            | Work::RejudgePlugin { .. }
+            | Work::RejudgeImage { .. }
+            | Work::Forget { .. } => Queue::Rejudge,
             Work::Rematch { .. } => Queue::Rematch,
             Work::Untag { .. } | Work::Collect | Work::Trim | Work::Scrub => Queue::Housekeeping,
         }
@@ -142,6 +149,7 @@ impl Work {
         match self {
             Work::Scan { repository, .. }
             | Work::Judge { repository, .. }
+            | Work::Forget { repository, .. }
             | Work::Untag { repository, .. } => repository.namespace(),
             _ => "",
         }
@@ -154,6 +162,7 @@ impl Work {
             Work::RejudgeBinding { from, .. }
             | Work::RejudgePlugin { from, .. }
             | Work::RejudgeImage { from, .. }
+            | Work::Forget { from, .. }
             | Work::Rematch { from }
             | Work::Untag { from, .. } => *from = place,
             Work::Scan { .. } | Work::Judge { .. } | Work::Collect | Work::Trim | Work::Scrub => {}
@@ -169,6 +178,7 @@ impl Work {
             Work::RejudgeBinding { binding, .. } => format!("binding {binding}"),
             Work::RejudgePlugin { plugin, .. } => format!("plugin {plugin}"),
             Work::RejudgeImage { digest, .. } => format!("image {digest}"),
+            Work::Forget { repository, .. } => format!("forget {repository}"),
             Work::Rematch { .. } => "vulnerability data".to_owned(),
             Work::Untag { repository, .. } => format!("untag {repository}"),
             Work::Collect => "collect".to_owned(),

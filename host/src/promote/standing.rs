@@ -127,6 +127,18 @@ pub async fn of_image(
     places(store, KeyRange::prefix(Space::Held, &["image", digest]), after, limit).await
 }
 
+/// What a binding has an opinion of in one repository.
+pub async fn of_repository(
+    store: &Store,
+    binding: &str,
+    repository: &RepoName,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Places, StoreError> {
+    let range = KeyRange::prefix(Space::Held, &["standing", binding, repository.as_str()]);
+    places(store, range, after, limit).await
+}
+
 /// What a binding has an opinion of.
 pub async fn of_binding(
     store: &Store,
