@@ -9,7 +9,7 @@ use crate::access::{self, Action, Principal};
 use crate::event::{self, Event, Stage};
 use crate::promote::decision;
 use crate::promote::{Authority, Decision, Effect, Outcome, Verdict, lineage};
-use crate::registry::copy::{self, Plan};
+use crate::registry::copy::Plan;
 use crate::registry::quota;
 use crate::{App, VERSION};
 
@@ -53,7 +53,7 @@ pub async fn promote(
     let gathered = gather::tag(app, &from.repository, &from.tag).await?;
     let gathered = &gathered.ok_or_else(|| PromoteError::NoTag(from.clone()))?;
     lineage::extend(&gathered.row.lineage, from, to).map_err(|error| held(error.to_string()))?;
-    let plan = &copy::plan(&app.store, &from.repository, gathered.digest()).await?;
+    let plan = &settle::plan(app, &from.repository, gathered.digest()).await?;
     if let Some(reason) = settle::link(app, &from.repository, &to.repository, plan, &who.name).await? {
         return Err(held(reason.text));
     }

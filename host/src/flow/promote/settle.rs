@@ -1,6 +1,6 @@
 //! The commit: what was decided, and what comes of it.
 
-use wharf_oci::RepoName;
+use wharf_oci::{Digest, RepoName};
 use wharf_store::{StoreError, Tx};
 
 use super::PromoteError;
@@ -96,11 +96,19 @@ async fn prepare(app: &App, case: &Case<'_>, aims: &mut [Aim]) -> Result<Option<
         let Some(to) = aim.open() else { continue };
         let plan = match &plan {
             Some(plan) => plan,
-            None => plan.insert(copy::plan(&app.store, &from.repository, case.gathered.digest()).await?),
+            None => plan.insert(self::plan(app, &from.repository, case.gathered.digest()).await?),
         };
         aim.against = link(app, &from.repository, &to.repository, plan, &binding.owner).await?;
     }
     Ok(plan)
+}
+
+/// What copying an image takes. One that was deleted meanwhile is no error of the server's.
+pub(super) async fn plan(app: &App, from: &RepoName, digest: &Digest) -> Result<Plan, PromoteError> {
+    copy::plan(&app.store, from, digest).await.map_err(|error| match error {
+        RegistryError::ManifestUnknown { .. } => PromoteError::Stale,
+        error => error.into(),
+    })
 }
 
 /// The commit is tried again without this target.
