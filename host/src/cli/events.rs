@@ -155,6 +155,7 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
     };
     let mut out = match kind {
         "image-promoted" => format!("{} -> {}", stage("from"), stage("to")),
+        "referrer-promoted" => format!("{} -> {}", text("from"), text("to")),
         "verdict-changed" => format!("{} {} -> {}", subject(fields), text("was"), text("verdict")),
         _ => [subject(fields), text("verdict")].join(" ").trim().to_owned(),
     };
@@ -227,6 +228,8 @@ mod tests {
              "plugin": "criteria", "digest": digest, "stage": "inspect", "reason": "not a component\u{1b}[2J"},
             {"id": "4.1", "at_ms": 1_795_352_403_500_u64, "by": "admin", "kind": "grant-added",
              "subject": "user:bob", "role": "write", "resource": "dev/*"},
+            {"id": "4.2", "at_ms": 1_795_352_403_500_u64, "by": "admin", "kind": "referrer-promoted",
+             "from": "dev/app", "to": "qa/app", "digest": digest, "subject": digest, "decision": 7},
             {"id": "5.0", "at_ms": 1_795_352_404_000_u64, "by": "bob", "kind": "of-a-newer-server", "what": 3},
         ]);
         let events: Vec<EventEntry> = serde_json::from_value(events).unwrap();

@@ -49,6 +49,15 @@ pub enum Kind {
         /// The decision in the source's history.
         decision: u64,
     },
+    /// A referrer came to where its subject, or an image that this is part of, had been promoted before.
+    ReferrerPromoted {
+        from: RepoName,
+        to: RepoName,
+        digest: Digest,
+        subject: Digest,
+        /// The decision in the source's history that had led there.
+        decision: u64,
+    },
     /// A binding came to another verdict about a tag than before, or to its first.
     ImageJudged {
         repository: RepoName,
@@ -200,6 +209,7 @@ impl Kind {
             | Kind::RepositoryChanged { repository, .. }
             | Kind::ImageScanned { repository, .. } => Some(repository),
             Kind::ImagePromoted { from, .. } => Some(&from.repository),
+            Kind::ReferrerPromoted { from, .. } => Some(from),
             _ => None,
         }
     }

@@ -19,7 +19,7 @@ const LABEL_BYTES_MAX: usize = 128;
 pub(super) struct Opinions {
     pub(super) judged: Vec<Judged>,
     pub(super) composed: Composed,
-    /// Digests of the platforms that count.
+    /// Digests of the image itself and of the platforms that count.
     pub(super) images: Vec<String>,
     /// Something failed that may well work after this time.
     pub(super) again_in_ms: Option<u64>,
@@ -83,7 +83,9 @@ pub(super) async fn binding(
     }
     let opinions: Vec<Opinion> = judged.iter().map(opinion).collect();
     let names: Vec<Option<String>> = platforms.iter().map(|(_, name, _)| name.clone()).collect();
-    let images = platforms.iter().map(|(_, _, platform)| platform.digest.clone()).collect();
+    let mut images = vec![facts.facts().digest.clone()];
+    images.extend(platforms.iter().map(|(_, _, platform)| platform.digest.clone()));
+    images.dedup();
     Ok(Opinions {
         composed: compose(&names, &opinions, &targets),
         judged,

@@ -16,6 +16,7 @@ use crate::facts::{Pending, scanned};
 use crate::plugin::state;
 use crate::promote::binding::{self, Bound};
 use crate::promote::decision::{self, Promoted, Promotion};
+use crate::promote::destination::{self, By, Destination};
 use crate::promote::standing::{self, Place, Standing};
 use crate::promote::{Effect, Mode, Outcome, Reason};
 use crate::registry::copy::{self, Plan};
@@ -168,6 +169,15 @@ pub(super) fn refusal(error: RegistryError) -> Result<Reason, PromoteError> {
     }
 }
 
+/// As [`refusal`], of a commit into `to`, which may have gone over its quota.
+pub(super) fn refused(error: PromoteError, to: &RepoName) -> Result<Reason, PromoteError> {
+    match error {
+        PromoteError::Registry(error) => refusal(quota::explain(error, to)),
+        PromoteError::Store(error) => refusal(quota::explain(error.into(), to)),
+        error => Err(error),
+    }
+}
+
 /// Which target's namespace is full.
 fn over_quota(aims: &[Aim], error: &StoreError) -> Option<(String, Reason)> {
     aims.iter().find_map(|aim| {
@@ -297,6 +307,16 @@ async fn one_target(
         Ok(reason) => Broken::Target(aim.name.clone(), reason),
         Err(error) => Broken::Error(error),
     })?;
+    destination::put(
+        tx,
+        &Destination {
+            from: case.gathered.stage.clone(),
+            digest: case.gathered.digest().clone(),
+            to: to.repository.clone(),
+            by: By::Binding(case.bound.binding.name.to_string()),
+            decision: number,
+        },
+    )?;
     promotion.targets.push(Promoted {
         target: aim.name.clone(),
         to: to.clone(),

@@ -3,6 +3,7 @@
 mod binding;
 mod case;
 mod evidence;
+mod follow;
 mod guests;
 mod kill;
 mod mass;
