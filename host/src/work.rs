@@ -72,6 +72,7 @@ impl Work {
 }
 
 async fn look(app: App, stop: CancellationToken) {
+    let mut due = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -80,7 +81,7 @@ async fn look(app: App, stop: CancellationToken) {
         if let Err(error) = db_import::take_up(&app).await {
             tracing::warn!(%error, "new vulnerability data cannot be taken up; trying again");
         }
-        if let Err(error) = jobs::ask_due(&app).await {
+        if let Err(error) = jobs::ask_due(&app, &mut due).await {
             tracing::warn!(%error, "judgements that are due cannot be asked for; trying again");
         }
     }

@@ -11,6 +11,7 @@ mod access;
 mod cli;
 mod crash;
 mod layering;
+mod promotion;
 mod registry;
 mod scan;
 mod serving;

@@ -199,6 +199,7 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
     // Lineage repeats what the promotions before said; digest and reason come at the end.
     let (mut out, told): (String, &[&str]) = match kind {
         "image-promoted" => (format!("{} -> {}", stage("from"), stage("to")), &["from", "to"]),
+        "referrer-promoted" => (format!("{} -> {}", text("from"), text("to")), &["from", "to"]),
         "verdict-changed" => {
             (format!("{} {} -> {}", subject(fields), text("was"), text("verdict")), &["was", "verdict"])
         }
@@ -272,6 +273,8 @@ mod tests {
             {"id": "4.2", "at_ms": 1_795_352_403_600_u64, "by": "admin", "kind": "vulnerability-data-imported",
              "version": digest, "sources": ["debian", "own"], "advisories": 9, "as-of-ms": 1_795_352_000_000_u64},
             {"id": "4.3", "at_ms": 1_795_352_403_700_u64, "by": "admin", "kind": "binding-changed", "binding": "to-qa"},
+            {"id": "4.4", "at_ms": 1_795_352_403_800_u64, "by": "admin", "kind": "referrer-promoted",
+             "from": "dev/app", "to": "qa/app", "digest": digest, "subject": digest, "decision": 7},
             {"id": "5.0", "at_ms": 1_795_352_404_000_u64, "by": "bob", "kind": "of-a-newer-server", "what": 3},
         ]);
         let events: Vec<EventEntry> = serde_json::from_value(events).unwrap();

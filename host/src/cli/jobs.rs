@@ -22,7 +22,7 @@ enum Verb {
   wharf jobs ls
   wharf jobs ls --queue scan --state dead")]
     Ls {
-        /// Only of this queue: scan, judge, rejudge, rematch, housekeeping
+        /// Only of this queue: scan, judge, rejudge, follow, rematch, housekeeping
         #[arg(long, value_name = "NAME")]
         queue: Option<String>,
         /// `live` (queued and running) or `dead` (failed for good)

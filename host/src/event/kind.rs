@@ -22,6 +22,9 @@ pub enum Kind {
         repository: RepoName,
         tag: Tag,
         digest: Digest,
+        /// It was gone already: nobody saw it any more since its manifest was deleted.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hidden: bool,
     },
     ManifestDeleted {
         repository: RepoName,
@@ -44,6 +47,15 @@ pub enum Kind {
         /// Where the image stood before, oldest first; `from` is the last.
         lineage: Vec<Stage>,
         /// The decision in the source's history.
+        decision: u64,
+    },
+    /// A referrer came to where its subject, or an image that this is part of, had been promoted before.
+    ReferrerPromoted {
+        from: RepoName,
+        to: RepoName,
+        digest: Digest,
+        subject: Digest,
+        /// The decision in the source's history that had led there.
         decision: u64,
     },
     /// A binding came to another verdict about a tag than before, or to its first.
@@ -203,6 +215,7 @@ impl Kind {
             | Kind::RepositoryChanged { repository, .. }
             | Kind::ImageScanned { repository, .. } => Some(repository),
             Kind::ImagePromoted { from, .. } => Some(&from.repository),
+            Kind::ReferrerPromoted { from, .. } => Some(from),
             _ => None,
         }
     }

@@ -40,7 +40,7 @@ pub async fn target(
 async fn one_tag(app: &App, who: &Principal, repository: &RepoName, tag: &Tag) -> Result<(), RegistryError> {
     let act = app.store.act(|mut tx| async move {
         let digest = tag::remove(&mut tx, repository, tag).await?;
-        tag_deleted(&mut tx, app, &who.name, repository, tag, digest)
+        tag_deleted(&mut tx, app, &who.name, repository, tag, digest, false)
     });
     act.await.map(drop)
 }
@@ -52,8 +52,9 @@ fn tag_deleted(
     repository: &RepoName,
     tag: &Tag,
     digest: Digest,
+    hidden: bool,
 ) -> Result<(), RegistryError> {
-    let kind = Kind::TagDeleted { repository: repository.clone(), tag: tag.clone(), digest };
+    let kind = Kind::TagDeleted { repository: repository.clone(), tag: tag.clone(), digest, hidden };
     let event = Event { at_ms: app.now_ms(), by: by.to_owned(), kind };
     Ok(event::append(tx, &event)?)
 }
@@ -137,7 +138,7 @@ async fn remove_tags(
     }
     for tag in &found {
         tx.delete(&row::tag(repository, tag));
-        tag_deleted(tx, app, &who.name, repository, tag, digest.clone())?;
+        tag_deleted(tx, app, &who.name, repository, tag, digest.clone(), false)?;
     }
     Ok(true)
 }
@@ -170,7 +171,7 @@ pub async fn untag(
             if tx.get(&row.key).await?.is_some_and(|now| now.rev == row.rev) {
                 let old: TagRow = row.value()?;
                 tx.delete(&row.key);
-                tag_deleted(&mut tx, app, &mark.by, repository, &tag, old.digest)?;
+                tag_deleted(&mut tx, app, &mark.by, repository, &tag, old.digest, true)?;
             }
         }
         Ok::<_, RegistryError>(())

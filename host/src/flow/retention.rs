@@ -1,5 +1,5 @@
-//! What is past its time goes: events and refusals, decisions, promotion keys of tags that moved on, and then the documents
-//! and plugins that nothing names any more.
+//! What is past its time goes: events and refusals, decisions, promotion keys of tags that moved on, destinations that have lost
+//! their image, and then the documents and plugins that nothing names any more.
 //!
 //! Invariant: no event goes that the router has not read, and no decision that a tag stands by.
 //! Invariant: a document goes only if nothing named it when it was looked for and nothing has named it since.
@@ -17,7 +17,7 @@ use crate::facts::{DocumentError, scanned, stored};
 use crate::jobs;
 use crate::plugin::state;
 use crate::promote::standing::{self, Place};
-use crate::promote::{Authority, Decision, decision};
+use crate::promote::{Authority, Decision, decision, destination};
 use crate::registry::row;
 
 /// Rows that are read at once.
@@ -30,6 +30,7 @@ pub struct Trimmed {
     pub events: usize,
     pub decisions: usize,
     pub promotions: usize,
+    pub destinations: usize,
     pub documents: usize,
     pub plugins: usize,
 }
@@ -65,6 +66,7 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
     let cutoff_ms = now_ms.saturating_sub(keep.decisions_days * DAY_MS);
     trimmed.decisions = decisions(app, cutoff_ms, &mut named, stop).await?;
     trimmed.promotions = promotions(app, stop).await?;
+    trimmed.destinations = destinations(app, stop).await?;
     scans(app, &mut named, stop).await?;
     trimmed.documents = documents(app, &named, stop).await?;
     let store = app.store.background();
@@ -210,6 +212,34 @@ async fn promotions(app: &App, stop: &CancellationToken) -> Result<usize, Retent
             Ok::<_, StoreError>(())
         };
         store.act(remove).await?;
+        after = next;
+        if after.is_none() {
+            return Ok(removed);
+        }
+    }
+}
+
+/// Where images went that are there no more: nothing can follow them. A promotion that is being made anew is met in the commit.
+async fn destinations(app: &App, stop: &CancellationToken) -> Result<usize, RetentionError> {
+    let store = app.store.background();
+    let mut removed = 0;
+    let mut after = None;
+    loop {
+        go_on(stop)?;
+        let (page, next) = destination::all(&store, after.as_ref()).await?;
+        let page = &page;
+        let remove = async |mut tx: wharf_store::Tx| {
+            let mut lost = 0;
+            for destination in page {
+                let image = row::manifest(&destination.to, &destination.digest);
+                if !tx.present(&image).await? {
+                    destination::remove(&mut tx, destination);
+                    lost += 1;
+                }
+            }
+            Ok::<_, StoreError>(lost)
+        };
+        removed += store.act(remove).await?.0;
         after = next;
         if after.is_none() {
             return Ok(removed);

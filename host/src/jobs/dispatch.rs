@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_oci::{Digest, RepoName};
-use wharf_store::StoreError;
+use wharf_store::{Key, StoreError};
 
 use super::queue::Work;
 use super::run::{Failure, Handler, Running};
 use super::schedule::Every;
 use crate::App;
 use crate::event::{Kind, Recorded};
-use crate::flow::promote::{judge, mass};
+use crate::flow::promote::{follow, judge, mass};
 use crate::flow::{collect, delete, retention, scan_image, scrub};
 
 /// Work that comes back without an event.
@@ -26,24 +26,34 @@ pub fn schedule() -> Vec<Every> {
 /// What follows from an event.
 pub fn route(recorded: &Recorded) -> Vec<Work> {
     match &recorded.event.kind {
-        Kind::ImagePushed { repository, digest, tag, .. } => {
+        Kind::ImagePushed { repository, digest, tag, subject, .. } => {
             let scan = Work::Scan { repository: repository.clone(), digest: digest.clone() };
             let judge = tag.clone().map(|tag| Work::Judge { repository: repository.clone(), tag });
-            [scan].into_iter().chain(judge).collect()
+            let said = subject.iter().flat_map(|subject| said_of(subject, repository, digest));
+            [scan].into_iter().chain(judge).chain(said).collect()
         }
-        Kind::ImagePromoted { to, .. } => {
-            vec![Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() }]
+        Kind::ImagePromoted { from, to, digest, .. } => {
+            // What was said of the image while it was on its way has seen no promotion.
+            let follow = Work::Follow { repository: from.repository.clone(), digest: digest.clone() };
+            vec![Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() }, follow]
         }
+        Kind::ReferrerPromoted { to, digest, subject, .. } => said_of(subject, to, digest).into(),
         Kind::JudgementAsked { repository, tag, digest } => {
             let scan = digest.clone().map(|digest| Work::Scan { repository: repository.clone(), digest });
             let judge = Work::Judge { repository: repository.clone(), tag: tag.clone() };
             scan.into_iter().chain([judge]).collect()
         }
+        // Of those there may be any number: how they stood is forgotten since their manifest was deleted.
+        Kind::TagDeleted { hidden: true, .. } => Vec::new(),
         Kind::TagDeleted { repository, tag, .. } => {
             vec![Work::Judge { repository: repository.clone(), tag: tag.clone() }]
         }
         Kind::ManifestDeleted { repository, tags_left: true, .. } => {
-            vec![Work::Untag { repository: repository.clone(), from: None }]
+            let (repository, from) = (repository.clone(), None);
+            vec![
+                Work::Untag { repository: repository.clone(), from: None },
+                Work::Forget { repository, from },
+            ]
         }
         Kind::ImageScanned { digest, .. } | Kind::FindingsChanged { digest, .. } => {
             vec![Work::RejudgeImage { digest: digest.clone(), from: None }]
@@ -57,6 +67,12 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What follows from a new referrer: it goes where its subject went, and whoever waits for one asks again.
+fn said_of(subject: &Digest, repository: &RepoName, digest: &Digest) -> [Work; 2] {
+    let follow = Work::Follow { repository: repository.clone(), digest: digest.clone() };
+    [follow, Work::RejudgeImage { digest: subject.clone(), from: None }]
 }
 
 /// Does the work of jobs.
@@ -73,6 +89,9 @@ async fn work(app: &App, job: &Running) -> Result<(), Failure> {
             judge::tag(app, repository, tag, job.cause()).await.map(drop).map_err(Failure::new)
         }
         Work::Scan { repository, digest } => scan(app, repository, digest, job).await,
+        Work::Follow { repository, digest } => {
+            follow::manifest(app, repository, digest, job.stop()).await.map_err(Failure::new)
+        }
         Work::Collect => collect::run(app, app.now_ms()).await.map(drop).map_err(Failure::new),
         Work::Trim => retention::run(app, app.now_ms(), job.stop()).await.map(drop).map_err(Failure::new),
         Work::Scrub => scrub::run(app, job.stop()).await.map(drop).map_err(Failure::new),
@@ -116,6 +135,7 @@ async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
             Work::RejudgeImage { digest, from } => {
                 mass::by_image(app, digest.as_str(), from.as_deref(), cause).await
             }
+            Work::Forget { repository, from } => mass::forget_gone(app, repository, from.as_deref()).await,
             Work::Rematch { from } => {
                 let next = scan_image::rematch(app, from.as_deref()).await.map_err(Failure::new)?;
                 Ok(next)
@@ -135,12 +155,10 @@ async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
     }
 }
 
-/// Asks for judgements that an age rule wants now. Returns how many.
-pub async fn ask_due(app: &App) -> Result<usize, StoreError> {
-    let due = &mass::due(app).await?;
-    if due.is_empty() {
-        return Ok(0);
-    }
+/// Asks for a page of the judgements that an age rule wants now, from behind `place`, and leaves there where the next call
+/// goes on: past the end it begins again. Returns how many.
+pub async fn ask_due(app: &App, place: &mut Option<Key>) -> Result<usize, StoreError> {
+    let (due, next) = &mass::due(app, place.as_ref()).await?;
     app.store
         .act(|mut tx| async move {
             for (repository, tag) in due {
@@ -150,5 +168,53 @@ pub async fn ask_due(app: &App) -> Result<usize, StoreError> {
             Ok::<_, StoreError>(())
         })
         .await?;
+    place.clone_from(next);
     Ok(due.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:4f5312ab34cd4f5312ab34cd4f5312ab34cd4f5312ab34cd4f5312ab34cd4f53";
+
+    fn check(event: Value, expected: &[&str]) {
+        let mut recorded = json!({"id": "1.0", "at_ms": 1, "by": "ann"});
+        recorded.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
+        let works = route(&serde_json::from_value(recorded).unwrap());
+        let names = works.iter().map(|work| format!("{} {}", work.queue(), work.subject()));
+        let names: Vec<String> = names.map(|name| name.replace(DIGEST, "D")).collect();
+        assert_eq!(names, expected, "{event}");
+    }
+
+    #[test]
+    fn each_event_leads_to_its_work() {
+        let stage = |repository| json!({"repository": repository, "tag": "1"});
+        let push = json!({"kind": "image-pushed", "repository": "dev/app", "digest": DIGEST, "tag": "1"});
+        check(push, &["scan D", "judge dev/app:1"]);
+        check(
+            json!({"kind": "image-pushed", "repository": "dev/app", "digest": DIGEST, "subject": DIGEST}),
+            &["scan D", "follow dev/app@D", "rejudge image D"],
+        );
+        check(
+            json!({"kind": "referrer-promoted", "from": "dev/app", "to": "qa/app", "digest": DIGEST, "subject": DIGEST, "decision": 1}),
+            &["follow qa/app@D", "rejudge image D"],
+        );
+        check(
+            json!({"kind": "image-promoted", "from": stage("dev/app"), "to": stage("qa/app"), "digest": DIGEST, "lineage": [], "decision": 1}),
+            &["judge qa/app:1", "follow dev/app@D"],
+        );
+        check(
+            json!({"kind": "manifest-deleted", "repository": "dev/app", "digest": DIGEST, "tags-left": true}),
+            &["housekeeping untag dev/app", "rejudge forget dev/app"],
+        );
+        let deleted = json!({"kind": "tag-deleted", "repository": "dev/app", "tag": "1", "digest": DIGEST});
+        check(deleted, &["judge dev/app:1"]);
+        check(
+            json!({"kind": "tag-deleted", "repository": "dev/app", "tag": "1", "digest": DIGEST, "hidden": true}),
+            &[],
+        );
+    }
 }

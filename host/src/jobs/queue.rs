@@ -15,6 +15,8 @@ pub enum Queue {
     Judge,
     /// Ask them again about many: a plugin, a binding or vulnerability data changed.
     Rejudge,
+    /// Take a new referrer along to where its subject was promoted.
+    Follow,
     /// Compare stored bills of materials with new vulnerability data.
     Rematch,
     /// Collection, retention, the scrub, and what is left of large deletes.
@@ -22,14 +24,15 @@ pub enum Queue {
 }
 
 impl Queue {
-    pub const ALL: [Queue; 5] =
-        [Queue::Scan, Queue::Judge, Queue::Rejudge, Queue::Rematch, Queue::Housekeeping];
+    pub const ALL: [Queue; 6] =
+        [Queue::Scan, Queue::Judge, Queue::Rejudge, Queue::Follow, Queue::Rematch, Queue::Housekeeping];
 
     pub const fn name(self) -> &'static str {
         match self {
             Queue::Scan => "scan",
             Queue::Judge => "judge",
             Queue::Rejudge => "rejudge",
+            Queue::Follow => "follow",
             Queue::Rematch => "rematch",
             Queue::Housekeeping => "housekeeping",
         }
@@ -38,7 +41,7 @@ impl Queue {
     /// How many of its jobs run at once, unless configured.
     pub const fn concurrency(self) -> usize {
         match self {
-            Queue::Scan => 2,
+            Queue::Scan | Queue::Follow => 2,
             Queue::Judge | Queue::Rejudge => 4,
             Queue::Rematch | Queue::Housekeeping => 1,
         }
@@ -48,7 +51,7 @@ impl Queue {
     pub const fn deadline(self) -> Duration {
         match self {
             Queue::Judge => Duration::from_secs(120),
-            Queue::Scan => Duration::from_secs(3600),
+            Queue::Scan | Queue::Follow => Duration::from_secs(3600),
             Queue::Rejudge | Queue::Rematch | Queue::Housekeeping => Duration::from_secs(4 * 3600),
         }
     }
@@ -62,7 +65,7 @@ impl fmt::Display for Queue {
 
 /// A text that names no queue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a queue; hint: scan, judge, rejudge, rematch or housekeeping")]
+#[error("`{0}` is not a queue; hint: scan, judge, rejudge, follow, rematch or housekeeping")]
 pub struct UnknownQueue(String);
 
 impl FromStr for Queue {
@@ -105,6 +108,17 @@ pub enum Work {
         #[serde(default)]
         from: Option<String>,
     },
+    /// Forget how tags of this repository stood that were hidden with their manifest.
+    Forget {
+        repository: RepoName,
+        #[serde(default)]
+        from: Option<String>,
+    },
+    /// Take this manifest of the repository, with what refers to it, along to where images went that it is about.
+    Follow {
+        repository: RepoName,
+        digest: Digest,
+    },
     /// Compare all stored bills of materials again.
     Rematch {
         #[serde(default)]
@@ -129,9 +143,11 @@ impl Work {
         match self {
             Work::Scan { .. } => Queue::Scan,
             Work::Judge { .. } => Queue::Judge,
-            Work::RejudgeBinding { .. } | Work::RejudgePlugin { .. } | Work::RejudgeImage { .. } => {
-                Queue::Rejudge
-            }
+            Work::RejudgeBinding { .. }
+            | Work::RejudgePlugin { .. }
+            | Work::RejudgeImage { .. }
+            | Work::Forget { .. } => Queue::Rejudge,
+            Work::Follow { .. } => Queue::Follow,
             Work::Rematch { .. } => Queue::Rematch,
             Work::Untag { .. } | Work::Collect | Work::Trim | Work::Scrub => Queue::Housekeeping,
         }
@@ -142,6 +158,8 @@ impl Work {
         match self {
             Work::Scan { repository, .. }
             | Work::Judge { repository, .. }
+            | Work::Forget { repository, .. }
+            | Work::Follow { repository, .. }
             | Work::Untag { repository, .. } => repository.namespace(),
             _ => "",
         }
@@ -154,9 +172,15 @@ impl Work {
             Work::RejudgeBinding { from, .. }
             | Work::RejudgePlugin { from, .. }
             | Work::RejudgeImage { from, .. }
+            | Work::Forget { from, .. }
             | Work::Rematch { from }
             | Work::Untag { from, .. } => *from = place,
-            Work::Scan { .. } | Work::Judge { .. } | Work::Collect | Work::Trim | Work::Scrub => {}
+            Work::Scan { .. }
+            | Work::Judge { .. }
+            | Work::Follow { .. }
+            | Work::Collect
+            | Work::Trim
+            | Work::Scrub => {}
         }
         work
     }
@@ -169,6 +193,8 @@ impl Work {
             Work::RejudgeBinding { binding, .. } => format!("binding {binding}"),
             Work::RejudgePlugin { plugin, .. } => format!("plugin {plugin}"),
             Work::RejudgeImage { digest, .. } => format!("image {digest}"),
+            Work::Forget { repository, .. } => format!("forget {repository}"),
+            Work::Follow { repository, digest } => format!("{repository}@{digest}"),
             Work::Rematch { .. } => "vulnerability data".to_owned(),
             Work::Untag { repository, .. } => format!("untag {repository}"),
             Work::Collect => "collect".to_owned(),

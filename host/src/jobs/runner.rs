@@ -86,7 +86,9 @@ impl Shared {
     fn store_of(&self, queue: Queue) -> Store {
         match queue {
             Queue::Housekeeping => self.store.background(),
-            Queue::Scan | Queue::Judge | Queue::Rejudge | Queue::Rematch => self.store.clone(),
+            Queue::Scan | Queue::Judge | Queue::Rejudge | Queue::Follow | Queue::Rematch => {
+                self.store.clone()
+            }
         }
     }
 }

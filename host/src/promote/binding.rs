@@ -8,6 +8,7 @@ use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key};
 
 use super::glob::{TagPattern, repositories_overlap};
 use super::template::{RepoTemplate, TagTemplate};
+use crate::event::Stage;
 
 /// Bindings of one server: each is read at every judgement.
 pub const BINDINGS_MAX: usize = 500;
@@ -161,6 +162,16 @@ impl Binding {
     /// Whether it has anything to do with a tag.
     pub fn matches(&self, repository: &RepoName, tag: &Tag) -> bool {
         self.mode != Mode::Off && self.repositories.matches(repository) && self.tags.matches(tag)
+    }
+
+    /// Whether it promotes what stands at this place into that repository.
+    pub fn leads(&self, from: &Stage, to: &RepoName) -> bool {
+        let gives = |rule: &TargetRule| {
+            rule.repository.render(&from.repository).is_ok_and(|repository| repository == *to)
+        };
+        self.mode == Mode::Enforce
+            && self.matches(&from.repository, &from.tag)
+            && self.targets.iter().any(gives)
     }
 
     /// Whether there may be a repository that both this binding and `pattern` are about.

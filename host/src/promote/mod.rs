@@ -2,7 +2,8 @@
 //!
 //! An operator sees `wharf policy bind`, `policy ls`, `policy explain dev/app:1.4`. A [`Binding`] says which tags are judged
 //! by which policies, and where they go. What a judgement found is a [`Decision`], kept with its evidence; what has been
-//! promoted is a row of its own, so that nothing is promoted twice; what waits is in an index of answers it waits for.
+//! promoted is a row of its own, so that nothing is promoted twice; where an image went is another, so that its signatures follow;
+//! what waits is in an index of answers it waits for.
 //!
 //! Entry: [`compose`] makes one verdict of many; [`cycle::check`] is asked when a binding is written.
 //!
@@ -15,8 +16,10 @@ pub mod binding;
 pub mod compose;
 pub mod cycle;
 pub mod decision;
+pub mod destination;
 mod glob;
 pub mod lineage;
+pub mod reasons;
 pub mod standing;
 pub mod template;
 

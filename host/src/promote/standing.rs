@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use wharf_oci::{RepoName, Tag};
-use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key, number, parse_number};
+use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key, number};
 
 use super::compose::Verdict;
 
@@ -127,6 +127,18 @@ pub async fn of_image(
     places(store, KeyRange::prefix(Space::Held, &["image", digest]), after, limit).await
 }
 
+/// What a binding has an opinion of in one repository.
+pub async fn of_repository(
+    store: &Store,
+    binding: &str,
+    repository: &RepoName,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Places, StoreError> {
+    let range = KeyRange::prefix(Space::Held, &["standing", binding, repository.as_str()]);
+    places(store, range, after, limit).await
+}
+
 /// What a binding has an opinion of.
 pub async fn of_binding(
     store: &Store,
@@ -138,8 +150,12 @@ pub async fn of_binding(
 }
 
 /// What an age rule wants to be judged again by `now_ms`, the longest due first.
-pub async fn due(store: &Store, now_ms: u64, limit: usize) -> Result<Vec<Place>, StoreError> {
-    let page = store.scan(KeyRange::prefix(Space::Held, &["at"]), limit).await?;
-    let is_due = |row: &&Row| row.key.part(1).and_then(|ms| parse_number(&ms)).is_some_and(|ms| ms <= now_ms);
-    page.rows.iter().take_while(is_due).map(Place::of).collect()
+pub async fn due(
+    store: &Store,
+    now_ms: u64,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Places, StoreError> {
+    let later = key(Space::Held, &["at", &number(now_ms.saturating_add(1))]);
+    places(store, KeyRange::prefix(Space::Held, &["at"]).before(&later), after, limit).await
 }

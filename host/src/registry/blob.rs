@@ -188,6 +188,18 @@ pub(super) async fn holder(
     Ok(holders.into_iter().find(|holder| Some(holder) != except))
 }
 
+/// Manifests of the repository that need the blob, itself among them where it is one that is kept; at most `n`.
+pub(super) async fn holders(
+    store: &Store,
+    repository: &RepoName,
+    digest: &Digest,
+    n: usize,
+) -> Result<Vec<Digest>, StoreError> {
+    let range = KeyRange::prefix(Space::Mref, &[digest.as_str(), repository.as_str()]);
+    let rows = store.scan_all(range, n).await?;
+    Ok(rows.iter().filter_map(|row| row.key.part(2)?.parse().ok()).collect())
+}
+
 /// The blob as it is now, whichever repositories have it.
 pub(super) async fn peek(tx: &Tx, digest: &Digest) -> Result<Option<Blob>, StoreError> {
     tx.peek(&key(digest)).await?.as_ref().map(Blob::decode).transpose()

@@ -22,7 +22,7 @@
 use std::collections::BTreeSet;
 
 use wharf_oci::{Descriptor, Digest, Manifest, RepoName, Target};
-use wharf_store::{MAX_PAGE, Store, Tx};
+use wharf_store::{MAX_PAGE, Row, Store, Tx};
 
 use super::manifest::{self, Checked, Sparse};
 use super::row::{self, ManifestRow};
@@ -36,7 +36,7 @@ const BLOBS_A_STEP: usize = 128;
 const OPS_A_CHUNK: usize = 640;
 /// Operations that a blob may cost: its link, its charge and its reference.
 const OPS_A_BLOB: usize = 3;
-/// Operations of a manifest besides its blobs: bytes, link, charge, reference, row, referrer, repository.
+/// Operations of a manifest besides its blobs: bytes, link, charge, reference, row, referrer, repository, event.
 const OPS_A_MANIFEST: usize = 8;
 
 /// One thing to do in the target.
@@ -61,27 +61,43 @@ impl Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     root: Digest,
-    /// In an order in which every manifest follows what it needs; without the root.
+    /// In an order in which every manifest follows what it needs; the root is the last.
     steps: Vec<Step>,
 }
 
 impl Plan {
-    /// The steps, in portions that fit one commit each.
+    /// The steps without the root's own, in portions that fit one commit each.
     pub fn chunks(&self) -> Vec<&[Step]> {
-        let mut chunks = Vec::new();
-        let (mut start, mut ops) = (0, 0);
-        for (i, step) in self.steps.iter().enumerate() {
-            if ops + step.ops() > OPS_A_CHUNK && i > start {
-                chunks.push(&self.steps[start..i]);
-                (start, ops) = (i, 0);
-            }
-            ops += step.ops();
-        }
-        if start < self.steps.len() {
-            chunks.push(&self.steps[start..]);
-        }
-        chunks
+        portions(self.steps.split_last().map_or(&[], |(_, before)| before))
     }
+
+    /// As [`Plan::chunks`], with the root: for a referrer, which comes along as all others do.
+    pub fn whole(&self) -> Vec<&[Step]> {
+        portions(&self.steps)
+    }
+}
+
+fn portions(steps: &[Step]) -> Vec<&[Step]> {
+    let mut portions = Vec::new();
+    let (mut start, mut ops) = (0, 0);
+    for (i, step) in steps.iter().enumerate() {
+        if ops + step.ops() > OPS_A_CHUNK && i > start {
+            portions.push(&steps[start..i]);
+            (start, ops) = (i, 0);
+        }
+        ops += step.ops();
+    }
+    if start < steps.len() {
+        portions.push(&steps[start..]);
+    }
+    portions
+}
+
+/// A referrer that the target did not have before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referrer {
+    pub digest: Digest,
+    pub subject: Digest,
 }
 
 /// Walks an image of `from`: itself, the manifests of an index, their referrers and so on.
@@ -96,7 +112,7 @@ pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan,
     let mut seen = BTreeSet::from([root.clone()]);
     while let Some((digest, entered)) = stack.pop() {
         if let Some(manifest) = entered {
-            take_up(&mut plan, digest, &manifest);
+            take_up(&mut plan.steps, digest, &manifest);
             continue;
         }
         let Some(manifest) = manifest::parsed(store, from, &digest).await? else {
@@ -119,14 +135,35 @@ pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan,
     Ok(plan)
 }
 
-fn take_up(plan: &mut Plan, digest: Digest, manifest: &Manifest) {
+fn take_up(steps: &mut Vec<Step>, digest: Digest, manifest: &Manifest) {
     let blobs: BTreeSet<&Digest> = manifest.blobs().map(|blob| &blob.digest).collect();
     let needs = blobs.len() + manifest.manifests.len();
     let blobs: Vec<Digest> = blobs.into_iter().cloned().collect();
-    plan.steps.extend(blobs.chunks(BLOBS_A_STEP).map(|chunk| Step::Blobs(chunk.to_vec())));
-    if digest != plan.root {
-        plan.steps.push(Step::Manifest { digest, needs });
+    steps.extend(blobs.chunks(BLOBS_A_STEP).map(|chunk| Step::Blobs(chunk.to_vec())));
+    steps.push(Step::Manifest { digest, needs });
+}
+
+/// The way up: a manifest of `from` with all that it is about or part of, which is its subject, the indexes that hold it,
+/// and what these are about in turn. An image's [`plan`] takes along what has the image above it.
+///
+/// # Errors
+/// [`RegistryError::TooManyDescriptors`] above [`MANIFESTS_MAX`]; else only where the store cannot be read.
+pub async fn above(store: &Store, from: &RepoName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
+    let mut found = vec![digest.clone()];
+    let mut seen: BTreeSet<Digest> = found.iter().cloned().collect();
+    let mut at = 0;
+    while let Some(digest) = found.get(at).cloned() {
+        let row = store.get(&row::manifest(from, &digest)).await?;
+        let row: Option<ManifestRow> = row.as_ref().map(Row::value).transpose()?;
+        let indexes = blob::holders(store, from, &digest, MANIFESTS_MAX + 1).await?;
+        let next = row.and_then(|row| row.subject).into_iter().chain(indexes);
+        found.extend(next.filter(|digest| seen.insert(digest.clone())));
+        if found.len() > MANIFESTS_MAX {
+            return Err(RegistryError::TooManyDescriptors { descriptors: found.len(), max: MANIFESTS_MAX });
+        }
+        at += 1;
     }
+    Ok(found)
 }
 
 async fn referrers(
@@ -147,7 +184,8 @@ async fn referrers(
     Ok(found)
 }
 
-/// Does one of [`Plan::chunks`]. What is in the target already costs reads only.
+/// Does one of [`Plan::chunks`] or [`Plan::whole`]. What is in the target already costs reads only. Returns the referrers that
+/// came.
 ///
 /// # Errors
 /// [`RegistryError::ManifestBlobUnknown`] where the source lost something meanwhile. A quota that is exhausted, as the store's [`wharf_store::StoreError::Bound`] at the commit; see
@@ -159,7 +197,8 @@ pub async fn steps(
     steps: &[Step],
     by: &str,
     now_ms: u64,
-) -> Result<(), RegistryError> {
+) -> Result<Vec<Referrer>, RegistryError> {
+    let mut came = Vec::new();
     for step in steps {
         match step {
             Step::Blobs(blobs) => {
@@ -169,11 +208,13 @@ pub async fn steps(
             }
             // Gone meanwhile: what needs it takes it as sparse, which the source is by now.
             Step::Manifest { digest, .. } => {
-                one(tx, from, to, digest, by, now_ms, false).await?;
+                let copied = one(tx, from, to, digest, by, now_ms, false).await?;
+                let new = copied.filter(|copied| copied.is_new).and_then(|new| new.checked.manifest.subject);
+                came.extend(new.map(|subject| Referrer { digest: digest.clone(), subject: subject.digest }));
             }
         }
     }
-    Ok(())
+    Ok(came)
 }
 
 /// Copies the image itself, after all of [`Plan::chunks`]. From this commit on it is kept for its own sake.
@@ -189,10 +230,17 @@ pub async fn root(
     by: &str,
     now_ms: u64,
 ) -> Result<Descriptor, RegistryError> {
-    one(tx, from, to, &plan.root, by, now_ms, true).await?.ok_or_else(|| {
+    let copied = one(tx, from, to, &plan.root, by, now_ms, true).await?;
+    copied.map(|copied| copied.checked.descriptor()).ok_or_else(|| {
         let target = Target::Digest(plan.root.clone());
         RegistryError::ManifestUnknown { repository: from.clone(), target }
     })
+}
+
+/// A manifest that is in the target now.
+struct Copied {
+    checked: Checked,
+    is_new: bool,
 }
 
 /// Copies one manifest, whose blobs and children are linked already. `None` where the source does not have it.
@@ -204,16 +252,17 @@ async fn one(
     by: &str,
     now_ms: u64,
     keep: bool,
-) -> Result<Option<Descriptor>, RegistryError> {
+) -> Result<Option<Copied>, RegistryError> {
     let Some(source) = tx.get(&row::manifest(from, digest)).await? else { return Ok(None) };
     let source: ManifestRow = source.value()?;
     let Some(bytes) = blob::peek(tx, digest).await?.and_then(blob::inline) else { return Ok(None) };
     let checked = Checked::new(bytes, Some(&source.media_type), &Target::Digest(digest.clone()))?;
-    if !manifest::refresh(tx, to, &checked, keep).await? {
+    let is_new = !manifest::refresh(tx, to, &checked, keep).await?;
+    if is_new {
         blob::mount_if_absent(tx, from, to, digest, now_ms).await?;
         // What the source lost since its plan was made is no reason to call the copy whole.
         let sparse = if source.sparse { Sparse::Images } else { Sparse::Nothing };
         manifest::write(tx, to, &checked, by, now_ms, sparse, keep).await?;
     }
-    Ok(Some(checked.descriptor()))
+    Ok(Some(Copied { checked, is_new }))
 }

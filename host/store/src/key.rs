@@ -69,16 +69,45 @@ pub enum Space {
     Access = 28,
     /// Settings changed at run time.
     Setting = 29,
+    /// Where an image was promoted to.
+    Destination = 30,
 }
 
 impl Space {
     /// Every space, by number.
-    pub const ALL: [Space; 29] = {
+    pub const ALL: [Space; 30] = {
         use Space::*;
         [
-            Meta, Blob, Link, Mref, Manifest, Tag, Referrer, Repo, Counter, Edge, Event, Cursor, Job, Lease,
-            User, Token, Grant, Binding, Decision, Promotion, Plugin, Scan, Facts, Reap, Audit, Held, Upload,
-            Access, Setting,
+            Meta,
+            Blob,
+            Link,
+            Mref,
+            Manifest,
+            Tag,
+            Referrer,
+            Repo,
+            Counter,
+            Edge,
+            Event,
+            Cursor,
+            Job,
+            Lease,
+            User,
+            Token,
+            Grant,
+            Binding,
+            Decision,
+            Promotion,
+            Plugin,
+            Scan,
+            Facts,
+            Reap,
+            Audit,
+            Held,
+            Upload,
+            Access,
+            Setting,
+            Destination,
         ]
     };
 
@@ -114,6 +143,7 @@ impl Space {
             Space::Upload => "upload",
             Space::Access => "access",
             Space::Setting => "setting",
+            Space::Destination => "destination",
         }
     }
 }

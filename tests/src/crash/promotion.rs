@@ -20,7 +20,7 @@ const IDLE_LOOKS: u32 = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// One image in so many has a critical flaw, and goes nowhere.
 const FLAWED_EVERY: usize = 7;
-/// One image in so many has a signature beside it when it is tagged.
+/// One image in so many is signed, by turns before it is tagged and after.
 const SIGNED_EVERY: usize = 3;
 /// One push in so many moves the tag `latest`.
 const LATEST_EVERY: usize = 4;
@@ -144,6 +144,12 @@ impl Api {
         }
     }
 
+    async fn referrers(&self, repository: &str, digest: &Digest) -> Result<Vec<Digest>> {
+        let referrers = self.get(&format!("/v2/{repository}/referrers/{digest}")).await?;
+        let listed = referrers["manifests"].as_array().context("no manifests")?;
+        listed.iter().map(|entry| Ok(text(&entry["digest"]).parse()?)).collect()
+    }
+
     async fn created(&self, request: RequestBuilder) -> Result<()> {
         let status = request.send().await?.status();
         ensure!(status == StatusCode::CREATED, "it was answered by {status}");
@@ -168,6 +174,7 @@ pub(super) struct Stager {
 struct Pushed {
     image: Image,
     is_flawed: bool,
+    /// Acknowledged.
     signature: Option<Digest>,
 }
 
@@ -208,7 +215,9 @@ impl Stager {
         for blob in image.layers.iter().chain([&image.config]) {
             push_blob(api, &dev, blob).await?;
         }
-        let signature = match n.is_multiple_of(SIGNED_EVERY) {
+        let is_signed = n.is_multiple_of(SIGNED_EVERY);
+        let is_signed_first = is_signed && n.is_multiple_of(2);
+        let signature = match is_signed_first {
             true => Some(sign(api, &dev, &image).await?),
             false => None,
         };
@@ -216,6 +225,10 @@ impl Stager {
         self.images.insert(digest.clone(), Pushed { image: image.clone(), is_flawed, signature });
         push_manifest(api, &dev, &tag, MediaType::OCI_MANIFEST, &image.manifest).await?;
         self.acknowledged.push((tag.clone(), digest.clone()));
+        if is_signed && !is_signed_first {
+            let signature = Some(sign(api, &dev, &image).await?);
+            self.images.insert(digest.clone(), Pushed { image, is_flawed, signature });
+        }
         if n.is_multiple_of(HAND_EVERY) {
             let to = format!("hand/{}:m{n}", self.name);
             self.by_hand.insert(to.clone(), (digest.clone(), false));
@@ -286,15 +299,13 @@ impl Stager {
             ensure!(answer.status() == StatusCode::OK, "`{path}` is answered by {}", answer.status());
             ensure!(answer.bytes().await? == blob, "`{path}` has other bytes");
         }
-        let referrers = api.get(&format!("/v2/{repository}/referrers/{digest}")).await?;
-        let found: Vec<&str> = referrers["manifests"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|m| m["digest"].as_str())
-            .collect();
-        let expected: Vec<&str> = signature.iter().map(Digest::as_str).collect();
-        ensure!(found == expected, "the referrers of `{at}` are {found:?}, not {expected:?}");
+        let (found, signed) = (
+            api.referrers(repository, digest).await?,
+            api.referrers(&format!("dev/{}", self.name), digest).await?,
+        );
+        ensure!(found == signed, "the referrers of `{at}` are {found:?}, not {signed:?}");
+        let is_kept = signature.as_ref().is_none_or(|signature| signed.contains(signature));
+        ensure!(is_kept, "the acknowledged signature of `{digest}` is gone");
         Ok(())
     }
 }
@@ -410,7 +421,7 @@ pub(super) async fn until_idle(server: &Server) -> Result<()> {
     // Of the last events the router makes jobs within a moment: one look is not enough.
     while looks < IDLE_LOOKS {
         let mut left = Vec::new();
-        for queue in ["scan", "judge", "rejudge"] {
+        for queue in ["scan", "judge", "rejudge", "follow"] {
             left.extend(api.items(&format!("/api/v1/jobs?state=live&queue={queue}")).await?);
         }
         looks = if left.is_empty() { looks + 1 } else { 0 };

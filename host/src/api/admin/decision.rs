@@ -127,9 +127,10 @@ impl From<PromoteError> for ApiError {
             }
             PromoteError::Refused { .. } => ApiError::new(StatusCode::FORBIDDEN, "denied", error),
             PromoteError::Held(..) => ApiError::new(StatusCode::CONFLICT, "held", error),
-            PromoteError::Stale | PromoteError::Interrupted | PromoteError::Facts(_) => {
-                ApiError::conflict(error)
-            }
+            PromoteError::Stale
+            | PromoteError::Interrupted
+            | PromoteError::Facts(_)
+            | PromoteError::NotFollowed { .. } => ApiError::conflict(error),
             PromoteError::Registry(RegistryError::Store(error)) | PromoteError::Store(error) => error.into(),
             PromoteError::Registry(error) => ApiError::conflict(error),
             PromoteError::Document(error) => error.into(),

@@ -9,14 +9,17 @@ use super::PromoteError;
 use crate::App;
 use crate::facts::{DocumentError, Kind, Pending};
 use crate::plugin::{Asked, Unasked};
-use crate::promote::{Binding, Composed, Judged, Opinion, Policy, Reason, Verdict, compose};
+use crate::promote::{Binding, Composed, Judged, Opinion, Policy, Reason, Verdict, compose, reasons};
+
+/// What is kept of a platform's name, which whoever pushed the image wrote.
+const LABEL_BYTES_MAX: usize = 128;
 
 /// What a binding says of an image, with the evidence.
 #[derive(Debug, Clone)]
 pub(super) struct Opinions {
     pub(super) judged: Vec<Judged>,
     pub(super) composed: Composed,
-    /// Digests of the platforms that count.
+    /// Digests of the image itself and of the platforms that count.
     pub(super) images: Vec<String>,
     /// Something failed that may well work after this time.
     pub(super) again_in_ms: Option<u64>,
@@ -53,6 +56,7 @@ pub(super) async fn binding(
 ) -> Result<Opinions, PromoteError> {
     let targets: Vec<String> = binding.targets.iter().map(|target| target.name.clone()).collect();
     let platforms: Vec<(u32, Option<String>, &PlatformFacts)> = counting(binding, facts);
+    let share = reasons::share(platforms.len() * binding.policies.len());
     let mut judged = Vec::new();
     let (mut again_in_ms, mut asked_end_of_life, mut opened) = (None, false, Vec::new());
     for (index, name, platform) in &platforms {
@@ -69,15 +73,19 @@ pub(super) async fn binding(
             again_in_ms = again_in_ms.into_iter().chain(asked.again_in_ms()).min();
             asked_end_of_life |= asked.trace().is_some_and(|trace| was_asked(trace, Ask::EndOfLife));
             if let Err(Unasked::Failed { text, opened_breaker: true, .. }) = &asked.answer {
-                let (plugin, image, why) = (policy.plugin.clone(), platform.digest.clone(), text.clone());
+                let why = reasons::beginning(text, share).to_owned();
+                let (plugin, image) = (policy.plugin.clone(), platform.digest.clone());
                 opened.push(Opened { plugin, image, why });
             }
-            judged.push(judge(policy, &config, (*index, name.clone()), platform, asked, pending)?);
+            let said = judge(policy, &config, (*index, name.clone()), platform, asked, pending)?;
+            judged.push(reasons::shortened(said, share));
         }
     }
     let opinions: Vec<Opinion> = judged.iter().map(opinion).collect();
     let names: Vec<Option<String>> = platforms.iter().map(|(_, name, _)| name.clone()).collect();
-    let images = platforms.iter().map(|(_, _, platform)| platform.digest.clone()).collect();
+    let mut images = vec![facts.facts().digest.clone()];
+    images.extend(platforms.iter().map(|(_, _, platform)| platform.digest.clone()));
+    images.dedup();
     Ok(Opinions {
         composed: compose(&names, &opinions, &targets),
         judged,
@@ -104,6 +112,7 @@ fn counting<'a>(binding: &Binding, facts: &'a SealedFacts) -> Vec<(u32, Option<S
         .filter(|(_, name, _)| counts(name))
         .map(|(index, name, platform)| {
             let label = name.unwrap_or_else(|| "unknown platform".to_owned());
+            let label = reasons::beginning(&label, LABEL_BYTES_MAX);
             (index, is_index.then(|| format!("{label} #{index}")), platform)
         })
         .collect()
@@ -150,7 +159,7 @@ fn judge(
                 (verdict == Verdict::Approve).then(|| unasked_gap(&said.trace, facts)).flatten();
             judged.verdict = if judged.held_because.is_some() { Verdict::Hold } else { verdict };
             judged.said = Some(verdict);
-            judged.reasons = reasons(said.reasons);
+            judged.reasons = given(said.reasons);
             (judged.targets, judged.recheck_at_ms) = (said.targets, said.recheck_at_ms);
             judged.trace = Some(keep_trace(&said.trace, pending)?);
         }
@@ -167,7 +176,7 @@ fn judge(
     Ok(judged)
 }
 
-pub(super) fn reasons(of: Vec<wharf_plugin::Reason>) -> Vec<Reason> {
+pub(super) fn given(of: Vec<wharf_plugin::Reason>) -> Vec<Reason> {
     of.into_iter().map(|reason| Reason { code: reason.code, text: reason.text }).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Somebody promotes an image, with a note.
 
 use serde::Serialize;
+use wharf_oci::RepoName;
 use wharf_store::Tx;
 
 use super::gather::{self, Gathered};
@@ -8,9 +9,9 @@ use super::{PromoteError, record, settle};
 use crate::access::{self, Action, Principal};
 use crate::event::{self, Event, Stage};
 use crate::promote::decision;
+use crate::promote::destination::{self, By, Destination};
 use crate::promote::{Authority, Decision, Effect, Outcome, Verdict, lineage};
-use crate::registry::copy::{self, Plan};
-use crate::registry::quota;
+use crate::registry::copy::Plan;
 use crate::{App, VERSION};
 
 /// Longest note, in bytes.
@@ -42,18 +43,13 @@ pub async fn promote(
     if note.len() > NOTE_BYTES_MAX {
         return Err(held(format!("the note has {} bytes, more than {NOTE_BYTES_MAX}", note.len())));
     }
-    for (action, repository, verb) in
-        [(Action::Pull, &from.repository, "pull"), (Action::Maintain, &to.repository, "promote into")]
-    {
-        if !access::may(app, who, action, repository).await? {
-            let (who, repository) = (who.name.clone(), repository.clone());
-            return Err(PromoteError::Refused { who, action: verb, repository });
-        }
+    if let Some(refused) = no_right(app, who, &from.repository, &to.repository).await? {
+        return Err(refused);
     }
     let gathered = gather::tag(app, &from.repository, &from.tag).await?;
     let gathered = &gathered.ok_or_else(|| PromoteError::NoTag(from.clone()))?;
     lineage::extend(&gathered.row.lineage, from, to).map_err(|error| held(error.to_string()))?;
-    let plan = &copy::plan(&app.store, &from.repository, gathered.digest()).await?;
+    let plan = &settle::plan(app, &from.repository, gathered.digest()).await?;
     if let Some(reason) = settle::link(app, &from.repository, &to.repository, plan, &who.name).await? {
         return Err(held(reason.text));
     }
@@ -63,16 +59,24 @@ pub async fn promote(
             let digest = gathered.digest().to_string();
             Ok(ByHand { from: from.to_string(), to: to.to_string(), digest, decision })
         }
-        Err(PromoteError::Registry(error)) => {
-            let reason = settle::refusal(quota::explain(error, &to.repository))?;
-            Err(held(reason.text))
-        }
-        Err(PromoteError::Store(error)) => {
-            let reason = settle::refusal(quota::explain(error.into(), &to.repository))?;
-            Err(held(reason.text))
-        }
-        Err(error) => Err(error),
+        Err(error) => Err(held(settle::refused(error, &to.repository)?.text)),
     }
+}
+
+/// The refusal, where `who` may not promote from one to the other by what is granted now.
+pub(super) async fn no_right(
+    app: &App,
+    who: &Principal,
+    from: &RepoName,
+    to: &RepoName,
+) -> Result<Option<PromoteError>, PromoteError> {
+    for (action, repository, verb) in [(Action::Pull, from, "pull"), (Action::Maintain, to, "promote into")] {
+        if !access::may(app, who, action, repository).await? {
+            let (who, repository) = (who.name.clone(), repository.clone());
+            return Ok(Some(PromoteError::Refused { who, action: verb, repository }));
+        }
+    }
+    Ok(None)
 }
 
 async fn commit(
@@ -110,6 +114,9 @@ async fn commit(
         cause: None,
     };
     decision::put(tx, &decision)?;
+    let (by, to_repository) = (By::Hand(who.name.clone()), to.repository.clone());
+    let (from, digest) = (from.clone(), gathered.digest().clone());
+    destination::put(tx, &Destination { from, digest, to: to_repository, by, decision: number })?;
     let note = (!note.is_empty()).then(|| note.to_owned());
     let moved = record::promoted_event(gathered, to, None, note, number);
     event::append(tx, &Event::new(now_ms, &who.name, moved))?;

@@ -115,7 +115,7 @@ fn place(repository: &RepoName, tag: &Tag, binding: &str) -> Place {
 
 /// Takes away how a tag stands with a binding that has nothing to do with it any more, or that is gone as the tag may be. Looks
 /// again in the commit: a push or a change of the binding may just have made it stand anew.
-async fn forget(app: &App, place: &Place) -> Result<(), StoreError> {
+pub(super) async fn forget(app: &App, place: &Place) -> Result<(), StoreError> {
     if standing::find(&app.store, place).await?.is_none() {
         return Ok(());
     }

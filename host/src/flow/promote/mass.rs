@@ -1,4 +1,5 @@
-//! Many judgements as one job: a binding, a plugin or what is known of an image changed; an age rule is due.
+//! Many judgements as one job: a binding, a plugin or what is known of an image changed; an age rule is due; many tags are
+//! gone.
 
 use wharf_oci::{RepoName, Tag};
 use wharf_store::{Key, Space, StoreError, key};
@@ -9,7 +10,7 @@ use crate::App;
 use crate::event::EventId;
 use crate::jobs::{self, Work};
 use crate::promote::binding::{self, Bound};
-use crate::promote::standing::{self, Place};
+use crate::promote::standing::{self, Place, Places};
 use crate::registry::list;
 
 /// Places that are read at once.
@@ -176,22 +177,23 @@ pub async fn by_plugin(
     let uses = |bound: &&Bound| bound.binding.policies.iter().any(|policy| policy.plugin == plugin);
     let all = binding::all(&app.store).await?;
     let names: Vec<&str> = all.iter().filter(uses).map(|bound| bound.binding.name.as_str()).collect();
-    let (name, after) = match from.and_then(Position::parse) {
-        Some(Position::Standing { binding, after }) => (binding, after),
-        _ => match names.first() {
-            Some(first) => ((*first).to_owned(), None),
-            None => return Ok(None),
-        },
-    };
-    let next = match over_standing(app, &name, after, cause).await? {
-        Some(next) => Some(next),
-        // Bindings are in the order of their names.
-        None => names
-            .iter()
-            .find(|other| **other > name.as_str())
-            .map(|other| Position::Standing { binding: (*other).to_owned(), after: None }),
-    };
-    Ok(next.map(|position| position.text()))
+    let Some((name, after)) = in_bindings(&names, from) else { return Ok(None) };
+    let next = over_standing(app, &name, after, cause).await?;
+    Ok(next.or_else(|| behind(&names, &name)).map(|position| position.text()))
+}
+
+/// Where a walk over what some bindings have an opinion of goes on: in which binding, and behind what.
+fn in_bindings(names: &[&str], from: Option<&str>) -> Option<(String, Option<String>)> {
+    match from.and_then(Position::parse) {
+        Some(Position::Standing { binding, after }) => Some((binding, after)),
+        _ => names.first().map(|first| ((*first).to_owned(), None)),
+    }
+}
+
+/// The next of the bindings, which are in the order of their names.
+fn behind(names: &[&str], name: &str) -> Option<Position> {
+    let next = names.iter().find(|other| **other > name)?;
+    Some(Position::Standing { binding: (*next).to_owned(), after: None })
 }
 
 /// Judges a portion of what waits for an answer about an image.
@@ -215,17 +217,40 @@ pub async fn by_image(
     Ok(last.map(|place| format!("{} {}", place.binding, place_text(place))))
 }
 
-/// Tags that an age rule wants to be judged again now; none twice.
+/// Forgets a portion of how tags of a repository stand that are not there any more.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn forget_gone(
+    app: &App,
+    repository: &RepoName,
+    from: Option<&str>,
+) -> Result<Portion, PromoteError> {
+    let all = binding::all(&app.store).await?;
+    let names: Vec<&str> = all.iter().map(|bound| bound.binding.name.as_str()).collect();
+    let Some((name, after)) = in_bindings(&names, from) else { return Ok(None) };
+    let after = after.and_then(|after| place_key(&["standing", &name], &after));
+    let places = standing::of_repository(&app.store, &name, repository, after.as_ref(), PAGE).await?;
+    for place in &places.places {
+        judge::forget(app, place).await?;
+    }
+    let last = places.places.last().filter(|_| places.next.is_some());
+    let next = last.map(|place| Position::Standing { binding: name.clone(), after: Some(place_text(place)) });
+    Ok(next.or_else(|| behind(&names, &name)).map(|position| position.text()))
+}
+
+/// A page of tags that an age rule wants to be judged again now, none twice, from behind `after`, and where to go on: what
+/// cannot be judged stays due, and the others come past it.
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub async fn due(app: &App) -> Result<Vec<(RepoName, Tag)>, StoreError> {
-    let places = standing::due(&app.store, app.now_ms(), PAGE).await?;
+pub async fn due(app: &App, after: Option<&Key>) -> Result<(Vec<(RepoName, Tag)>, Option<Key>), StoreError> {
+    let Places { places, next } = standing::due(&app.store, app.now_ms(), after, PAGE).await?;
     let mut tags: Vec<(RepoName, Tag)> =
         places.into_iter().map(|place| (place.repository, place.tag)).collect();
     tags.sort();
     tags.dedup();
-    Ok(tags)
+    Ok((tags, next))
 }
 
 #[cfg(test)]

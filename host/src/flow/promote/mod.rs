@@ -3,7 +3,8 @@
 //! A tag is judged when it is pushed, when an answer that a judgement was given changes, and on demand. [`judge::tag`] reads
 //! top to bottom: what stands at the tag (`gather`) → each binding's policies about each platform (`ask`) → one verdict
 //! ([`crate::promote::compose`]) → where it goes (`aim`) → one commit of decision, promotion, tag and events (`settle`,
-//! `record`). [`by_hand`] is the same commit without the asking. [`dry_run`] asks without the commit, [`replay`] asks again over what was kept.
+//! `record`). [`by_hand`] is the same commit without the asking, [`follow`] what
+//! comes after it. [`dry_run`] asks without the commit, [`replay`] asks again over what was kept.
 //!
 //! Invariant: a promotion is one commit: promotion key, source tag and binding as they were judged, target tag, links,
 //! quota, decision with its evidence, events.
@@ -15,6 +16,7 @@ pub mod bind;
 pub mod by_hand;
 pub mod dry_run;
 pub mod explain;
+pub mod follow;
 mod gather;
 pub mod judge;
 pub mod mass;
@@ -24,7 +26,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use wharf_oci::{RepoName, Tag};
+use wharf_oci::{Digest, RepoName, Tag};
 use wharf_store::StoreError;
 
 use crate::event::Stage;
@@ -45,6 +47,8 @@ pub enum PromoteError {
     Refused { who: String, action: &'static str, repository: RepoName },
     #[error("`{0}` was not promoted: {1}")]
     Held(Stage, String),
+    #[error("`{digest}` did not follow the image that it is about: {why}")]
+    NotFollowed { digest: Digest, why: String },
     #[error("it changed meanwhile; hint: try again")]
     Stale,
     #[error("the judgement was interrupted")]

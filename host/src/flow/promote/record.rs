@@ -16,6 +16,8 @@ use crate::promote::{Authority, Decision, Effect, Outcome, Reason, Verdict};
 const RECHECK_LEAST_MS: u64 = 60_000;
 /// After this long a target that refused is tried again, in ms.
 const RETRY_MS: u64 = 300_000;
+/// Breakers that one judgement tells of in events; the decision itself says which plugin was not asked about what.
+const OPENED_TOLD_MAX: usize = 256;
 
 /// The decision, with what it was based on.
 pub(super) fn decision(case: &Case<'_>, effects: Vec<Effect>, number: u64, now_ms: u64) -> Decision {
@@ -145,7 +147,7 @@ pub(super) fn tell(
         };
         event::append(tx, &Event::system(now_ms, judged))?;
     }
-    for Opened { plugin, image, why } in &case.opinions.opened {
+    for Opened { plugin, image, why } in case.opinions.opened.iter().take(OPENED_TOLD_MAX) {
         let Ok(digest) = image.parse() else { continue };
         let (plugin, reason) = (plugin.clone(), why.clone());
         let opened = Kind::PluginBreakerOpened { plugin, digest, reason };

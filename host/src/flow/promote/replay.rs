@@ -8,14 +8,14 @@ use wharf_plugin::facts::SealedFacts;
 use wharf_plugin::trace::Subject;
 use wharf_store::{Key, Space};
 
-use super::ask::{reasons, unasked_gap, verdict};
+use super::ask::{given, unasked_gap, verdict};
 use super::{PromoteError, gather};
 use crate::App;
 use crate::facts::document::{self, Kind};
 use crate::facts::stored;
 use crate::plugin::Asked;
 use crate::promote::decision::{self, Authority};
-use crate::promote::{Decision, Judged, Opinion, Outcome, Reason, Verdict, compose};
+use crate::promote::{Decision, Judged, Opinion, Outcome, Reason, Verdict, compose, reasons};
 
 /// Decisions that one replay goes through.
 pub const DECISIONS_MAX: usize = 2000;
@@ -222,7 +222,8 @@ async fn again(
         let asked = app.plugins.ask_plugin(&plugin, &config, facts, subject, offered).await;
         let said = Said::of(asked, facts, judged.platform_index);
         if what.instead.is_none() && what.known == Known::Then {
-            changed = changed.or(compare(app, judged, &said).await?);
+            let share = reasons::share(decision.policies.len());
+            changed = changed.or(compare(app, judged, &said, share).await?);
         }
         opinions.push(opinion(judged, said.verdict, said.targets));
     }
@@ -322,18 +323,25 @@ impl Said {
             Verdict::Approve if gap.is_some() => Verdict::Hold,
             verdict => verdict,
         };
-        let reasons = reasons(answer.reasons);
+        let reasons = given(answer.reasons);
         Said { verdict, reasons, targets: answer.targets, recheck_at_ms: answer.recheck_at_ms, ..held }
     }
 }
 
-/// What differs from the record: the verdict, what the policy reported with it, or a byte of the trace.
-async fn compare(app: &App, judged: &Judged, said: &Said) -> Result<Option<String>, PromoteError> {
+/// What differs from the record: the verdict, what the policy reported with it as far as its `share` goes, or a byte of the
+/// trace.
+async fn compare(
+    app: &App,
+    judged: &Judged,
+    said: &Said,
+    share: usize,
+) -> Result<Option<String>, PromoteError> {
     let plugin = &judged.plugin;
     if said.verdict != judged.verdict {
         return Ok(Some(format!("`{plugin}` says {} now, {} then", said.verdict, judged.verdict)));
     }
-    let reported = (&said.reasons, &said.targets, said.recheck_at_ms);
+    let kept = reasons::within(said.reasons.clone(), share);
+    let reported = (&kept, &said.targets, said.recheck_at_ms);
     if reported != (&judged.reasons, &judged.targets, judged.recheck_at_ms) {
         return Ok(Some(format!("`{plugin}` reports otherwise")));
     }

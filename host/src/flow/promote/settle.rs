@@ -1,6 +1,6 @@
 //! The commit: what was decided, and what comes of it.
 
-use wharf_oci::RepoName;
+use wharf_oci::{Digest, RepoName};
 use wharf_store::{StoreError, Tx};
 
 use super::PromoteError;
@@ -16,6 +16,7 @@ use crate::facts::{Pending, scanned};
 use crate::plugin::state;
 use crate::promote::binding::{self, Bound};
 use crate::promote::decision::{self, Promoted, Promotion};
+use crate::promote::destination::{self, By, Destination};
 use crate::promote::standing::{self, Place, Standing};
 use crate::promote::{Effect, Mode, Outcome, Reason};
 use crate::registry::copy::{self, Plan};
@@ -96,11 +97,19 @@ async fn prepare(app: &App, case: &Case<'_>, aims: &mut [Aim]) -> Result<Option<
         let Some(to) = aim.open() else { continue };
         let plan = match &plan {
             Some(plan) => plan,
-            None => plan.insert(copy::plan(&app.store, &from.repository, case.gathered.digest()).await?),
+            None => plan.insert(self::plan(app, &from.repository, case.gathered.digest()).await?),
         };
         aim.against = link(app, &from.repository, &to.repository, plan, &binding.owner).await?;
     }
     Ok(plan)
+}
+
+/// What copying an image takes. One that was deleted meanwhile is no error of the server's.
+pub(super) async fn plan(app: &App, from: &RepoName, digest: &Digest) -> Result<Plan, PromoteError> {
+    copy::plan(&app.store, from, digest).await.map_err(|error| match error {
+        RegistryError::ManifestUnknown { .. } => PromoteError::Stale,
+        error => error.into(),
+    })
 }
 
 /// The commit is tried again without this target.
@@ -157,6 +166,15 @@ pub(super) fn refusal(error: RegistryError) -> Result<Reason, PromoteError> {
         }
         RegistryError::Store(error) => Err(error.into()),
         error => Err(error.into()),
+    }
+}
+
+/// As [`refusal`], of a commit into `to`, which may have gone over its quota.
+pub(super) fn refused(error: PromoteError, to: &RepoName) -> Result<Reason, PromoteError> {
+    match error {
+        PromoteError::Registry(error) => refusal(quota::explain(error, to)),
+        PromoteError::Store(error) => refusal(quota::explain(error.into(), to)),
+        error => Err(error),
     }
 }
 
@@ -289,6 +307,16 @@ async fn one_target(
         Ok(reason) => Broken::Target(aim.name.clone(), reason),
         Err(error) => Broken::Error(error),
     })?;
+    destination::put(
+        tx,
+        &Destination {
+            from: case.gathered.stage.clone(),
+            digest: case.gathered.digest().clone(),
+            to: to.repository.clone(),
+            by: By::Binding(case.bound.binding.name.to_string()),
+            decision: number,
+        },
+    )?;
     promotion.targets.push(Promoted {
         target: aim.name.clone(),
         to: to.clone(),

@@ -200,6 +200,10 @@ fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
 fn prepare(opener: &Opener, database: &Database) -> Result<(), OpenError> {
     let path = || opener.path.clone();
     match read_schema(database).map_err(|e| opener.failed(e))? {
+        // Spaces that are younger than the file.
+        Some(SCHEMA) if lacks_tables(database).map_err(|e| opener.failed(e))? => {
+            lay_out(database).map_err(|e| opener.failed(e))
+        }
         Some(SCHEMA) => Ok(()),
         Some(found) if found > SCHEMA => Err(OpenError::Newer { path: path(), found, known: SCHEMA }),
         Some(_) => Err(OpenError::Foreign { path: path(), reason: "its schema version was never released" }),
@@ -222,6 +226,11 @@ fn lay_out(database: &Database) -> Result<(), redb::Error> {
 
 fn has_tables(database: &Database) -> Result<bool, redb::Error> {
     Ok(database.begin_read()?.list_tables()?.next().is_some())
+}
+
+/// Whether a space has no table yet; the engine's own is one more.
+fn lacks_tables(database: &Database) -> Result<bool, redb::Error> {
+    Ok(database.begin_read()?.list_tables()?.count() <= Space::ALL.len())
 }
 
 fn read_engine(database: &Database, row: &str) -> Result<Option<Vec<u8>>, redb::Error> {

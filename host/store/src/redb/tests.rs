@@ -63,6 +63,21 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     assert!(error.to_string().contains("use a newer `wharf`"));
 }
 
+/// Regression: nothing could be read of a space that was added after the file was made.
+#[tokio::test]
+async fn a_file_that_is_older_than_a_space_gets_it() {
+    let (dir, last) = (tempfile::tempdir().unwrap(), Space::ALL.last().unwrap());
+    drop(Store::open(dir.path(), &options()).unwrap());
+    let database = ::redb::Database::open(dir.path().join(file::NAME)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let youngest: ::redb::TableDefinition<'_, &[u8], &[u8]> = ::redb::TableDefinition::new(last.name());
+    assert!(transaction.delete_table(youngest).unwrap());
+    transaction.commit().unwrap();
+    drop(database);
+    let store = Store::open(dir.path(), &options()).unwrap();
+    assert_eq!(store.get(&Key::new(*last, "k")).await.unwrap(), None);
+}
+
 #[tokio::test]
 async fn another_programs_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();

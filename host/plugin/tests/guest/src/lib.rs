@@ -85,6 +85,11 @@ impl Guest for TestGuest {
             "reason-flood" => loop {
                 report.reason("flood", "the same reason, again and again");
             },
+            "long-reason" => {
+                report.reason("long", &"x".repeat(40 << 10));
+                report.reason("last", "what comes after it");
+                Ok(Verdict::Approve)
+            }
             "query-flood" => {
                 let mut all = Vec::new();
                 loop {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wharf_oci::{Digest, MediaType, Target};
+use wharf_oci::{Digest, MediaType, RepoName, Target};
 use wharf_plugin::watch::WatchConfig;
 use wharf_scan::{Distro, ImageFacts, Knowledge, Package, PackageKind, Report};
 use wharf_store::{Model, Store};
@@ -119,19 +119,57 @@ impl Case {
         for (media_type, bytes) in
             [(MediaType::OCI_CONFIG, config)].into_iter().chain(layers.iter().map(layer))
         {
-            let mut upload = self.app.blobs.create(stage.repository.as_str(), false).await.unwrap();
-            upload.write(Bytes::copy_from_slice(bytes.as_bytes())).await.unwrap();
-            let upload = &upload.finish(false).await.unwrap();
-            let (digest, repository) = (&Digest::sha256(bytes.as_bytes()), &stage.repository);
-            let now_ms = self.app.now_ms();
-            let put = async |mut tx| registry::blob::put(&mut tx, repository, digest, upload, now_ms).await;
-            self.app.store.act(put).await.unwrap();
+            let digest = self.blob(&stage.repository, &bytes).await;
             describe.push(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}));
         }
         let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
             "config": describe[0], "layers": describe[1..]})
         .to_string();
         self.push_manifest(&stage, MediaType::OCI_MANIFEST, manifest).await
+    }
+
+    async fn blob(&self, repository: &RepoName, content: &str) -> Digest {
+        let mut upload = self.app.blobs.create(repository.as_str(), false).await.unwrap();
+        upload.write(Bytes::copy_from_slice(content.as_bytes())).await.unwrap();
+        let (upload, digest) = (&upload.finish(false).await.unwrap(), &Digest::sha256(content.as_bytes()));
+        let now_ms = self.app.now_ms();
+        let put = async |mut tx| registry::blob::put(&mut tx, repository, digest, upload, now_ms).await;
+        self.app.store.act(put).await.unwrap();
+        digest.clone()
+    }
+
+    /// Pushes a manifest without a tag that says something of another.
+    pub(super) async fn refer(&self, repository: &str, subject: &Digest, content: &str) -> Digest {
+        let repository: RepoName = repository.parse().unwrap();
+        let digest = self.blob(&repository, content).await;
+        let said =
+            json!({"mediaType": "application/vnd.example.said", "digest": digest, "size": content.len()});
+        let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
+            "artifactType": "application/vnd.example.said", "config": said, "layers": [],
+            "subject": {"mediaType": MediaType::OCI_MANIFEST, "digest": subject, "size": 1}})
+        .to_string();
+        let push = flow::push::Push {
+            repository,
+            target: Target::Digest(Digest::sha256(manifest.as_bytes())),
+            tags: Vec::new(),
+            content_type: Some(MediaType::OCI_MANIFEST.parse().unwrap()),
+            bytes: manifest.into(),
+        };
+        flow::push::manifest(&self.app, &Principal::user("admin"), &push).await.unwrap().digest
+    }
+
+    /// What is said of an image in a repository.
+    pub(super) async fn referrers(&self, repository: &str, subject: &Digest) -> Vec<Digest> {
+        let repository: RepoName = repository.parse().unwrap();
+        let found = registry::referrer::list(&self.app.store, &repository, subject, None, None, 100).await;
+        found.unwrap().descriptors.into_iter().map(|descriptor| descriptor.digest).collect()
+    }
+
+    pub(super) async fn until_referred(&self, repository: &str, subject: &Digest, referrer: &Digest) {
+        self.until(&format!("{referrer} in {repository}"), async |case| {
+            case.referrers(repository, subject).await.contains(referrer).then_some(())
+        })
+        .await;
     }
 
     pub(super) async fn push_manifest(&self, stage: &Stage, media_type: &str, manifest: String) -> Digest {

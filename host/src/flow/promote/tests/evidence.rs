@@ -28,6 +28,26 @@ async fn facts_that_come_back_are_the_facts_that_were_kept() {
     case.stop().await;
 }
 
+/// Regression: what many policies gave as their reasons was more than one row takes, and the decision was never stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_reasons_are_cut_and_the_decision_is_kept_and_replayed() {
+    let mut case = Case::new().await;
+    let policies: Vec<_> = (0..16).map(|_| does("long-reason")).collect();
+    case.bind("wordy", "dev/**", "qa/{name}", json!(policies)).await;
+    case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_idle().await;
+    let decision = case.newest(&stage_of("dev/app:1"), "wordy").await.unwrap();
+    assert!(serde_json::to_vec(&decision).unwrap().len() < 1 << 20);
+    for judged in &decision.policies {
+        let codes: Vec<&str> = judged.reasons.iter().map(|reason| reason.code.as_str()).collect();
+        assert_eq!(codes, ["long", "truncated"]);
+    }
+    let replayed = replay::replay(&case.app, &replay::Replay::default()).await.unwrap();
+    assert_eq!((replayed.same, &replayed.differences), (replayed.decisions, &Vec::new()));
+    assert!(replayed.decisions > 0);
+    case.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
     let mut case = Case::new().await;

@@ -3,8 +3,10 @@
 mod binding;
 mod case;
 mod evidence;
+mod follow;
 mod guests;
 mod kill;
+mod mass;
 mod month;
 mod plugin;
 mod target;

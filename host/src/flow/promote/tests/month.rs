@@ -80,7 +80,7 @@ impl Month {
             case.scanned(&at, &digest, &packages).await;
         }
         self.work().await;
-        jobs::ask_due(&case.app).await.unwrap();
+        jobs::ask_due(&case.app, &mut None).await.unwrap();
         self.work().await;
     }
 

@@ -1,12 +1,12 @@
 //! Where approved images go, by policy and by hand, and what keeps them from it.
 
 use serde_json::json;
-use wharf_oci::RepoName;
+use wharf_oci::{Digest, RepoName};
 use wharf_store::StoreError;
 
 use super::case::{Case, binding, no_criticals, stage_of};
 use crate::access::Principal;
-use crate::flow::promote::{PromoteError, bind, by_hand, explain};
+use crate::flow::promote::{PromoteError, bind, by_hand, explain, settle};
 use crate::promote::standing::{self, Place};
 use crate::promote::{Effect, Outcome, Verdict, decision};
 use crate::registry::{self, quota};
@@ -120,6 +120,15 @@ async fn a_promotion_by_hand_leaves_its_note_and_the_way_back_is_closed() {
     assert!(matches!(back, Err(PromoteError::Held(..))), "{back:?}");
     let absent = by_hand::promote(&case.app, &admin, &stage_of("dev/app:none"), &qa, "").await;
     assert!(matches!(absent, Err(PromoteError::NoTag(_))));
+    case.stop().await;
+}
+
+/// Regression: a source that was deleted while it was promoted was an error of the server's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_gone_is_a_change_and_no_error() {
+    let mut case = Case::new().await;
+    let gone = settle::plan(&case.app, &"dev/app".parse().unwrap(), &Digest::sha256(b"gone")).await;
+    assert!(matches!(gone, Err(PromoteError::Stale)), "{gone:?}");
     case.stop().await;
 }
 

@@ -1,0 +1,127 @@
+//! What is said of an image after it was promoted follows it: a signature is made of what was pushed, and a push is
+//! promoted at once.
+//!
+//! Whoever pushes a referrer leaves an event, and so does a promotion. A job looks from the manifest up to the images that
+//! it is about or part of, and links it, with what refers to it, where each of them went. What comes there that was not
+//! there leaves an event in turn: so it goes down a chain, and ends where nothing is new.
+//!
+//! Invariant: of a referrer and a promotion, the job of whichever was committed last sees both.
+//! Invariant: no tag moves, and nothing is kept for its own sake: a referrer lives as long as its subject.
+//! Invariant: it is done by the right that the promotion was made by, as far as that is in force now.
+
+use tokio_util::sync::CancellationToken;
+use wharf_oci::{Digest, RepoName};
+use wharf_store::Tx;
+
+use super::{PromoteError, aim, by_hand, settle};
+use crate::App;
+use crate::access::{self, Principal};
+use crate::event::{self, Event, Kind};
+use crate::promote::destination::{self, By, Destination};
+use crate::promote::{Reason, binding};
+use crate::registry::copy::{self, Plan, Step};
+use crate::registry::row;
+
+/// Takes a manifest of the repository, with what refers to it, along to wherever an image went that it is about or part of.
+/// May be done again: what is there already costs reads only.
+///
+/// # Errors
+/// [`PromoteError::NotFollowed`] with all that refuse it, after the others have it; else where something of the server's own
+/// failed.
+pub async fn manifest(
+    app: &App,
+    repository: &RepoName,
+    digest: &Digest,
+    stop: &CancellationToken,
+) -> Result<(), PromoteError> {
+    let plan = match settle::plan(app, repository, digest).await {
+        // It was deleted meanwhile.
+        Err(PromoteError::Stale) => return Ok(()),
+        plan => plan?,
+    };
+    let mut refused = Vec::new();
+    for image in copy::above(&app.store, repository, digest).await? {
+        let mut after = None;
+        loop {
+            let (page, next) = destination::of_image(&app.store, repository, &image, after.as_ref()).await?;
+            for destination in page {
+                if stop.is_cancelled() {
+                    return Err(PromoteError::Interrupted);
+                }
+                if let Some(reason) = one(app, &plan, &destination).await? {
+                    refused.push((destination.to, reason));
+                }
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    // What one right does not allow another may have done.
+    let mut missing = Vec::new();
+    for (to, reason) in refused {
+        if app.store.get(&row::manifest(&to, digest)).await?.is_none() {
+            missing.push(reason.text);
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(PromoteError::NotFollowed { digest: digest.clone(), why: missing.join("; ") }),
+    }
+}
+
+/// Takes it along to one repository. Returns why that refuses it.
+async fn one(app: &App, plan: &Plan, destination: &Destination) -> Result<Option<Reason>, PromoteError> {
+    for steps in plan.whole() {
+        match app.store.act(|tx| portion(app, tx, steps, destination)).await {
+            Ok((None, _)) => {}
+            Ok((refused, _)) => return Ok(refused),
+            Err(error) => return settle::refused(error, &destination.to).map(Some),
+        }
+    }
+    Ok(None)
+}
+
+/// One commit: rights and binding as they are, links, and an event for each referrer that came.
+async fn portion(
+    app: &App,
+    mut tx: Tx,
+    steps: &[Step],
+    destination: &Destination,
+) -> Result<Option<Reason>, PromoteError> {
+    let (tx, Destination { from, to, .. }) = (&mut tx, destination);
+    if !tx.present(&row::manifest(to, &destination.digest)).await? {
+        // The image was taken away there.
+        return Ok(None);
+    }
+    access::expect_grants(tx).await?;
+    let (by, refused) = match &destination.by {
+        By::Binding(name) => {
+            let bound = binding::expect(tx, name).await?;
+            let Some(bound) = bound.filter(|bound| bound.binding.leads(from, to)) else { return Ok(None) };
+            let owner = bound.binding.owner;
+            let refused = aim::no_right(app, &owner, &from.repository, to).await?;
+            (owner, refused)
+        }
+        By::Hand(by) => {
+            let refused = by_hand::no_right(app, &Principal::user(by), &from.repository, to).await?;
+            (by.clone(), refused.map(|refused| Reason::new("not-allowed", refused.to_string())))
+        }
+    };
+    if refused.is_some() {
+        return Ok(refused);
+    }
+    let now_ms = app.now_ms();
+    for referrer in copy::steps(tx, &from.repository, to, steps, &by, now_ms).await? {
+        let followed = Kind::ReferrerPromoted {
+            from: from.repository.clone(),
+            to: to.clone(),
+            digest: referrer.digest,
+            subject: referrer.subject,
+            decision: destination.decision,
+        };
+        event::append(tx, &Event::new(now_ms, &by, followed))?;
+    }
+    Ok(None)
+}

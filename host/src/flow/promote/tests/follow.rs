@@ -1,0 +1,189 @@
+//! What is said of an image after it was promoted.
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use wharf_oci::{Digest, MediaType, RepoName, Target};
+use wharf_store::StoreError;
+
+use super::case::{Case, binding, does, no_criticals, stage_of};
+use crate::access::{self, Grant, Principal, Role, Subject};
+use crate::event::Kind;
+use crate::flow;
+use crate::flow::promote::{PromoteError, bind, by_hand, follow};
+use crate::registry::{manifest, quota, tag};
+
+async fn followed(case: &Case) -> usize {
+    case.events(|kind| matches!(kind, Kind::ReferrerPromoted { .. })).await.len()
+}
+
+async fn follow_now(case: &Case, repository: &str, digest: &Digest) -> Result<(), PromoteError> {
+    follow::manifest(&case.app, &repository.parse().unwrap(), digest, &CancellationToken::new()).await
+}
+
+/// Regression: an image was promoted within a second of its push, and its signature stayed behind for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_follows_down_the_chain_once_and_moves_no_tag() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    case.bind("to-prod", "qa/**", "prod/{name}", no_criticals()).await;
+    let image = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_at("prod/app:1", &image).await;
+    case.until_idle().await;
+    let prod = stage_of("prod/app:1");
+    let before = tag::find(&case.app.store, &prod.repository, &prod.tag).await.unwrap();
+
+    let signature = case.refer("dev/app", &image, "signed").await;
+    case.until_referred("prod/app", &image, &signature).await;
+    assert_eq!(case.referrers("qa/app", &image).await, [signature.clone()]);
+    // What is said of the signature follows it, and so does what is said where the chain has begun already.
+    let countersigned = case.refer("dev/app", &signature, "countersigned").await;
+    case.until_referred("prod/app", &signature, &countersigned).await;
+    let seen = case.refer("qa/app", &image, "seen in qa").await;
+    case.until_referred("prod/app", &image, &seen).await;
+    case.until_idle().await;
+    assert_eq!(case.referrers("dev/app", &image).await, [signature.clone()]);
+    assert_eq!(followed(&case).await, 2 + 2 + 1);
+    assert_eq!(tag::find(&case.app.store, &prod.repository, &prod.tag).await.unwrap(), before);
+
+    follow_now(&case, "dev/app", &signature).await.unwrap();
+    follow_now(&case, "dev/app", &image).await.unwrap();
+    assert_eq!(followed(&case).await, 5, "what is there already is no news");
+    assert_eq!(case.promotions().await.len(), 2);
+    // It lives as long as the image that it is about.
+    let (admin, qa) = (Principal::user("admin"), "qa/app".parse::<RepoName>().unwrap());
+    flow::delete::target(&case.app, &admin, &qa, &Target::Digest(image.clone())).await.unwrap();
+    let late = case.refer("dev/app", &image, "late").await;
+    case.until_idle().await;
+    assert!(!case.referrers("qa/app", &image).await.contains(&late));
+    let now_ms = case.app.now_ms();
+    let trimmed = flow::retention::run(&case.app, now_ms, &CancellationToken::new()).await.unwrap();
+    assert_eq!(trimmed.destinations, 1, "nothing follows where the image is no more");
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_one_platform_follows_the_index() {
+    let mut case = Case::new().await;
+    let platform = case.push_unscanned("dev/app:amd64", "x").await;
+    let (repository, target) = ("dev/app".parse().unwrap(), Target::Digest(platform.clone()));
+    let found = manifest::find(&case.app.store, &repository, &target).await.unwrap().unwrap();
+    let size = found.row.size;
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [
+        {"mediaType": MediaType::OCI_MANIFEST, "digest": platform, "size": size,
+            "platform": {"os": "linux", "architecture": "amd64"}}]});
+    let dev = stage_of("dev/app:1");
+    let index = case.push_manifest(&dev, MediaType::OCI_INDEX, index.to_string()).await;
+    let admin = Principal::user("admin");
+    by_hand::promote(&case.app, &admin, &dev, &stage_of("qa/app:1"), "").await.unwrap();
+    let signature = case.refer("dev/app", &platform, "of the platform").await;
+    case.until_referred("qa/app", &platform, &signature).await;
+    let signature = case.refer("dev/app", &index, "of the index").await;
+    case.until_referred("qa/app", &index, &signature).await;
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_by_the_rights_of_who_promoted_as_they_are_now() {
+    let mut case = Case::new().await;
+    let grant = |role, pattern: &str| Grant {
+        subject: Subject::User("ben".to_owned()),
+        role,
+        pattern: pattern.parse().unwrap(),
+    };
+    let (read, maintain) = (&grant(Role::Read, "dev/**"), &grant(Role::Maintain, "qa/**"));
+    for grant in [read, maintain] {
+        case.app.store.act(async |mut tx| access::add(&mut tx, grant, "admin").await).await.unwrap();
+    }
+    let image = case.push_unscanned("dev/app:1", "x").await;
+    let (dev, qa) = (stage_of("dev/app:1"), stage_of("qa/app:1"));
+    by_hand::promote(&case.app, &Principal::user("ben"), &dev, &qa, "").await.unwrap();
+    case.app.store.act(async |mut tx| access::remove(&mut tx, maintain).await).await.unwrap();
+    let signature = case.refer("dev/app", &image, "signed").await;
+    let refused = follow_now(&case, "dev/app", &signature).await.unwrap_err();
+    assert!(refused.to_string().ends_with("`ben` may not promote into `qa/app`"), "{refused}");
+    assert!(case.referrers("qa/app", &image).await.is_empty());
+    // Where somebody else answers for it, too, that is enough.
+    let stable = stage_of("qa/app:stable");
+    by_hand::promote(&case.app, &Principal::user("admin"), &dev, &stable, "").await.unwrap();
+    follow_now(&case, "dev/app", &signature).await.unwrap();
+    assert_eq!(case.referrers("qa/app", &image).await, [signature]);
+    case.stop().await;
+}
+
+async fn limit(case: &Case, max: Option<u64>) {
+    let limit = async |mut tx| {
+        quota::limit(&mut tx, "full", max);
+        Ok::<_, StoreError>(())
+    };
+    case.app.store.act(limit).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_target_refuses_it_and_the_others_have_it() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    let targets = [("full/{name}", "%n"), ("qa/{name}", "%n")];
+    let both = binding("both", "dev/**", &targets, no_criticals());
+    bind::bind(&case.app, &Principal::user("admin"), both, None).await.unwrap();
+    let image = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_at("full/app:1", &image).await;
+    case.until_at("qa/app:1", &image).await;
+    limit(&case, Some(10)).await;
+    let signature = case.refer("dev/app", &image, "signed").await;
+    case.until_referred("qa/app", &image, &signature).await;
+    let refused = follow_now(&case, "dev/app", &signature).await.unwrap_err();
+    assert!(refused.to_string().contains("namespace `full` uses"), "{refused}");
+    assert!(case.referrers("full/app", &image).await.is_empty());
+    limit(&case, None).await;
+    follow_now(&case, "dev/app", &signature).await.unwrap();
+    assert_eq!(case.referrers("full/app", &image).await, [signature]);
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_that_leads_there_no_more_takes_nothing_along() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("next", "dev/**", "qa/{name}", no_criticals()).await;
+    let image = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_at("qa/app:1", &image).await;
+    case.bind("next", "dev/**", "lab/{name}", no_criticals()).await;
+    case.until_at("lab/app:1", &image).await;
+    let signature = case.refer("dev/app", &image, "signed").await;
+    case.until_referred("lab/app", &image, &signature).await;
+    case.until_idle().await;
+    assert!(case.referrers("qa/app", &image).await.is_empty());
+    case.stop().await;
+}
+
+/// Regression: nothing was judged again when an image was signed, and nothing of an index could be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_is_judged_again_when_its_image_is_signed() {
+    let mut case = Case::new().await;
+    case.bind("waits", "dev/**", "qa/{name}", does("random")).await;
+    let platform = case.push_unscanned("dev/app:amd64", "x").await;
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [
+        {"mediaType": MediaType::OCI_MANIFEST, "digest": Digest::sha256(b"elsewhere"), "size": 7,
+            "platform": {"os": "linux", "architecture": "arm64"}}]});
+    let stage = stage_of("dev/app:1");
+    let index = case.push_manifest(&stage, MediaType::OCI_INDEX, index.to_string()).await;
+    for (at, image) in [("dev/app:amd64", platform), ("dev/app:1", index)] {
+        case.until_idle().await;
+        let held = case.newest(&stage_of(at), "waits").await.unwrap();
+        case.refer("dev/app", &image, "signed").await;
+        case.until("another judgement", async |case| {
+            let newest = case.newest(&stage_of(at), "waits").await?;
+            (newest.number > held.number).then_some(())
+        })
+        .await;
+    }
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_by_then_follows_nothing() {
+    let mut case = Case::new().await;
+    follow_now(&case, "dev/app", &Digest::sha256(b"gone")).await.unwrap();
+    case.stop().await;
+}
