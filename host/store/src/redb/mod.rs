@@ -171,13 +171,13 @@ impl Redb {
             }
             let (file, read) = (self.file.clone(), read.clone());
             let read = tokio::task::spawn_blocking(move || file.with(read));
-            read.await.unwrap_or(Err(read::Failed::Damaged(ReadError::Down)))
+            read.await.unwrap_or(Err(read::Failed::Final(ReadError::Down)))
         };
         let mut opened = self.file.opened();
         let before = *opened.borrow_and_update();
         match read().await {
             Ok(value) => return Ok(value),
-            Err(read::Failed::Damaged(error)) => return Err(error),
+            Err(read::Failed::Final(error)) => return Err(error),
             Err(read::Failed::Engine(error)) => {
                 tracing::warn!(%error, "reading from the store failed, it is opened again");
             }
@@ -188,7 +188,7 @@ impl Redb {
             return Err(ReadError::Down);
         }
         read().await.map_err(|failed| match failed {
-            read::Failed::Damaged(error) => error,
+            read::Failed::Final(error) => error,
             read::Failed::Engine(_) => ReadError::Down,
         })
     }
