@@ -7,6 +7,7 @@
 //! Invariant: only the committer thread writes; readers open a read transaction for one call and close it.
 //! Invariant: after an I/O error redb answers nothing until it is opened again; the committer does that, readers wait.
 //! Invariant: a batch's outcome is decided by reading back which batch the file holds, never by guessing.
+//! Invariant: a file that was opened again is synced before anybody reads it, so what is read is durable.
 
 mod ballast;
 mod batch;
