@@ -227,6 +227,14 @@ pub enum CommitError {
     /// An `Add`, `Max` or `Ref` on a row that is something else.
     #[error("{0:?} is not a counter")]
     NotACounter(Key),
+    /// A row that it looks at is not what the engine wrote; as [`ReadError::Damaged`].
+    #[error("{key:?} is damaged: {reason}")]
+    Damaged {
+        /// Where.
+        key: Key,
+        /// How.
+        reason: String,
+    },
     /// More than [`MAX_OPS`], [`MAX_EXPECTS`], [`MAX_COMMIT_BYTES`] or [`MAX_KEY_BYTES`], or a range of more than
     /// [`MAX_PAGE`] rows.
     #[error("the commit is too large")]

@@ -70,6 +70,7 @@ impl From<CommitError> for StoreError {
             CommitError::Conflict(key) => StoreError::Conflict(key),
             CommitError::Bound { key, n, delta, max } => StoreError::Bound { key, n, delta, max },
             CommitError::NotACounter(key) => StoreError::Damaged { key, reason: "not a counter".into() },
+            CommitError::Damaged { key, reason } => StoreError::Damaged { key, reason },
             CommitError::TooLarge => StoreError::TooLarge,
             CommitError::Busy => StoreError::Busy,
             CommitError::Full => StoreError::Full,

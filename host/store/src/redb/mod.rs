@@ -243,6 +243,8 @@ impl Engine for Redb {
 
 /// A row's bytes in a table: revision and expiry, eight bytes each, big-endian, then the value.
 const ROW_HEADER: usize = 16;
+/// Why a row is damaged.
+const SHORT_ROW: &str = "shorter than a row's header";
 
 fn encode_row(rev: u64, until_ms: u64, val: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(ROW_HEADER + val.len());

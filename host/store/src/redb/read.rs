@@ -3,7 +3,7 @@
 use redb::{Database, ReadTransaction, ReadableDatabase as _};
 
 use super::file::table;
-use super::{ROW_HEADER, decode_row};
+use super::{ROW_HEADER, SHORT_ROW, decode_row};
 use crate::key::{Key, KeyRange};
 use crate::seam::{Direction, MAX_GET_BYTES, MAX_PAGE_BYTES, Page, ReadError, Rev, Row};
 
@@ -24,7 +24,7 @@ impl<E: Into<redb::Error>> From<E> for Failed {
 pub(super) fn row(key: Key, bytes: &[u8]) -> Result<Row, Failed> {
     match decode_row(bytes) {
         Some((rev, until_ms, val)) => Ok(Row { key, rev: Rev(rev), until_ms, val }),
-        None => Err(Failed::Final(ReadError::Damaged { key, reason: "shorter than a row's header".into() })),
+        None => Err(Failed::Final(ReadError::Damaged { key, reason: SHORT_ROW.into() })),
     }
 }
 
