@@ -215,6 +215,8 @@ async fn what_a_client_sends_is_never_a_failure_of_the_server() -> Result<()> {
         ("GET", "events?repository=**x**//", ""),
         ("GET", "jobs?queue=nothing", ""),
         ("GET", "jobs?cursor=nothing.live.", ""),
+        ("GET", "jobs/show?id=judge", ""),
+        ("GET", "jobs/show?id=judge/%00/", ""),
         ("GET", "images?cursor=%00", ""),
         ("GET", "images/facts?image=%F0%9F%92%A9", ""),
         ("GET", "images/facts", ""),

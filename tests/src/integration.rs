@@ -10,6 +10,7 @@
 mod access;
 mod cli;
 mod crash;
+mod fuzz;
 mod layering;
 mod promotion;
 mod registry;

@@ -2,18 +2,24 @@
 //!
 //! Invariant: what [`Archive::put`] returned from is on the disk; what [`Archive::get`] returns has the digest that was asked
 //! for.
+//! Invariant: what was put since somebody found that nothing refers to it stays.
 
+use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::facts::sha256;
 use crate::inspect::MAX_PLUGIN_BYTES;
 
-/// A folder of plugins, each in a file that is named by the hex digest of its bytes.
+/// A folder of plugins, each in a file that is named by the hex digest of its bytes. Clones are the same archive.
 #[derive(Debug, Clone)]
 pub struct Archive {
     dir: PathBuf,
+    /// When this process last put each digest.
+    put: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 /// Why bytes cannot be kept or had.
@@ -43,7 +49,7 @@ impl Archive {
     pub fn open(dir: &Path) -> Result<Self, ArchiveError> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|error| ArchiveError::Io { path: dir.to_owned(), error })?;
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self { dir: dir.to_owned(), put: Arc::default() })
     }
 
     /// Keeps `bytes`, and returns their digest. Costs nothing if they are there.
@@ -53,6 +59,8 @@ impl Archive {
     pub fn put(&self, bytes: &[u8]) -> Result<String, ArchiveError> {
         let digest = sha256(bytes);
         let path = self.path(&digest)?;
+        // Before it is looked for: from here on nobody removes what is found.
+        self.lock().insert(digest.clone(), Instant::now());
         if let Ok(Some(_)) = self.get(&digest) {
             return Ok(digest);
         }
@@ -91,16 +99,28 @@ impl Archive {
         }
     }
 
-    /// Forgets the bytes with this digest, once no decision refers to them.
+    /// Forgets the bytes with this digest, to which nothing referred at `looked`; not if they were put since then. Returns
+    /// whether they are gone.
     ///
     /// # Errors
     /// [`ArchiveError::Io`] and [`ArchiveError::NotADigest`].
-    pub fn remove(&self, digest: &str) -> Result<(), ArchiveError> {
+    pub fn remove(&self, digest: &str, looked: Instant) -> Result<bool, ArchiveError> {
         let path = self.path(digest)?;
+        let mut put = self.lock();
+        if put.get(digest).is_some_and(|at| *at >= looked) {
+            return Ok(false);
+        }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ArchiveError::Io { path, error }),
-            _ => Ok(()),
+            _ => {
+                put.remove(digest);
+                Ok(true)
+            }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.put.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, digest: &str) -> Result<PathBuf, ArchiveError> {
@@ -124,9 +144,22 @@ mod tests {
         let digest = archive.put(b"bytes").unwrap();
         assert_eq!(archive.put(b"bytes").unwrap(), digest);
         assert_eq!(archive.get(&digest).unwrap().unwrap(), b"bytes");
-        archive.remove(&digest).unwrap();
-        archive.remove(&digest).unwrap();
+        assert!(archive.remove(&digest, Instant::now()).unwrap());
+        assert!(archive.remove(&digest, Instant::now()).unwrap());
         assert!(archive.get(&digest).unwrap().is_none());
+    }
+
+    /// A plugin that came back between the look and the removal lost its bytes.
+    #[test]
+    fn what_was_put_since_the_look_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path()).unwrap();
+        let digest = archive.put(b"bytes").unwrap();
+        let looked = Instant::now();
+        archive.clone().put(b"bytes").unwrap();
+        assert!(!archive.remove(&digest, looked).unwrap());
+        assert!(archive.get(&digest).unwrap().is_some());
+        assert!(archive.remove(&digest, Instant::now()).unwrap());
     }
 
     #[test]

@@ -2,7 +2,6 @@ use clap::Subcommand;
 use http::Method;
 
 use super::client::Remote;
-use super::exit::Stop;
 use super::output::{Table, ago, note, now_ms, pairs, span, time};
 use crate::api::admin::{JobEntry, JobName};
 
@@ -76,15 +75,7 @@ impl Jobs {
                 }
             }
             Verb::Show { id } => {
-                let queue = id.split('/').next();
-                let (jobs, _): (Vec<JobEntry>, bool) =
-                    client.list(&["jobs"], &Query { queue, state: None }, usize::MAX).await?;
-                let Some(job) = jobs.into_iter().find(|job| job.id == id) else {
-                    return Err(Stop::not_found(format!(
-                        "there is no job `{id}`; hint: one that is done is gone"
-                    ))
-                    .into());
-                };
+                let job: JobEntry = client.query(&["jobs", "show"], &JobName { id }).await?;
                 output.show(&job, |job| details(job, now_ms()))?;
             }
             Verb::Cancel { id } => {

@@ -115,13 +115,12 @@ impl Pending {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn split_large(&mut self, store: &Store) -> Result<Vec<Pending>, StoreError> {
-        let keys = self.documents.iter().map(|(kind, digest, _)| row_key(*kind, digest)).collect();
-        let kept = store.get_many(keys).await?;
         let mut along = Vec::new();
         let mut before = Vec::new();
         let mut bytes = 0;
-        for (document, kept) in std::mem::take(&mut self.documents).into_iter().zip(kept) {
-            if kept.is_some() {
+        for document in std::mem::take(&mut self.documents) {
+            // One by one, as each may be large.
+            if store.get(&row_key(document.0, &document.1)).await?.is_some() {
                 self.named.push((document.0, document.1));
             } else if bytes + document.2.len() <= ALONG_BYTES_MAX {
                 bytes += document.2.len();

@@ -3,9 +3,11 @@
 //!
 //! Invariant: no event goes that the router has not read, and no decision that a tag stands by.
 //! Invariant: a document goes only if nothing named it when it was looked for and nothing has named it since.
+//! Invariant: a plugin goes only if it was out of force before the first decision was looked at, and ever since.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use wharf_store::StoreError;
@@ -62,6 +64,7 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
         Ok::<_, StoreError>(())
     };
     app.store.background().act(begin).await?;
+    let idle = Idle::find(app).await?;
     let mut named = Named::default();
     let cutoff_ms = now_ms.saturating_sub(keep.decisions_days * DAY_MS);
     trimmed.decisions = decisions(app, cutoff_ms, &mut named, stop).await?;
@@ -71,13 +74,13 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
     trimmed.documents = documents(app, &named, stop).await?;
     let store = app.store.background();
     while store.act(|mut tx| async move { document::end_sweep(&mut tx).await }).await?.0 {}
-    trimmed.plugins = plugins(app, &named).await?;
+    trimmed.plugins = idle.remove(app, &named).await?;
     Ok(trimmed)
 }
 
 /// What is named, by hash: a collision keeps a document that could go, and no more.
 #[derive(Debug, Default)]
-struct Named {
+pub(super) struct Named {
     hashes: HashSet<u64>,
     hasher: RandomState,
 }
@@ -293,26 +296,39 @@ async fn documents(app: &App, named: &Named, stop: &CancellationToken) -> Result
     Ok(removed)
 }
 
-/// Plugins that are not in force, were not before what is, and decided nothing that is kept.
-async fn plugins(app: &App, named: &Named) -> Result<usize, RetentionError> {
-    let active = state::active(&app.store).await?;
-    let kept = |digest: &String| {
-        named.has(PLUGIN, digest)
-            || active.iter().any(|row| row.digest == *digest || row.previous.contains(digest))
-            || app.plugins.catalog().current().plugins().values().any(|plugin| plugin.digest() == digest)
-    };
-    let archive = app.plugins.archive().clone();
-    let mut removed = 0;
-    for digest in state::archived(&app.store).await?.into_iter().filter(|digest| !kept(digest)) {
-        archive.remove(&digest)?;
-        let digest = &digest;
-        app.store
-            .act(|mut tx| async move {
-                state::forget_archived(&mut tx, digest);
-                Ok::<_, StoreError>(())
-            })
-            .await?;
-        removed += 1;
+/// Plugins that were not in force, nor before what was, when a run began.
+#[derive(Debug)]
+pub(super) struct Idle {
+    plugins: Vec<state::Archived>,
+    looked: Instant,
+}
+
+impl Idle {
+    pub(super) async fn find(app: &App) -> Result<Idle, StoreError> {
+        let looked = Instant::now();
+        let mut plugins = state::archived(&app.store).await?;
+        // The rows first: what they do not say yet of a plugin that has just been loaded, the catalog does.
+        let active = state::active(&app.store).await?;
+        let catalog = app.plugins.catalog().current();
+        let in_force = catalog.plugins().values().map(|plugin| plugin.digest());
+        let of_rows = active.iter().flat_map(|row| row.previous.iter().chain([&row.digest]));
+        let used: HashSet<&str> = in_force.chain(of_rows.map(String::as_str)).collect();
+        plugins.retain(|plugin| !used.contains(plugin.digest.as_str()));
+        Ok(Idle { plugins, looked })
     }
-    Ok(removed)
+
+    /// Removes those that decided nothing that is kept, but what was loaded since. Returns how many.
+    pub(super) async fn remove(&self, app: &App, named: &Named) -> Result<usize, RetentionError> {
+        let (archive, store) = (app.plugins.archive(), app.store.background());
+        let mut removed = 0;
+        for plugin in self.plugins.iter().filter(|plugin| !named.has(PLUGIN, &plugin.digest)) {
+            let is_as_listed = async |mut tx| state::is_as_listed(&mut tx, plugin).await;
+            if store.act(is_as_listed).await?.0 && archive.remove(&plugin.digest, self.looked)? {
+                let forget = async |mut tx| state::forget_archived(&mut tx, plugin).await;
+                store.act(forget).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
 }

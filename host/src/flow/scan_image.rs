@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing found is nothing known, unless the scan was complete and there was data to compare with.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -98,8 +99,10 @@ pub async fn image(
 /// Platforms of an index that nobody has looked at; attestations and the like are none.
 async fn platforms(app: &App, index: &Manifest) -> Result<Platforms, ScanImageError> {
     let runs = |entry: &&Descriptor| !entry.platform.as_ref().is_some_and(|platform| platform.is_unknown());
-    let digests: Vec<Digest> =
-        index.manifests.iter().filter(runs).map(|entry| entry.digest.clone()).collect();
+    // An index may name one platform thousands of times.
+    let mut seen = BTreeSet::new();
+    let entries = index.manifests.iter().filter(runs).filter(|entry| seen.insert(&entry.digest));
+    let digests: Vec<Digest> = entries.map(|entry| entry.digest.clone()).collect();
     let known = scanned::find_many(&app.store, &digests).await?;
     Ok(digests
         .into_iter()

@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use wharf_store::{Key, Space, Store, StoreError, key};
+use wharf_store::{Key, Row, Space, Store, StoreError, key};
 
 use super::claim::{cancelled_event, end_cancelled, left_ms};
 use super::queue::Queue;
@@ -60,22 +60,31 @@ pub async fn ls(
     }
     let page = store.scan(range, limit.clamp(1, PAGE_MAX)).await?;
     let now_ms = store.now_ms();
-    let jobs: Vec<Listed> = page
-        .rows
-        .iter()
-        .map(|row| Ok(listed(&row.value()?, left_ms(row, now_ms))))
-        .collect::<Result<_, StoreError>>()?;
+    let jobs: Vec<Listed> = page.rows.iter().map(|row| listed(row, now_ms)).collect::<Result<_, _>>()?;
     let next = jobs.last().filter(|_| page.more).map(|job| format!("{}|{}", job.namespace, job.subject));
     Ok(JobPage { jobs, next })
 }
 
-fn listed(job: &Job, lease_left_ms: Option<u64>) -> Listed {
+/// One job; none once it is done.
+pub async fn find(
+    store: &Store,
+    queue: Queue,
+    namespace: &str,
+    subject: &str,
+) -> Result<Option<Listed>, StoreError> {
+    let rows = store.get_many(keys(queue, namespace, subject).to_vec()).await?;
+    rows.iter().flatten().next().map(|row| listed(row, store.now_ms())).transpose()
+}
+
+fn listed(row: &Row, now_ms: u64) -> Result<Listed, StoreError> {
+    let job: Job = row.value()?;
+    let lease_left_ms = left_ms(row, now_ms);
     let since_ms = match job.state {
         State::Queued { ready_at_ms } => ready_at_ms,
         State::Running { since_ms, .. } => since_ms,
         State::Dead { at_ms } => at_ms,
     };
-    Listed {
+    Ok(Listed {
         queue: job.work.queue(),
         namespace: job.work.namespace().to_owned(),
         subject: job.work.subject(),
@@ -87,9 +96,9 @@ fn listed(job: &Job, lease_left_ms: Option<u64>) -> Listed {
         interruptions: job.interruptions,
         again: job.again.is_some(),
         cancelled: job.cancelled,
-        last_error: job.last_error.clone(),
+        last_error: job.last_error,
         cause: job.cause.map(|cause| cause.to_string()),
-    }
+    })
 }
 
 fn keys(queue: Queue, namespace: &str, subject: &str) -> [Key; 2] {

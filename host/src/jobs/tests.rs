@@ -209,6 +209,23 @@ async fn a_dead_job_can_be_cancelled() {
     assert!(matches!(newest, Kind::JobCancelled { .. }), "{newest:?}");
 }
 
+/// One job was once looked for in all pages of its queue.
+#[tokio::test]
+async fn one_job_is_found_by_its_key_whatever_its_state() {
+    let (store, _) = store();
+    let state = async || find(&store, Queue::Judge, "dev", "dev/app:1").await.unwrap().map(|job| job.state);
+    assert_eq!(state().await, None);
+    ask(&store, judge("dev/app", "1")).await;
+    ask(&store, judge("dev/app", "10")).await;
+    assert_eq!(state().await.as_deref(), Some("queued"));
+    let run = take(&store, None).await.unwrap();
+    let found = find(&store, Queue::Judge, "dev", "dev/app:1").await.unwrap().unwrap();
+    assert_eq!(vec![found.clone()], ls(&store, Queue::Judge, false, None, 1).await.unwrap().jobs);
+    assert!(found.lease_left_ms.is_some());
+    assert!(fail(&store, &run, "no", 1).await.unwrap());
+    assert_eq!(state().await.as_deref(), Some("dead"));
+}
+
 async fn live_judgements(store: &Store) -> u64 {
     live(store).await.unwrap().into_iter().find(|(queue, _)| *queue == Queue::Judge).unwrap().1
 }

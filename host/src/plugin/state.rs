@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use wharf_plugin::catalog::Failed;
 use wharf_plugin::loader::{Active, Outcome};
-use wharf_store::{Key, KeyRange, Space, Store, StoreError, Tx, key};
+use wharf_store::{Key, KeyRange, Rev, Row, Space, Store, StoreError, Tx, key};
 
 use crate::event::{self, Event, Kind};
 
@@ -59,21 +59,46 @@ fn archived_key(digest: &str) -> Key {
     key(Space::Plugin, &["archived", digest])
 }
 
-/// Digests of plugins whose bytes are kept.
-pub async fn archived(store: &Store) -> Result<Vec<String>, StoreError> {
-    let rows = store.scan_all(KeyRange::prefix(Space::Plugin, &["archived"]), LIST_MAX).await?;
-    Ok(rows.iter().filter_map(|row| row.key.part(1)).collect())
+/// A plugin whose bytes are kept, as it was listed.
+#[derive(Debug, Clone)]
+pub struct Archived {
+    pub digest: String,
+    rev: Rev,
 }
 
-/// A plugin's bytes are no longer kept.
-pub fn forget_archived(tx: &mut Tx, digest: &str) {
-    tx.delete(&archived_key(digest));
+/// Every plugin whose bytes are kept.
+pub async fn archived(store: &Store) -> Result<Vec<Archived>, StoreError> {
+    let mut all = Vec::new();
+    let mut range = KeyRange::prefix(Space::Plugin, &["archived"]);
+    loop {
+        let page = store.scan(range.clone(), LIST_MAX).await?;
+        let of = |row: &Row| Some(Archived { digest: row.key.part(1)?, rev: row.rev });
+        all.extend(page.rows.iter().filter_map(of));
+        match page.rows.last() {
+            Some(last) if page.more => range = range.after(&last.key),
+            _ => return Ok(all),
+        }
+    }
+}
+
+/// Whether the plugin was not loaded since it was listed.
+pub async fn is_as_listed(tx: &mut Tx, archived: &Archived) -> Result<bool, StoreError> {
+    let row = tx.get(&archived_key(&archived.digest)).await?;
+    Ok(row.is_some_and(|row| row.rev == archived.rev))
+}
+
+/// A plugin's bytes are no longer kept, unless it was loaded since it was listed.
+pub async fn forget_archived(tx: &mut Tx, archived: &Archived) -> Result<(), StoreError> {
+    if is_as_listed(tx, archived).await? {
+        tx.delete(&archived_key(&archived.digest));
+    }
+    Ok(())
 }
 
 /// What is in force by the rows, by name.
 pub async fn active(store: &Store) -> Result<Vec<ActiveRow>, StoreError> {
     let rows = store.scan_all(KeyRange::prefix(Space::Plugin, &["active"]), LIST_MAX).await?;
-    rows.iter().map(wharf_store::Row::value).collect()
+    rows.iter().map(Row::value).collect()
 }
 
 /// Expects that nothing is written about the plugin of this name before the commit.
@@ -90,7 +115,7 @@ pub async fn before(store: &Store) -> Result<Vec<Active>, StoreError> {
 /// What was refused, by file, the newest first in each.
 pub async fn quarantine(store: &Store) -> Result<Vec<QuarantineRow>, StoreError> {
     let rows = store.scan_all(KeyRange::prefix(Space::Plugin, &["quarantine"]), LIST_MAX).await?;
-    let mut rows: Vec<QuarantineRow> = rows.iter().map(wharf_store::Row::value).collect::<Result<_, _>>()?;
+    let mut rows: Vec<QuarantineRow> = rows.iter().map(Row::value).collect::<Result<_, _>>()?;
     rows.sort_by(|a, b| (&a.file, b.at_ms).cmp(&(&b.file, a.at_ms)));
     Ok(rows)
 }
@@ -145,7 +170,7 @@ async fn quarantined(
     let range = KeyRange::prefix(Space::Plugin, &["quarantine", &failed.file]);
     let rows = tx.scan_all(range, LIST_MAX).await?;
     if rows.len() >= QUARANTINE_MAX {
-        let at_ms = |row: &&wharf_store::Row| row.value::<QuarantineRow>().map_or(0, |row| row.at_ms);
+        let at_ms = |row: &&Row| row.value::<QuarantineRow>().map_or(0, |row| row.at_ms);
         if let Some(oldest) = rows.iter().min_by_key(at_ms) {
             tx.delete(&oldest.key);
         }

@@ -19,7 +19,8 @@ use crate::clock::ManualClock;
 use crate::key::{Key, KeyRange, Space, key};
 use crate::seam::{
     Class, Commit, CommitError, Direction, Engine, Expect, MAX_COMMIT_BYTES, MAX_EXPECTS, MAX_GET,
-    MAX_KEY_BYTES, MAX_OPS, MAX_PAGE, MAX_PAGE_BYTES, MAX_UNTIL_MS, Op, ReadError, Rev, Row, appended,
+    MAX_GET_BYTES, MAX_KEY_BYTES, MAX_OPS, MAX_PAGE, MAX_PAGE_BYTES, MAX_UNTIL_MS, Op, ReadError, Rev, Row,
+    appended,
 };
 use crate::value::{Counter, Refs};
 
@@ -77,6 +78,7 @@ pub async fn run<Fut: Future<Output = Subject>>(make: impl Fn() -> Fut) {
     spaces_are_apart(subject().await).await;
     limits_are_limits(subject().await).await;
     large_values_come_back(subject().await).await;
+    a_get_is_bounded_in_bytes(subject().await).await;
     the_head_wakes(subject().await).await;
     one_of_many_wins(subject().await).await;
     increments_add_up(subject().await).await;
@@ -486,6 +488,18 @@ async fn large_values_come_back(s: Subject) {
     assert_eq!(s.commit(Vec::new(), vec![big(MAX_COMMIT_BYTES)]).await, Err(CommitError::TooLarge));
     s.write(vec![big(MAX_COMMIT_BYTES - 1)]).await;
     assert_eq!(s.val(&Key::new(Space::Blob, "m")).await, Some(vec![7; MAX_COMMIT_BYTES - 1].into()));
+}
+
+/// A get once took whatever its keys led to into memory: 4,096 rows of 6 MiB.
+async fn a_get_is_bounded_in_bytes(s: Subject) {
+    let large = Key::new(Space::Blob, "m");
+    let val = Bytes::from(vec![7; MAX_COMMIT_BYTES - 1]);
+    s.write(vec![Op::Put { key: large.clone(), val, ttl: None }]).await;
+    s.write(vec![put(&tag("a"), "x")]).await;
+    let most = MAX_GET_BYTES / MAX_COMMIT_BYTES;
+    let keys = |n| [vec![tag("a")], vec![large.clone(); n]].concat();
+    assert_eq!(s.engine.get(keys(most)).await.map(|rows| rows.len()), Ok(most + 1));
+    assert_eq!(s.engine.get(keys(most + 1)).await, Err(ReadError::TooLarge));
 }
 
 async fn the_head_wakes(s: Subject) {

@@ -35,7 +35,8 @@ pub use model::Model;
 pub use redb::{Compacted, OpenError, Options, compact};
 pub use seam::{
     Class, Commit, CommitError, Committed, Direction, Engine, Expect, MAX_COMMIT_BYTES, MAX_EXPECTS, MAX_GET,
-    MAX_KEY_BYTES, MAX_OPS, MAX_PAGE, MAX_PAGE_BYTES, MAX_UNTIL_MS, Op, Page, ReadError, Rev, Row, appended,
+    MAX_GET_BYTES, MAX_KEY_BYTES, MAX_OPS, MAX_PAGE, MAX_PAGE_BYTES, MAX_UNTIL_MS, Op, Page, ReadError, Rev,
+    Row, appended,
 };
 pub use store::{ACT_DEADLINE, ACT_TRIES, Store, StoreError};
 pub use value::{Counter, Refs, encode};

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::key::{Key, KeyRange, Space};
 use crate::seam::{
-    Commit, CommitError, Committed, Direction, Engine, Expect, MAX_GET, MAX_PAGE, MAX_PAGE_BYTES,
-    MAX_UNTIL_MS, Op, Page, ReadError, Rev, Row, appended,
+    Commit, CommitError, Committed, Direction, Engine, Expect, MAX_GET, MAX_GET_BYTES, MAX_PAGE,
+    MAX_PAGE_BYTES, MAX_UNTIL_MS, Op, Page, ReadError, Rev, Row, appended,
 };
 use crate::value::{Counter, Refs};
 
@@ -202,8 +202,9 @@ impl Engine for Model {
             return Box::pin(ready(Err(ReadError::TooLarge)));
         }
         let state = self.lock();
-        let rows = keys.iter().map(|key| state.rows.get(key).cloned()).collect();
-        Box::pin(ready(Ok(rows)))
+        let rows: Vec<Option<Row>> = keys.iter().map(|key| state.rows.get(key).cloned()).collect();
+        let fits = rows.iter().flatten().map(Row::bytes).sum::<usize>() <= MAX_GET_BYTES;
+        Box::pin(ready(if fits { Ok(rows) } else { Err(ReadError::TooLarge) }))
     }
 
     fn scan(

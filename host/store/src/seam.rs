@@ -24,6 +24,8 @@ pub const MAX_COMMIT_BYTES: usize = 6 * 1024 * 1024;
 pub const MAX_KEY_BYTES: usize = 2048;
 /// Keys in one [`Engine::get`].
 pub const MAX_GET: usize = 4096;
+/// Keys and values of the rows of one [`Engine::get`], in bytes: room for two of the largest rows and what goes with them.
+pub const MAX_GET_BYTES: usize = 16 * 1024 * 1024;
 /// Rows in one page of [`Engine::scan`]; a higher limit is lowered to it.
 pub const MAX_PAGE: usize = 1000;
 /// Keys and values of one page, in bytes: rows hold manifests of 4 MiB, and a thousand of those are no page.
@@ -52,7 +54,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Bytes that count towards [`MAX_PAGE_BYTES`].
+    /// Bytes that count towards [`MAX_PAGE_BYTES`] and [`MAX_GET_BYTES`].
     pub fn bytes(&self) -> usize {
         self.key.bytes.len() + self.val.len()
     }
@@ -225,6 +227,14 @@ pub enum CommitError {
     /// An `Add`, `Max` or `Ref` on a row that is something else.
     #[error("{0:?} is not a counter")]
     NotACounter(Key),
+    /// A row that it looks at is not what the engine wrote; as [`ReadError::Damaged`].
+    #[error("{key:?} is damaged: {reason}")]
+    Damaged {
+        /// Where.
+        key: Key,
+        /// How.
+        reason: String,
+    },
     /// More than [`MAX_OPS`], [`MAX_EXPECTS`], [`MAX_COMMIT_BYTES`] or [`MAX_KEY_BYTES`], or a range of more than
     /// [`MAX_PAGE`] rows.
     #[error("the commit is too large")]
@@ -249,8 +259,8 @@ pub enum ReadError {
     /// The engine does not answer.
     #[error("the store is down")]
     Down,
-    /// More than [`MAX_GET`] keys.
-    #[error("too many keys in one read")]
+    /// More than [`MAX_GET`] keys or [`MAX_GET_BYTES`].
+    #[error("too many rows in one read, or too large ones")]
     TooLarge,
     /// What the engine holds is not what it wrote.
     #[error("{key:?} is damaged: {reason}")]
@@ -285,7 +295,8 @@ pub struct Page {
 
 /// A metadata store: redb, the in-memory model, PostgreSQL later. One conformance suite runs against all.
 pub trait Engine: Send + Sync + std::fmt::Debug {
-    /// Rows by key, in the order asked for; one consistent view over all of them. At most [`MAX_GET`] keys.
+    /// Rows by key, in the order asked for; one consistent view over all of them. At most [`MAX_GET`] keys, and
+    /// [`MAX_GET_BYTES`]: unlike a page it cannot end early, so it is refused as [`ReadError::TooLarge`].
     fn get(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Row>>, ReadError>>;
 
     /// At most `limit` rows of a range (and at most [`MAX_PAGE`]); one consistent view. The page ends before the row

@@ -9,9 +9,7 @@ use tokio::time::Instant;
 
 use crate::act::Tx;
 use crate::key::{Key, KeyRange};
-use crate::seam::{
-    Class, Commit, CommitError, Committed, Direction, Engine, MAX_GET, Page, ReadError, Rev, Row,
-};
+use crate::seam::{Class, Commit, CommitError, Committed, Direction, Engine, Page, ReadError, Rev, Row};
 
 /// How often [`Store::act`] runs an act whose reads changed under it.
 pub const ACT_TRIES: u32 = 8;
@@ -72,6 +70,7 @@ impl From<CommitError> for StoreError {
             CommitError::Conflict(key) => StoreError::Conflict(key),
             CommitError::Bound { key, n, delta, max } => StoreError::Bound { key, n, delta, max },
             CommitError::NotACounter(key) => StoreError::Damaged { key, reason: "not a counter".into() },
+            CommitError::Damaged { key, reason } => StoreError::Damaged { key, reason },
             CommitError::TooLarge => StoreError::TooLarge,
             CommitError::Busy => StoreError::Busy,
             CommitError::Full => StoreError::Full,
@@ -114,16 +113,9 @@ impl Store {
         Ok(self.engine.get(vec![key.clone()]).await?.pop().flatten())
     }
 
-    /// Rows in the order asked for. Consistent with each other up to [`MAX_GET`] keys; more are read in turns.
+    /// Rows in the order asked for, in one consistent view; bounded as [`Engine::get`].
     pub async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Row>>, StoreError> {
-        if keys.len() <= MAX_GET {
-            return Ok(self.engine.get(keys).await?);
-        }
-        let mut rows = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(MAX_GET) {
-            rows.extend(self.engine.get(keys.to_vec()).await?);
-        }
-        Ok(rows)
+        Ok(self.engine.get(keys).await?)
     }
 
     /// One page of a range, lowest key first; for the next one, [`KeyRange::after`] its last key. Only

@@ -50,10 +50,12 @@ pub struct JobEntry {
 }
 
 /// Which job.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct JobName {
     /// As the list shows it.
     #[schema(example = "judge/dev/dev/app:1.4")]
+    #[param(example = "judge/dev/dev/app:1.4")]
     pub id: String,
 }
 
@@ -75,12 +77,13 @@ struct Query {
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/jobs", get(ls))
+        .route("/jobs/show", get(show))
         .route("/jobs/cancel", post(cancel))
         .route("/jobs/retry", post(retry))
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(ls, cancel, retry))]
+#[openapi(paths(ls, show, cancel, retry))]
 pub(super) struct Doc;
 
 impl From<Listed> for JobEntry {
@@ -161,6 +164,19 @@ async fn ls(
     Ok(Json(Page { items, next: None }))
 }
 
+/// One job, with its last error. For administrators.
+#[utoipa::path(get, path = "/api/v1/jobs/show", tag = "jobs", params(JobName),
+    responses((status = 200, body = JobEntry), (status = 404, body = ErrorBody), Failures))]
+async fn show(
+    State(app): State<App>,
+    _: Administrator,
+    Asked(job): Asked<JobName>,
+) -> Result<Json<JobEntry>, ApiError> {
+    let (queue, namespace, subject) = job.parts()?;
+    let found = jobs::find(&app.store, queue, namespace, subject).await?;
+    Ok(Json(found.ok_or_else(|| job.unknown())?.into()))
+}
+
 /// Cancels a job: one that waits or failed for good is gone, one that runs is told to stop. For administrators.
 #[utoipa::path(post, path = "/api/v1/jobs/cancel", tag = "jobs", request_body = JobName,
     responses((status = 204), (status = 404, body = ErrorBody), Failures))]
@@ -203,6 +219,8 @@ impl JobName {
 
     fn unknown(&self) -> ApiError {
         let id: String = self.id.chars().take(200).collect();
-        ApiError::not_found(format!("there is no job `{id}`; hint: `wharf jobs ls` shows those there are"))
+        ApiError::not_found(format!(
+            "there is no job `{id}`; hint: one that is done is gone, `wharf jobs ls` shows those there are"
+        ))
     }
 }

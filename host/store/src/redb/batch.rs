@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use super::file::table;
-use super::{decode_header, decode_row, encode_row};
+use super::{SHORT_ROW, decode_header, decode_row, encode_row};
 use crate::key::{Key, KeyRange, Space};
 use crate::seam::{Commit, CommitError, Committed, Expect, MAX_UNTIL_MS, Op, Rev, appended};
 use crate::value::{Counter, Refs};
@@ -33,6 +33,11 @@ impl<E: Into<redb::Error>> From<E> for Stop {
     fn from(error: E) -> Stop {
         Stop::Failed(error.into())
     }
+}
+
+/// One row that is damaged costs the commits that look at it, and no others of their batch.
+fn short(key: Key) -> Stop {
+    Stop::Refused(CommitError::Damaged { key, reason: SHORT_ROW.into() })
 }
 
 /// What a commit makes of a row: value and expiry, or nothing.
@@ -80,19 +85,17 @@ impl<'t> Batch<'t> {
         }
     }
 
-    fn read(&mut self, key: &Key) -> Result<Option<(u64, u64, Bytes)>, redb::Error> {
-        let damaged = || redb::Error::Corrupted(format!("{key:?} is shorter than a row's header"));
+    fn read(&mut self, key: &Key) -> Result<Option<(u64, u64, Bytes)>, Stop> {
         match self.table(key.space)?.get(key.bytes.as_ref())? {
-            Some(bytes) => Ok(Some(decode_row(bytes.value()).ok_or_else(damaged)?)),
+            Some(bytes) => Ok(Some(decode_row(bytes.value()).ok_or_else(|| short(key.clone()))?)),
             None => Ok(None),
         }
     }
 
     /// Revision and expiry alone: a manifest's bytes are not copied to compare its revision.
-    fn header(&mut self, key: &Key) -> Result<Option<(u64, u64)>, redb::Error> {
-        let damaged = || redb::Error::Corrupted(format!("{key:?} is shorter than a row's header"));
+    fn header(&mut self, key: &Key) -> Result<Option<(u64, u64)>, Stop> {
         match self.table(key.space)?.get(key.bytes.as_ref())? {
-            Some(bytes) => Ok(Some(decode_header(bytes.value()).ok_or_else(damaged)?)),
+            Some(bytes) => Ok(Some(decode_header(bytes.value()).ok_or_else(|| short(key.clone()))?)),
             None => Ok(None),
         }
     }
@@ -126,12 +129,13 @@ impl<'t> Batch<'t> {
         if holds { Ok(()) } else { Err(Stop::Refused(CommitError::Conflict(key.clone()))) }
     }
 
-    fn unchanged(&mut self, range: &KeyRange, rows: u32, max_rev: Rev) -> Result<bool, redb::Error> {
+    fn unchanged(&mut self, range: &KeyRange, rows: u32, max_rev: Rev) -> Result<bool, Stop> {
         let (mut found, mut newest) = (0, 0);
         if !range.is_empty() {
             for entry in self.table(range.space)?.range::<&[u8]>(range.bounds())? {
-                let (_, bytes) = entry?;
-                let rev = bytes.value().first_chunk().map_or(u64::MAX, |rev| u64::from_be_bytes(*rev));
+                let (key, bytes) = entry?;
+                let damaged = || short(Key::new(range.space, key.value().to_vec()));
+                let (rev, _) = decode_header(bytes.value()).ok_or_else(damaged)?;
                 found += 1;
                 newest = newest.max(rev);
                 if found > rows || newest > max_rev.0 {
@@ -152,7 +156,7 @@ struct Plan<'a, 't> {
 
 impl Plan<'_, '_> {
     /// The row as it would be now.
-    fn row(&mut self, key: &Key) -> Result<Option<(Bytes, u64)>, redb::Error> {
+    fn row(&mut self, key: &Key) -> Result<Option<(Bytes, u64)>, Stop> {
         if let Some(row) = self.writes.get(key) {
             return Ok(row.clone());
         }

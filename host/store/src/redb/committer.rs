@@ -161,14 +161,7 @@ impl Committer {
             tracing::warn!(%error, commits = batch.len(), "a batch failed, the store is opened again");
             match (self.reopen(), late) {
                 (Some(on_disk), Some((id, outcomes))) if on_disk == id => {
-                    // It can be read; synced once more it is also durable.
-                    return match self.file.confirm(id) {
-                        Ok(()) => answer_each(batch, outcomes),
-                        Err(_) => {
-                            self.reopen();
-                            answer(batch, |_| Err(CommitError::Unknown))
-                        }
-                    };
+                    return answer_each(batch, outcomes);
                 }
                 (None, Some(_)) => return answer(batch, |_| Err(CommitError::Unknown)),
                 (None, None) => return answer(batch, |_| Err(CommitError::Down)),

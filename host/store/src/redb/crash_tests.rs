@@ -381,6 +381,37 @@ fn a_fault_at_every_operation_of_a_commit() {
     }
 }
 
+/// A batch that failed late was once shown to readers before it was synced anew, and told as unknown where that failed.
+#[test]
+fn what_is_shown_of_a_failed_batch_is_durable_and_told_as_done() {
+    for (first, seed) in (0..30).flat_map(|first| (1..3).map(move |s| (first, s * 7_919))) {
+        for second in 0.. {
+            let struck = async {
+                let mut w = World::new(seed);
+                w.redb().commit(put(0, 10)).await.unwrap();
+                w.disk.fail(first, Fault::Io);
+                w.disk.then_fail(second, Fault::PowerLoss);
+                let outcome = w.redb().commit(put(1, 9_000)).await;
+                let shown = *w.redb().head().borrow() == 2;
+                assert_eq!(shown, outcome.is_ok(), "{outcome:?} after {first} and {second} operations");
+                let struck = !w.disk.heal();
+                w.restart();
+                let there = *w.redb().head().borrow() == 2;
+                match outcome {
+                    Ok(_) => assert!(there),
+                    Err(CommitError::Unknown) => {}
+                    Err(error) => assert!(!there, "{error} means that nothing was applied"),
+                }
+                struck
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            if !runtime.block_on(struck) {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_and_serves_on_when_there_is_room() {
     run(async {

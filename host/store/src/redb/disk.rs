@@ -4,7 +4,7 @@
 //! or lost on its own. A failed sync loses pending writes the same way, while reads go on showing them until the
 //! cache is dropped, as Linux does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -36,7 +36,8 @@ struct State {
     capacity_pages: usize,
     /// A file of the real file system that stands for one on this disk, and the pages it takes while it is there.
     beside: Option<(PathBuf, usize)>,
-    fault: Option<(u64, Fault)>,
+    /// What goes wrong next, and after how many operations; the next one counts from there.
+    faults: VecDeque<(u64, Fault)>,
     struck: bool,
     panics: bool,
     dead: bool,
@@ -80,13 +81,13 @@ impl State {
         if self.dead {
             return Some(Fault::PowerLoss);
         }
-        let (left, fault) = self.fault.as_mut()?;
+        let (left, fault) = self.faults.front_mut()?;
         if *left > 0 {
             *left -= 1;
             return None;
         }
         let fault = *fault;
-        self.fault = None;
+        self.faults.pop_front();
         self.struck = true;
         self.dead = fault == Fault::PowerLoss;
         Some(fault)
@@ -99,6 +100,21 @@ impl State {
                 write_at(&mut self.durable, at, &bytes);
             }
         }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match self.strike() {
+            Some(Fault::Io) => {
+                self.lose();
+                return Err(eio());
+            }
+            Some(Fault::PowerLoss) => return Err(eio()),
+            None => {}
+        }
+        for (at, bytes) in std::mem::take(&mut self.pending) {
+            write_at(&mut self.durable, at, &bytes);
+        }
+        Ok(())
     }
 
     fn write_sectors(&mut self, offset: usize, data: &[u8], torn: bool) {
@@ -132,19 +148,15 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    /// Opens the file; `again` drops the cache first.
+    /// Opens the file; `again` syncs it and drops the cache first.
     pub(super) fn open(&self, again: bool) -> io::Result<Handle> {
         let mut state = self.lock();
         if state.dead {
             return Err(eio());
         }
         if again {
-            let mut view = state.durable.clone();
-            for (at, bytes) in &state.pending {
-                write_at(&mut view, *at, bytes);
-            }
-            view.resize(state.view.len(), 0);
-            state.view = view;
+            state.sync()?;
+            state.view = state.durable.clone();
         }
         state.handles += 1;
         Ok(Handle { disk: self.clone(), number: state.handles })
@@ -152,7 +164,12 @@ impl Disk {
 
     /// Lets an operation fail; `after` of them still succeed.
     pub(super) fn fail(&self, after: u64, fault: Fault) {
-        self.lock().fault = Some((after, fault));
+        self.lock().faults = [(after, fault)].into();
+    }
+
+    /// Lets one more fail, counted from the one before.
+    pub(super) fn then_fail(&self, after: u64, fault: Fault) {
+        self.lock().faults.push_back((after, fault));
     }
 
     /// Lets the next sync panic, as a defect would.
@@ -162,7 +179,7 @@ impl Disk {
 
     /// Takes a fault back that has not struck; whether there was one.
     pub(super) fn heal(&self) -> bool {
-        self.lock().fault.take().is_some()
+        !std::mem::take(&mut self.lock().faults).is_empty()
     }
 
     /// Whether a fault has struck since this was last asked.
@@ -181,7 +198,7 @@ impl Disk {
         state.lose();
         state.view = state.durable.clone();
         state.dead = false;
-        state.fault = None;
+        state.faults.clear();
         state.locks.clear();
     }
 
@@ -240,18 +257,7 @@ impl StorageBackend for Handle {
             drop(state);
             panic!("a defect");
         }
-        match state.strike() {
-            Some(Fault::Io) => {
-                state.lose();
-                return Err(eio());
-            }
-            Some(Fault::PowerLoss) => return Err(eio()),
-            None => {}
-        }
-        for (at, bytes) in std::mem::take(&mut state.pending) {
-            write_at(&mut state.durable, at, &bytes);
-        }
-        Ok(())
+        state.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -32,7 +32,8 @@ pub(super) fn table(space: Space) -> TableDefinition<'static, &'static [u8], &'s
     TableDefinition::new(space.name())
 }
 
-/// The flag asks to read from the disk itself, since what the system has cached of the file may never reach it.
+/// The flag asks to sync and then to read from the disk itself, since what the system has cached of the file may never
+/// reach it.
 type OpenFn = Box<dyn Fn(&Builder, bool) -> Result<Database, redb::DatabaseError> + Send + Sync>;
 
 /// Knows how to open the file; tests open something else.
@@ -97,7 +98,9 @@ fn open_private(builder: &Builder, path: &Path, again: bool) -> Result<Database,
     let mut options = std::fs::OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     if again {
-        // After a failed sync Linux takes pages for clean that never reached the disk.
+        // After a failed sync Linux takes pages for clean that never reached the disk: what is still to be written is, and
+        // then all is read from the disk.
+        file.sync_data()?;
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(std::io::Error::from)?;
     }
     let database = builder.create_with_backend(redb::backends::FileBackend::new(file)?)?;
@@ -152,14 +155,7 @@ impl File {
         begin(&*database.ok_or(redb::Error::DatabaseClosed)?)
     }
 
-    /// Writes and syncs the batch's own row once more, and with it all that came before.
-    pub(super) fn confirm(&self, batch: Batch) -> Result<(), redb::Error> {
-        let transaction = self.begin_write()?;
-        write_batch(&transaction, batch)?;
-        Ok(transaction.commit()?)
-    }
-
-    /// Closes the file, opens it again and says which batch it holds. Only the committer calls this.
+    /// Closes the file, opens it again and says which batch it holds, which is durable. Only the committer calls this.
     pub(super) fn reopen(&self) -> Result<Batch, OpenError> {
         self.close();
         let database = self.opener.open(true)?;

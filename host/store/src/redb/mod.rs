@@ -7,6 +7,7 @@
 //! Invariant: only the committer thread writes; readers open a read transaction for one call and close it.
 //! Invariant: after an I/O error redb answers nothing until it is opened again; the committer does that, readers wait.
 //! Invariant: a batch's outcome is decided by reading back which batch the file holds, never by guessing.
+//! Invariant: a file that was opened again is synced before anybody reads it, so what is read is durable.
 
 mod ballast;
 mod batch;
@@ -171,13 +172,13 @@ impl Redb {
             }
             let (file, read) = (self.file.clone(), read.clone());
             let read = tokio::task::spawn_blocking(move || file.with(read));
-            read.await.unwrap_or(Err(read::Failed::Damaged(ReadError::Down)))
+            read.await.unwrap_or(Err(read::Failed::Final(ReadError::Down)))
         };
         let mut opened = self.file.opened();
         let before = *opened.borrow_and_update();
         match read().await {
             Ok(value) => return Ok(value),
-            Err(read::Failed::Damaged(error)) => return Err(error),
+            Err(read::Failed::Final(error)) => return Err(error),
             Err(read::Failed::Engine(error)) => {
                 tracing::warn!(%error, "reading from the store failed, it is opened again");
             }
@@ -188,7 +189,7 @@ impl Redb {
             return Err(ReadError::Down);
         }
         read().await.map_err(|failed| match failed {
-            read::Failed::Damaged(error) => error,
+            read::Failed::Final(error) => error,
             read::Failed::Engine(_) => ReadError::Down,
         })
     }
@@ -242,6 +243,8 @@ impl Engine for Redb {
 
 /// A row's bytes in a table: revision and expiry, eight bytes each, big-endian, then the value.
 const ROW_HEADER: usize = 16;
+/// Why a row is damaged.
+const SHORT_ROW: &str = "shorter than a row's header";
 
 fn encode_row(rev: u64, until_ms: u64, val: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(ROW_HEADER + val.len());

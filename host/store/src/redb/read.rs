@@ -3,16 +3,16 @@
 use redb::{Database, ReadTransaction, ReadableDatabase as _};
 
 use super::file::table;
-use super::{ROW_HEADER, decode_row};
+use super::{ROW_HEADER, SHORT_ROW, decode_row};
 use crate::key::{Key, KeyRange};
-use crate::seam::{Direction, MAX_PAGE_BYTES, Page, ReadError, Rev, Row};
+use crate::seam::{Direction, MAX_GET_BYTES, MAX_PAGE_BYTES, Page, ReadError, Rev, Row};
 
 /// Why a read failed.
 pub(super) enum Failed {
     /// The file has to be opened again.
     Engine(redb::Error),
     /// Opening it again would not help.
-    Damaged(ReadError),
+    Final(ReadError),
 }
 
 impl<E: Into<redb::Error>> From<E> for Failed {
@@ -24,20 +24,23 @@ impl<E: Into<redb::Error>> From<E> for Failed {
 pub(super) fn row(key: Key, bytes: &[u8]) -> Result<Row, Failed> {
     match decode_row(bytes) {
         Some((rev, until_ms, val)) => Ok(Row { key, rev: Rev(rev), until_ms, val }),
-        None => {
-            Err(Failed::Damaged(ReadError::Damaged { key, reason: "shorter than a row's header".into() }))
-        }
+        None => Err(Failed::Final(ReadError::Damaged { key, reason: SHORT_ROW.into() })),
     }
+}
+
+/// As [`Row::bytes`], of a row that is still in its table.
+fn row_bytes(key: &[u8], bytes: &[u8]) -> usize {
+    key.len() + bytes.len().saturating_sub(ROW_HEADER)
 }
 
 pub(super) fn get(database: &Database, keys: &[Key]) -> Result<Vec<Option<Row>>, Failed> {
     let transaction = database.begin_read()?;
-    let mut rows: Vec<Option<Row>> = vec![None; keys.len()];
+    let (mut rows, mut bytes): (Vec<Option<Row>>, usize) = (vec![None; keys.len()], 0);
     // Each table is opened once, whatever the order of the keys.
     let mut order: Vec<usize> = (0..keys.len()).collect();
     order.sort_by_key(|i| keys[*i].space);
     for of_one_space in order.chunk_by(|a, b| keys[*a].space == keys[*b].space) {
-        get_in(&transaction, keys, of_one_space, &mut rows)?;
+        get_in(&transaction, keys, of_one_space, &mut rows, &mut bytes)?;
     }
     Ok(rows)
 }
@@ -47,13 +50,18 @@ fn get_in(
     keys: &[Key],
     indices: &[usize],
     rows: &mut [Option<Row>],
+    bytes: &mut usize,
 ) -> Result<(), Failed> {
     let Some(first) = indices.first() else { return Ok(()) };
     let table = transaction.open_table(table(keys[*first].space))?;
     for i in indices {
-        if let Some(bytes) = redb::ReadableTable::get(&table, keys[*i].bytes.as_ref())? {
-            rows[*i] = Some(row(keys[*i].clone(), bytes.value())?);
+        let Some(found) = redb::ReadableTable::get(&table, keys[*i].bytes.as_ref())? else { continue };
+        // What does not fit is not copied to find that out.
+        *bytes += row_bytes(&keys[*i].bytes, found.value());
+        if *bytes > MAX_GET_BYTES {
+            return Err(Failed::Final(ReadError::TooLarge));
         }
+        rows[*i] = Some(row(keys[*i].clone(), found.value())?);
     }
     Ok(())
 }
@@ -83,7 +91,7 @@ pub(super) fn scan(
         }
         let (key, bytes) = entry?;
         // What does not fit is not copied to find that out.
-        page_bytes += key.value().len() + bytes.value().len().saturating_sub(ROW_HEADER);
+        page_bytes += row_bytes(key.value(), bytes.value());
         if page_bytes > MAX_PAGE_BYTES && !page.rows.is_empty() {
             page.more = true;
             return Ok(page);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::conformance::Subject;
-use crate::{ManualClock, Op, Space, StoreError, key};
+use crate::{Expect, ManualClock, Op, Space, StoreError, key};
 
 fn options() -> Options {
     Options { ballast_bytes: 1 << 20, ..Options::default() }
@@ -76,6 +76,41 @@ async fn a_file_that_is_older_than_a_space_gets_it() {
     drop(database);
     let store = Store::open(dir.path(), &options()).unwrap();
     assert_eq!(store.get(&Key::new(*last, "k")).await.unwrap(), None);
+}
+
+/// One row that is too short once failed every batch in which a commit looked at it, and all others heard `Down`.
+#[tokio::test]
+async fn a_short_row_costs_only_those_who_look_at_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (short, other) = (key(Space::Tag, &["dev/app", "1"]), key(Space::User, &["u"]));
+    drop(Store::open(dir.path(), &options()).unwrap());
+    let database = ::redb::Database::open(dir.path().join(file::NAME)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(file::table(Space::Tag))
+        .unwrap()
+        .insert(&*short.bytes, &b"123456789"[..])
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+
+    let store = Store::open(dir.path(), &options()).unwrap();
+    let expecting = |expect: Expect| Commit { expect: vec![expect], ..put(&other) };
+    let looks = [
+        expecting(Expect::Absent(short.clone())),
+        expecting(Expect::Present(short.clone())),
+        expecting(Expect::Range { range: KeyRange::all(Space::Tag), rows: 1, max_rev: crate::Rev(1) }),
+        Commit { ops: vec![Op::Add { key: short.clone(), delta: 1 }], ..Commit::default() },
+    ];
+    let damaged = CommitError::Damaged { key: short.clone(), reason: SHORT_ROW.into() };
+    for commit in looks {
+        let (done, refused) = tokio::join!(store.commit(put(&other)), store.commit(commit.clone()));
+        assert!(done.is_ok(), "{done:?}");
+        assert_eq!(refused, Err(damaged.clone()), "{commit:?}");
+    }
+    assert_eq!(store.get(&short).await, Err(damaged.into()));
+    store.commit(put(&short)).await.unwrap();
+    assert!(store.get(&short).await.unwrap().is_some(), "whoever writes it anew mends it");
 }
 
 #[tokio::test]

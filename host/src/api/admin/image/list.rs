@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -215,14 +217,15 @@ pub(super) async fn platforms(
     digest: &Digest,
     manifest: &Manifest,
 ) -> Result<(Vec<Digest>, u64), ApiError> {
-    let mut blobs = std::collections::BTreeMap::new();
+    let mut blobs = BTreeMap::new();
     let mut take = |manifest: &Manifest| {
         blobs.extend(manifest.blobs().map(|blob| (blob.digest.clone(), blob.size)));
     };
     let platforms = if manifest.kind == ManifestKind::Index {
         let runs = |entry: &&wharf_oci::Descriptor| !entry.platform.as_ref().is_some_and(|p| p.is_unknown());
-        let mut platforms = Vec::new();
-        for entry in manifest.manifests.iter().filter(runs) {
+        // An index may name one platform thousands of times.
+        let (mut platforms, mut seen) = (Vec::new(), BTreeSet::new());
+        for entry in manifest.manifests.iter().filter(runs).filter(|entry| seen.insert(&entry.digest)) {
             if let Some(manifest) = manifest::parsed(&app.store, repository, &entry.digest).await? {
                 take(&manifest);
             }

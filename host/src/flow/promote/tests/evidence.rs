@@ -1,11 +1,15 @@
 //! What a decision stands on is kept as long as it is.
 
 use serde_json::json;
+use wharf_plugin::facts::sha256;
+use wharf_store::{Space, StoreError, Tx, key};
 
 use super::case::{Case, does, no_criticals, stage_of};
 use super::guests::marked;
 use crate::flow;
 use crate::flow::promote::{explain, replay};
+use crate::flow::retention::{Idle, Named};
+use crate::plugin::state;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn facts_that_come_back_are_the_facts_that_were_kept() {
@@ -59,7 +63,7 @@ async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
     }
     case.until_idle().await;
     case.drop_in("guest.wasm", &marked(2));
-    let new = wharf_plugin::facts::sha256(&marked(2));
+    let new = sha256(&marked(2));
     case.until("a decision by the new plugin", async |case| {
         let newest = case.newest(&stage_of("dev/app:1"), "to-qa").await?;
         newest.policies.iter().any(|judged| judged.plugin_digest == new).then_some(())
@@ -81,5 +85,42 @@ async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
     assert_eq!((replayed.decisions, replayed.same), (1, 1), "{replayed:#?}");
     let again = flow::retention::run(&case.app, now_ms + 400 * day_ms, &stop).await.unwrap();
     assert_eq!((again.decisions, again.documents), (0, 0));
+    case.stop().await;
+}
+
+/// A plugin that was dropped in once more while nothing seemed to use it lost its bytes, and with them its replay; and of more
+/// than a thousand only those that came first were ever looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_goes_only_if_it_did_not_come_back() {
+    let mut case = Case::new().await;
+    let (guest, other) = (marked(2), marked(3));
+    let recorded = async |case: &Case| {
+        let active = state::active(&case.app.store).await.unwrap();
+        active.into_iter().find(|row| row.name == "guest").map(|row| row.digest)
+    };
+    for bytes in [&guest, &other] {
+        case.drop_in("guest.wasm", bytes);
+        let is = Some(sha256(bytes));
+        case.until("it is in force", async |case| (recorded(case).await == is).then_some(())).await;
+    }
+    case.take_out("guest.wasm");
+    case.until("none is in force", async |case| recorded(case).await.is_none().then_some(())).await;
+    let archived = async |case: &Case| state::archived(&case.app.store).await.unwrap().len();
+    let before = archived(&case).await;
+    for from in [0, 600] {
+        let digest = |n: usize| key(Space::Plugin, &["archived", &format!("sha256:{n:064}")]);
+        let many = async |mut tx: Tx| {
+            (from..from + 600).for_each(|n| tx.put(&digest(n), Vec::new()));
+            Ok::<_, StoreError>(())
+        };
+        case.app.store.act(many).await.unwrap();
+    }
+    assert_eq!(archived(&case).await, before + 1200);
+    let idle = Idle::find(&case.app).await.unwrap();
+    case.put_in_force("guest", &guest).await;
+    assert_eq!(idle.remove(&case.app, &Named::default()).await.unwrap(), 1202, "all but what came back");
+    assert_eq!(archived(&case).await, before - 2);
+    let bytes = |bytes: &[u8]| case.app.plugins.archive().get(&sha256(bytes)).unwrap();
+    assert_eq!((bytes(&guest), bytes(&other)), (Some(guest.clone()), None));
     case.stop().await;
 }
