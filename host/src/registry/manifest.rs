@@ -10,7 +10,7 @@ use wharf_oci::{Algorithm, Descriptor, Digest, Manifest, ManifestKind, MediaType
 use wharf_store::{Rev, Row, Store, StoreError, Tx};
 
 use super::row::{self, ManifestRow, RepoRow, TagRow};
-use super::{RegistryError, blob, referrer, untag};
+use super::{RegistryError, blob, referrer, tag, untag};
 
 /// Most distinct blobs and manifests that one manifest may name. Each is an operation of the push's commit and two of the
 /// delete's, of which the store takes 1,024.
@@ -240,6 +240,7 @@ pub(super) async fn take_away(
         referrer::remove(tx, repository, subject, digest);
     }
     tx.delete(&row::manifest(repository, digest));
+    tx.delete(&tag::tagged(repository, digest));
     blob::release(tx, repository, digest, digest, now_ms).await?;
     Ok(blob::unlink(tx, repository, digest).await?)
 }

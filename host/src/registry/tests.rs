@@ -521,9 +521,13 @@ async fn rows_of_a_push_are_few() {
     w.blob(&app, b"config", 0).await.unwrap();
     w.blob(&app, b"layer", 0).await.unwrap();
     let before = total(&w).await;
-    let image = checked(&image(b"config", &[b"layer"]));
-    w.put(&app, &image, 0).await.unwrap();
-    w.point(&app, "1.0", &image).await.unwrap();
+    let (app, image) = (&app, &checked(&image(b"config", &[b"layer"])));
+    let (tag, to) = (&"1.0".parse().unwrap(), &image.descriptor());
+    let push = w.act(|mut tx| async move {
+        manifest::put(&mut tx, app, image, "alice", 0, Sparse::Nothing).await?;
+        tag::point(&mut tx, app, tag, to, "alice", 0, &[]).await
+    });
+    push.await.unwrap();
     // Bytes, link, its charge, manifest, three references, tag; the counter is there already.
     assert_eq!(total(&w).await - before, 8);
 }
