@@ -231,9 +231,8 @@ pub(super) async fn take_away(
     now_ms: u64,
 ) -> Result<(), RegistryError> {
     if let Some(bytes) = blob::peek(tx, digest).await?.and_then(blob::inline) {
-        let checked = Checked::new(bytes, Some(&old.media_type), &Target::Digest(digest.clone()))?;
-        for descriptor in checked.needs() {
-            blob::release(tx, repository, &descriptor.digest, digest, now_ms).await?;
+        for held in held_by(tx, repository, digest, old, bytes).await? {
+            blob::release(tx, repository, &held, digest, now_ms).await?;
         }
     }
     if let Some(subject) = &old.subject {
@@ -243,6 +242,30 @@ pub(super) async fn take_away(
     tx.delete(&tag::tagged(repository, digest));
     blob::release(tx, repository, digest, digest, now_ms).await?;
     Ok(blob::unlink(tx, repository, digest).await?)
+}
+
+/// What a stored manifest holds: what it names. One that an older version took and this one refuses goes all the same: what
+/// it holds is then looked for among all digests in its text.
+async fn held_by(
+    tx: &Tx,
+    repository: &RepoName,
+    digest: &Digest,
+    old: &ManifestRow,
+    bytes: Bytes,
+) -> Result<BTreeSet<Digest>, StoreError> {
+    let text = bytes.clone();
+    if let Ok(checked) = Checked::new(bytes, Some(&old.media_type), &Target::Digest(digest.clone())) {
+        return Ok(checked.needs().map(|descriptor| descriptor.digest.clone()).collect());
+    }
+    let text = String::from_utf8_lossy(&text);
+    let named: BTreeSet<Digest> = text.split('"').filter_map(|part| part.parse().ok()).collect();
+    let mut held = BTreeSet::new();
+    for named in named {
+        if blob::is_held_by(tx, repository, &named, digest).await? {
+            held.insert(named);
+        }
+    }
+    Ok(held)
 }
 
 /// A manifest as a pull finds it.
