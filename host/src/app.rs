@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use wharf_plugin::archive::{Archive, ArchiveError};
@@ -99,6 +100,8 @@ impl App {
     /// Where something cannot be read or written.
     pub fn over(config: Config, store: Store) -> Result<Self, AppError> {
         let blobs = Blobs::open_dir(&config.data, config.store.watermark_bytes)?;
+        let grace = Duration::from_millis(config.registry.grace_ms);
+        let uploads = Sessions::of(&blobs, store.now_ms(), grace)?;
         let auth = Auth::open(&config.data)?;
         let plugins = open_plugins(&config)?;
         let vulnerability_data = Database::of_data(&config.data);
@@ -114,7 +117,7 @@ impl App {
             vulnerability_data,
             imports: Mutex::default(),
             observations: Observations::default(),
-            uploads: Sessions::default(),
+            uploads,
         }))
     }
 

@@ -155,6 +155,24 @@ async fn a_refresh_token_stands_for_the_password_until_it_changes() {
     );
 }
 
+/// Only what came in an `Authorization` header was counted.
+#[tokio::test]
+async fn a_wrong_refresh_token_is_counted_among_failed_logins() {
+    let server = Server::start().unwrap();
+    for wrong in ["x.y.z", "wharf_pat_nothing"] {
+        let body = format!("grant_type=refresh_token&refresh_token={wrong}&service=wharf");
+        let request = http().post(format!("{}/token", server.url)).body(body);
+        let answer =
+            request.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{wrong}");
+    }
+    let metrics = http().get(format!("{}/metrics", server.url));
+    let metrics = metrics.basic_auth("admin", Some(&server.admin_password)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let counted = r#"wharf_login_failures_total{reason="wrong"} 2"#;
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+}
+
 #[tokio::test]
 async fn an_access_token_does_what_it_says_until_it_is_revoked() {
     let server = Server::start().unwrap();

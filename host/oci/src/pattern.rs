@@ -29,6 +29,11 @@ impl RepoPattern {
         &*self.0 == "**"
     }
 
+    /// What the name of every repository that is meant begins with: all before the first `*`.
+    pub fn literal(&self) -> &str {
+        self.0.split('*').next().unwrap_or_default()
+    }
+
     /// Whether every repository that `other` means is surely one of those meant. Sound, and complete for patterns of the
     /// forms `**`, `prefix/**`, `prefix/*` and plain names.
     pub fn covers(&self, other: &RepoPattern) -> bool {
@@ -238,6 +243,8 @@ mod tests {
         fn agrees_with_the_definition(pattern in "(a|b|\\*|\\*\\*)(/(a|b|a\\*|\\*\\*)){0,5}", name in "[ab](/[ab]){0,6}") {
             let expected = slow(&pattern.split('/').collect::<Vec<_>>(), &name.split('/').collect::<Vec<_>>());
             prop_assert_eq!(components_match(&pattern, &name), expected);
+            let parsed: RepoPattern = pattern.parse().unwrap();
+            prop_assert!(!expected || name.starts_with(parsed.literal()));
         }
 
         #[test]

@@ -132,6 +132,34 @@ async fn administering_the_server_takes_all_of_it() {
     assert_eq!(judge(&whole).await, Answer::Allowed);
 }
 
+#[tokio::test]
+async fn lists_look_only_where_something_may_be_seen() {
+    let (store, grants) = (store(), Grants::default());
+    give(&store, "user:alice read team/*").await;
+    give(&store, "user:alice write team/web/**").await;
+    give(&store, "authenticated read shared/app").await;
+    give(&store, "anonymous read pub*/x").await;
+    give(&store, "user:root admin **").await;
+    let check = async |who: &Principal, action: Action, within: &str, expected: &[&str]| {
+        let view = View::new(grants.current(&store).await.unwrap(), who);
+        assert_eq!(view.beginnings(action, within), expected, "{who:?} {action:?} `{within}`");
+    };
+    let alice = &Principal::user("alice");
+    check(alice, Action::List, "", &["pub", "shared/app", "team/"]).await;
+    check(alice, Action::Push, "", &["team/web/"]).await;
+    check(alice, Action::List, "team/web/x", &["team/web/x"]).await;
+    check(alice, Action::List, "s", &["shared/app"]).await;
+    check(alice, Action::List, "other/", &[]).await;
+    check(&Principal::anonymous(), Action::List, "", &["pub"]).await;
+    check(&Principal::user("root"), Action::List, "", &[""]).await;
+    check(&Principal::system(), Action::Pull, "dev/", &["dev/"]).await;
+    let scopes = ["team/a*:pull", "shared/**:pull", "pub*/**:push"].map(|scope| scope.parse().unwrap());
+    let narrow = Principal { name: "alice".into(), scopes: Some(scopes.into()) };
+    check(&narrow, Action::Pull, "", &["shared/app", "team/a"]).await;
+    with(&store, async |tx| suspend(tx, "alice", "root").await).await.unwrap();
+    check(alice, Action::List, "", &[]).await;
+}
+
 #[test]
 fn scopes_show_as_they_are_written() {
     for text in ["dev/*:pull", "dev/*:pull,push", "**:*", "a/b:delete"] {

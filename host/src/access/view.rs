@@ -159,15 +159,50 @@ impl<'a> View<'a> {
     }
 
     fn granted(&self, action: Action, covers: &impl Fn(&RepoPattern) -> bool) -> bool {
-        let any = |held: &[(RepoPattern, Role)]| {
-            held.iter().any(|(pattern, role)| role.allows(action) && covers(pattern))
-        };
-        if self.who.is_anonymous() {
-            return any(&self.grants.anonymous);
-        }
-        !self.is_suspended()
-            && (self.grants.users.get(&self.who.name).is_some_and(|held| any(held))
-                || any(&self.grants.authenticated)
-                || any(&self.grants.anonymous))
+        self.held().any(|(pattern, role)| role.allows(action) && covers(pattern))
     }
+
+    /// What was granted to the principal by its name, to all who log in and to everybody.
+    fn held(&self) -> impl Iterator<Item = &(RepoPattern, Role)> {
+        let active = !self.is_suspended();
+        let named = active && !self.who.is_anonymous();
+        let own = self.grants.users.get(&self.who.name).filter(|_| named);
+        let authenticated = named.then_some(&self.grants.authenticated);
+        let anonymous = active.then_some(&self.grants.anonymous);
+        own.into_iter().chain(authenticated).chain(anonymous).flatten()
+    }
+
+    /// What the names begin with of all repositories to which the principal may do `action`, as far as they begin with
+    /// `within`: in order, none of them the beginning of another. Whoever lists repositories need not look elsewhere.
+    pub fn beginnings(&self, action: Action, within: &str) -> Vec<String> {
+        let mut found = vec![within];
+        if self.who.name != Principal::SYSTEM {
+            let granted = self.held().filter(|(_, role)| role.allows(action));
+            found = common(&found, granted.map(|(pattern, _)| pattern.literal()).collect());
+        }
+        if let Some(scopes) = &self.who.scopes {
+            let inside = scopes.iter().filter(|scope| scope.actions.contains(&action));
+            found = common(&found, inside.map(|scope| scope.pattern.literal()).collect());
+        }
+        found.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// The beginnings of names that begin with one of both lists.
+fn common<'a>(one: &[&'a str], mut other: Vec<&'a str>) -> Vec<&'a str> {
+    outermost(&mut other);
+    let longer = |(a, b): (&'a str, &'a str)| match a.starts_with(b) {
+        true => Some(a),
+        false => b.starts_with(a).then_some(b),
+    };
+    let mut found: Vec<&str> =
+        one.iter().flat_map(|a| other.iter().filter_map(move |b| longer((a, b)))).collect();
+    outermost(&mut found);
+    found
+}
+
+/// Puts them in order and drops what begins with another.
+fn outermost(beginnings: &mut Vec<&str>) {
+    beginnings.sort_unstable();
+    beginnings.dedup_by(|next, kept| next.starts_with(*kept));
 }

@@ -20,6 +20,7 @@ mod process;
 mod server;
 mod tls;
 mod token;
+mod walk;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

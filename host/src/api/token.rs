@@ -127,11 +127,14 @@ pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Res
         "refresh_token" if auth::is_access_token(&fields.refresh_token) => {
             // An access token may stand where a client has room for a refresh token alone.
             let bearer = Credentials::Bearer(fields.refresh_token.clone());
-            let identity = auth::identify(&app, &bearer, peer).await?;
+            let identity = log_in(&app, &bearer, peer).await?;
             issue(&app, &identity, &asked, Some(fields.refresh_token)).await
         }
         "refresh_token" => {
-            let (identity, refreshed) = auth::by_refresh_token(&app, &fields.refresh_token).await?;
+            let refreshed = auth::by_refresh_token(&app, &fields.refresh_token).await;
+            let bearer = Credentials::Bearer(fields.refresh_token.clone());
+            let (identity, refreshed) =
+                refreshed.inspect_err(|error| note_failure(&app, &bearer, peer, error))?;
             let identity = Identity { proof: proof_of(&refreshed), ..identity };
             issue(&app, &identity, &asked, Some(fields.refresh_token)).await
         }

@@ -15,6 +15,7 @@ mod access_token;
 mod bearer;
 mod file;
 mod password;
+mod seal;
 mod throttle;
 mod user;
 
@@ -31,6 +32,7 @@ pub use access_token::{
 };
 pub use bearer::{ACCESS_TTL_S, Bearer, BearerError, Kind, REFRESH_TTL_S, Signer};
 pub use password::{PasswordError, Passwords, hash_password, random_password};
+pub use seal::Seal;
 pub use throttle::Throttle;
 pub use user::{
     User, UserError, UserName, add_user, expect_user, find_user, remove_user, set_password, users,
@@ -42,6 +44,7 @@ pub use file::write_private;
 #[derive(Debug)]
 pub struct Auth {
     pub signer: Signer,
+    pub seal: Seal,
     pub passwords: Passwords,
     pub throttle: Throttle,
 }
@@ -53,7 +56,10 @@ impl Auth {
     /// Where the key file can be neither read nor written.
     pub fn open(folder: &std::path::Path) -> Result<Self, AuthError> {
         let key = file::key_file(&folder.join("token.key")).map_err(AuthError::KeyFile)?;
-        Ok(Auth { signer: Signer::new(&key), passwords: Passwords::new(), throttle: Throttle::default() })
+        let seal =
+            Seal::new(&key).map_err(|_| AuthError::KeyFile(std::io::Error::other("it does not derive")))?;
+        let (passwords, throttle) = (Passwords::new(), Throttle::default());
+        Ok(Auth { signer: Signer::new(&key), seal, passwords, throttle })
     }
 }
 

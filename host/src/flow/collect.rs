@@ -116,7 +116,8 @@ mod tests {
     async fn blob(app: &App, name: &RepoName, bytes: Bytes) -> Digest {
         let digest = Digest::sha256(&bytes);
         let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
-        upload::whole(app, name, &digest, Chunk { body, range: None, bytes: None }).await.unwrap();
+        let who = Principal::user("alice");
+        upload::whole(app, &who, name, &digest, Chunk { body, range: None, bytes: None }).await.unwrap();
         digest
     }
 

@@ -10,12 +10,13 @@ use crate::App;
 use crate::access::Principal;
 use crate::event::{self, Event, Kind};
 use crate::registry::row::{self, TagRow};
+use crate::registry::setting::{self, RepoSetting};
 use crate::registry::untag::{self, Marks};
-use crate::registry::{RegistryError, blob, manifest, setting, tag};
+use crate::registry::{RegistryError, blob, manifest, tag};
 
-/// Pages of tags that are searched within the commit which deletes their manifest.
-const TAG_PAGES_IN_COMMIT: usize = 4;
-/// Tags removed in that commit, each with its event: what the manifest's own rows leave of its operations.
+/// Pages of tags that a delete searches for those it takes along; an immutable one is looked for on all of them.
+const TAG_PAGES: usize = 4;
+/// Tags removed in the manifest's commit, each with its event: what its own rows leave of the operations.
 const TAGS_IN_COMMIT: usize = 16;
 /// Tags looked at in one portion of the job that removes the others, and so removed in one commit.
 const TAGS_A_PORTION: usize = 256;
@@ -65,82 +66,74 @@ async fn one_manifest(
     repository: &RepoName,
     digest: &Digest,
 ) -> Result<(), RegistryError> {
-    refuse_immutable(app, repository, digest).await?;
-    let act = app.store.act(|mut tx| async move {
-        let tags_left = !remove_tags(&mut tx, app, who, repository, digest).await?;
-        if tags_left {
-            untag::mark(&mut tx, repository, digest, &who.name)?;
-        }
-        manifest::remove(&mut tx, repository, digest, app.now_ms()).await?;
-        let (repository, digest) = (repository.clone(), digest.clone());
-        let kind = Kind::ManifestDeleted { repository, digest, tags_left };
-        Ok(event::append(&mut tx, &Event { at_ms: app.now_ms(), by: who.name.clone(), kind })?)
-    });
+    let act =
+        app.store.act(|mut tx| async move { remove_manifest(&mut tx, app, who, repository, digest).await });
     act.await.map(drop)
 }
 
-/// Refuses to delete a manifest that an immutable tag points to, however many tags there are. The first pages are looked
-/// at again in the commit.
-async fn refuse_immutable(app: &App, repository: &RepoName, digest: &Digest) -> Result<(), RegistryError> {
-    let setting = setting::read(&app.store, repository).await?;
-    if setting.immutable_tags.is_empty() {
-        return Ok(());
+/// Takes a manifest away with its tags. The commit expects what it decides on and no more: the manifest, the setting, the
+/// tags that go along and that none has come since they were looked for. What else is pushed meanwhile does not hold it up.
+async fn remove_manifest(
+    tx: &mut Tx,
+    app: &App,
+    who: &Principal,
+    repository: &RepoName,
+    digest: &Digest,
+) -> Result<(), RegistryError> {
+    // First what must stay as it is, then the tags as they are.
+    tag::expect_no_more(tx, repository, digest).await?;
+    let setting = setting::get(tx, repository).await?;
+    manifest::remove(tx, repository, digest, app.now_ms()).await?;
+    let tags = tags_of(app, &setting, repository, digest).await?;
+    let tags_left = tags.is_none();
+    if tags_left {
+        untag::mark(tx, repository, digest, &who.name)?;
     }
+    for tag in tags.unwrap_or_default() {
+        // One that was pointed elsewhere since stays there.
+        if tag::get(tx, repository, &tag).await?.is_some_and(|(now, _)| now.digest == *digest) {
+            tx.delete(&row::tag(repository, &tag));
+            tag_deleted(tx, app, &who.name, repository, &tag, digest.clone(), false)?;
+        }
+    }
+    let (repository, digest) = (repository.clone(), digest.clone());
+    let kind = Kind::ManifestDeleted { repository, digest, tags_left };
+    Ok(event::append(tx, &Event { at_ms: app.now_ms(), by: who.name.clone(), kind })?)
+}
+
+/// The tags that point to a manifest; none where there are, or may be, more than its commit removes.
+///
+/// # Errors
+/// [`RegistryError::TagImmutable`] where one of them is, however many there are.
+async fn tags_of(
+    app: &App,
+    setting: &RepoSetting,
+    repository: &RepoName,
+    digest: &Digest,
+) -> Result<Option<Vec<Tag>>, RegistryError> {
     let marks = Marks::of(&app.store, repository).await?;
     let mut range = row::tags(repository);
+    let (mut found, mut pages) = (Vec::new(), 0);
     loop {
         let page = app.store.scan(range.clone(), MAX_PAGE).await?;
+        pages += 1;
         for row in &page.rows {
             let Some(tag) = tag_of(row, digest, &marks)? else { continue };
             if let Some(pattern) = setting.immutable(&tag) {
                 let (repository, digest, pattern) = (repository.clone(), digest.clone(), pattern.to_owned());
                 return Err(RegistryError::TagImmutable { repository, tag, pattern, digest });
             }
-        }
-        match page.rows.last() {
-            Some(last) if page.more => range = range.after(&last.key),
-            _ => return Ok(()),
-        }
-    }
-}
-
-/// Removes the tags of a manifest in the commit that removes it. False, and nothing removed, where there are or may be
-/// more than one commit takes.
-async fn remove_tags(
-    tx: &mut Tx,
-    app: &App,
-    who: &Principal,
-    repository: &RepoName,
-    digest: &Digest,
-) -> Result<bool, RegistryError> {
-    let marks = Marks::of(&app.store, repository).await?;
-    let mut range = row::tags(repository);
-    let mut found = Vec::new();
-    let mut all_seen = false;
-    for _ in 0..TAG_PAGES_IN_COMMIT {
-        let page = tx.scan(range.clone(), MAX_PAGE).await?;
-        for row in &page.rows {
-            found.extend(tag_of(row, digest, &marks)?);
-        }
-        match page.rows.last() {
-            Some(last) if page.more => range = range.after(&last.key),
-            _ => {
-                all_seen = true;
-                break;
+            if found.len() <= TAGS_IN_COMMIT {
+                found.push(tag);
             }
         }
+        let too_many = found.len() > TAGS_IN_COMMIT || (page.more && pages >= TAG_PAGES);
+        match page.rows.last() {
+            Some(_) if too_many && setting.immutable_tags.is_empty() => return Ok(None),
+            Some(last) if page.more => range = range.after(&last.key),
+            _ => return Ok((!too_many).then_some(found)),
+        }
     }
-    for tag in &found {
-        tag::refuse_if_immutable(tx, repository, tag, digest).await?;
-    }
-    if !all_seen || found.len() > TAGS_IN_COMMIT {
-        return Ok(false);
-    }
-    for tag in &found {
-        tx.delete(&row::tag(repository, tag));
-        tag_deleted(tx, app, &who.name, repository, tag, digest.clone(), false)?;
-    }
-    Ok(true)
 }
 
 /// Removes hidden tags of one portion of a repository's tags, and at the end what hid them. Returns where to go on; none

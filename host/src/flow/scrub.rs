@@ -77,6 +77,7 @@ mod tests {
     use wharf_store::Stored;
 
     use super::*;
+    use crate::access::Principal;
     use crate::config::{Config, LISTEN};
     use crate::flow::upload::{self, Chunk};
     use crate::registry::blob;
@@ -91,7 +92,15 @@ mod tests {
             let bytes = Bytes::from(vec![fill; 10_000]);
             let digest = Digest::sha256(&bytes);
             let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
-            upload::whole(&app, &name, &digest, Chunk { body, range: None, bytes: None }).await.unwrap();
+            upload::whole(
+                &app,
+                &Principal::system(),
+                &name,
+                &digest,
+                Chunk { body, range: None, bytes: None },
+            )
+            .await
+            .unwrap();
             digests.push(digest);
         }
         digests.sort();

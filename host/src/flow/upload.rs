@@ -40,7 +40,7 @@ pub async fn open(
     repository: &RepoName,
     algorithm: Algorithm,
 ) -> Result<BlobId, RegistryError> {
-    let writer = upload::begin(&app.blobs, repository, algorithm).await?;
+    let writer = upload::begin(&app.blobs, repository, &who.name, algorithm).await?;
     let id = writer.id().clone();
     app.uploads.open(&id, repository, &who.name, grace(app))?;
     if let Err(error) = writer.suspend().await {
@@ -100,6 +100,7 @@ where
 /// As [`finish`].
 pub async fn whole<S, E>(
     app: &App,
+    who: &Principal,
     repository: &RepoName,
     digest: &Digest,
     chunk: Chunk<S>,
@@ -108,7 +109,7 @@ where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
 {
-    let mut writer = upload::begin(&app.blobs, repository, digest.algorithm()).await?;
+    let mut writer = upload::begin(&app.blobs, repository, &who.name, digest.algorithm()).await?;
     let received = receive(app, repository, &mut writer, Some(digest), chunk).await;
     let (app, repository) = (app.clone(), repository.clone());
     match received {
@@ -343,8 +344,36 @@ pub async fn mount(
 
 #[cfg(test)]
 mod tests {
+    use wharf_store::{Model, Store};
+
     use super::*;
     use crate::config::{Config, LISTEN};
+    use crate::registry::session::USER_MAX;
+
+    /// Each start opened as many again to whoever had left the most.
+    #[tokio::test]
+    async fn uploads_of_before_a_restart_count_after_it() {
+        let data = tempfile::tempdir().unwrap();
+        let start =
+            || App::over(Config::new(data.path(), LISTEN), Store::new(Arc::new(Model::default()))).unwrap();
+        let (alice, bob) = (Principal::user("alice"), Principal::user("bob"));
+        let name = &"dev/app".parse::<RepoName>().unwrap();
+        let app = start();
+        let first = open(&app, &alice, name, Algorithm::Sha256).await.unwrap();
+        for _ in 1..USER_MAX {
+            open(&app, &alice, name, Algorithm::Sha256).await.unwrap();
+        }
+        let app = start();
+        let refused = open(&app, &alice, name, Algorithm::Sha256).await;
+        let too_many = |by: &Option<String>| by.as_deref() == Some("alice");
+        assert!(
+            matches!(&refused, Err(RegistryError::Upload(UploadError::TooMany { by, .. })) if too_many(by)),
+            "{refused:?}"
+        );
+        open(&app, &bob, name, Algorithm::Sha256).await.unwrap();
+        cancel(&app, name, upload::resume(&app.blobs, name, &first).await.unwrap()).await.unwrap();
+        open(&app, &alice, name, Algorithm::Sha256).await.unwrap();
+    }
 
     /// What the namespace is charged is what it holds, whenever a client goes.
     #[tokio::test(flavor = "multi_thread")]
@@ -352,7 +381,7 @@ mod tests {
         const BYTES: usize = 9 << 20;
         let data = tempfile::tempdir().unwrap();
         let app = App::open(Config::new(data.path(), LISTEN)).await.unwrap();
-        let name: RepoName = "dev/app".parse().unwrap();
+        let (alice, name) = (Principal::user("alice"), "dev/app".parse::<RepoName>().unwrap());
         let limit = |mut tx: wharf_store::Tx| async move {
             quota::limit(&mut tx, "dev", Some(1 << 30));
             Ok::<_, StoreError>(())
@@ -365,7 +394,7 @@ mod tests {
             let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
             let chunk = Chunk { body, range: None, bytes: Some(BYTES as u64) };
             let patience = Duration::from_millis(u64::from(n) * 15);
-            let _ = tokio::time::timeout(patience, whole(&app, &name, &digest, chunk)).await;
+            let _ = tokio::time::timeout(patience, whole(&app, &alice, &name, &digest, chunk)).await;
             digests.push(digest);
         }
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);

@@ -175,6 +175,17 @@ pub(super) async fn release(
     links::release(tx, digest.as_str(), repository.as_str(), manifest.as_str(), now_ms).await
 }
 
+/// Whether [`hold`] recorded that `manifest` needs the blob.
+pub(super) async fn is_held_by(
+    tx: &Tx,
+    repository: &RepoName,
+    digest: &Digest,
+    manifest: &Digest,
+) -> Result<bool, StoreError> {
+    let mref = links::mref_key(digest.as_str(), repository.as_str(), manifest.as_str());
+    Ok(tx.peek(&mref).await?.is_some())
+}
+
 /// A manifest of the repository, other than `except`, that needs the blob.
 pub(super) async fn holder(
     tx: &mut Tx,

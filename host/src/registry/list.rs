@@ -72,10 +72,26 @@ pub async fn repositories(
     last: Option<&str>,
     n: usize,
 ) -> Result<Names<RepoName>, StoreError> {
-    let range = match last {
-        Some(last) => KeyRange::all(Space::Repo).after(&key(Space::Repo, &[last])),
-        None => KeyRange::all(Space::Repo),
-    };
+    repositories_from(store, "", last, n).await
+}
+
+/// The same, of those whose names begin with `beginning`; no others are read.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn repositories_from(
+    store: &Store,
+    beginning: &str,
+    last: Option<&str>,
+    n: usize,
+) -> Result<Names<RepoName>, StoreError> {
+    // Names are of characters below this one.
+    let end = format!("{beginning}\u{7f}");
+    let mut range = KeyRange::all(Space::Repo).starting_at(&key(Space::Repo, &[beginning]));
+    range = range.before(&key(Space::Repo, &[end]));
+    if let Some(last) = last {
+        range = range.after(&key(Space::Repo, &[last]));
+    }
     let n = n.min(PAGE_MAX);
     let page = store.scan(range, n).await?;
     let names = page.rows.iter().filter_map(|row| row.key.part(0)?.parse().ok()).collect();

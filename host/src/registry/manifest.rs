@@ -10,7 +10,7 @@ use wharf_oci::{Algorithm, Descriptor, Digest, Manifest, ManifestKind, MediaType
 use wharf_store::{Rev, Row, Store, StoreError, Tx};
 
 use super::row::{self, ManifestRow, RepoRow, TagRow};
-use super::{RegistryError, blob, referrer, untag};
+use super::{RegistryError, blob, referrer, tag, untag};
 
 /// Most distinct blobs and manifests that one manifest may name. Each is an operation of the push's commit and two of the
 /// delete's, of which the store takes 1,024.
@@ -231,17 +231,41 @@ pub(super) async fn take_away(
     now_ms: u64,
 ) -> Result<(), RegistryError> {
     if let Some(bytes) = blob::peek(tx, digest).await?.and_then(blob::inline) {
-        let checked = Checked::new(bytes, Some(&old.media_type), &Target::Digest(digest.clone()))?;
-        for descriptor in checked.needs() {
-            blob::release(tx, repository, &descriptor.digest, digest, now_ms).await?;
+        for held in held_by(tx, repository, digest, old, bytes).await? {
+            blob::release(tx, repository, &held, digest, now_ms).await?;
         }
     }
     if let Some(subject) = &old.subject {
         referrer::remove(tx, repository, subject, digest);
     }
     tx.delete(&row::manifest(repository, digest));
+    tx.delete(&tag::tagged(repository, digest));
     blob::release(tx, repository, digest, digest, now_ms).await?;
     Ok(blob::unlink(tx, repository, digest).await?)
+}
+
+/// What a stored manifest holds: what it names. One that an older version took and this one refuses goes all the same: what
+/// it holds is then looked for among all digests in its text.
+async fn held_by(
+    tx: &Tx,
+    repository: &RepoName,
+    digest: &Digest,
+    old: &ManifestRow,
+    bytes: Bytes,
+) -> Result<BTreeSet<Digest>, StoreError> {
+    let text = bytes.clone();
+    if let Ok(checked) = Checked::new(bytes, Some(&old.media_type), &Target::Digest(digest.clone())) {
+        return Ok(checked.needs().map(|descriptor| descriptor.digest.clone()).collect());
+    }
+    let text = String::from_utf8_lossy(&text);
+    let named: BTreeSet<Digest> = text.split('"').filter_map(|part| part.parse().ok()).collect();
+    let mut held = BTreeSet::new();
+    for named in named {
+        if blob::is_held_by(tx, repository, &named, digest).await? {
+            held.insert(named);
+        }
+    }
+    Ok(held)
 }
 
 /// A manifest as a pull finds it.

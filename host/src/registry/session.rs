@@ -1,23 +1,22 @@
 //! Unfinished uploads, counted: each holds a file until it is finished, given up or a day old.
 //!
-//! Invariant: at most [`NAMESPACE_MAX`] in one namespace and [`USER_MAX`] of one user in it, as far as this process opened
-//! them: those of before a restart are not counted, and go with their time.
+//! Invariant: at most [`NAMESPACE_MAX`] in one namespace and [`USER_MAX`] of one user in it, whichever process opened them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wharf_oci::RepoName;
-use wharf_store::BlobId;
+use wharf_store::{BlobError, BlobId, Blobs};
 
-use super::upload::UploadError;
+use super::upload::{self, UploadError};
 
 /// Unfinished uploads in one namespace.
 pub const NAMESPACE_MAX: usize = 4096;
 /// Of those, by one user: a broken client takes no more than a quarter from the others.
 pub const USER_MAX: usize = 1024;
 
-/// The uploads of one process, by namespace.
+/// The uploads that wait for more, by namespace.
 #[derive(Debug, Default)]
 pub struct Sessions(Mutex<HashMap<String, HashMap<BlobId, Session>>>);
 
@@ -28,6 +27,23 @@ struct Session {
 }
 
 impl Sessions {
+    /// Those that the process before this one left, each until `grace` after it was last written to. Blocks; it is called
+    /// before anything is served.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn of(blobs: &Blobs, now_ms: u64, grace: Duration) -> Result<Sessions, BlobError> {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        for (id, owner, modified_ms) in blobs.waiting()? {
+            let (repository, by) = upload::owned(&owner);
+            let Ok(repository) = repository.parse::<RepoName>() else { continue };
+            let age = Duration::from_millis(now_ms.saturating_sub(modified_ms));
+            let session = Session { by: by.to_owned(), ends: now + grace.saturating_sub(age) };
+            sessions.lock().entry(repository.namespace().to_owned()).or_default().insert(id, session);
+        }
+        Ok(sessions)
+    }
+
     /// Counts an upload that was opened; it is forgotten after `grace`, when its file is collected.
     ///
     /// # Errors

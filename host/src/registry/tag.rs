@@ -1,7 +1,7 @@
 //! Tags: names that point to manifests.
 
 use wharf_oci::{Descriptor, Digest, RepoName, Tag, Target};
-use wharf_store::{Rev, Store, StoreError, Tx};
+use wharf_store::{Key, Rev, Space, Store, StoreError, Tx, key};
 
 use super::row::{self, TagRow};
 use super::{RegistryError, setting, untag};
@@ -33,10 +33,10 @@ pub async fn point(
     now_ms: u64,
     lineage: &[Stage],
 ) -> Result<Pointed, RegistryError> {
-    if tx.get(&row::manifest(repository, &to.digest)).await?.is_none() {
+    let Some(manifest) = tx.get(&row::manifest(repository, &to.digest)).await? else {
         let target = Target::Digest(to.digest.clone());
         return Err(RegistryError::ManifestUnknown { repository: repository.clone(), target });
-    }
+    };
     let pointed = match get(tx, repository, tag).await? {
         Some((old, _)) if old.digest == to.digest => return Ok(Pointed::Unchanged),
         Some((old, _)) => {
@@ -53,7 +53,27 @@ pub async fn point(
         lineage: lineage.to_vec(),
     };
     tx.put_value(&row::tag(repository, tag), &new)?;
+    // A manifest that this commit writes has no revision yet, and nobody can have seen it to delete it.
+    if manifest.rev != Rev::default() {
+        tx.add(&tagged(repository, &to.digest), 1);
+    }
     Ok(pointed)
+}
+
+/// `counter/tagged/<repo>/<digest>`: how often a tag was pointed to a manifest that was there already. It goes with the
+/// manifest.
+pub(super) fn tagged(repository: &RepoName, digest: &Digest) -> Key {
+    key(Space::Counter, &["tagged", repository.as_str(), digest.as_str()])
+}
+
+/// Expects that no other tag is pointed to a manifest of the repository before the commit. Tags are in the order of their
+/// names: whoever looked for those of one manifest could else expect no less than that all of them stay as they are. Call it
+/// before the manifest is taken away.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn expect_no_more(tx: &mut Tx, repository: &RepoName, digest: &Digest) -> Result<(), StoreError> {
+    tx.get(&tagged(repository, digest)).await.map(drop)
 }
 
 /// Removes a tag; its manifest stays. Returns what it pointed to.
@@ -86,7 +106,7 @@ pub async fn get(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Option
 ///
 /// # Errors
 /// [`RegistryError::TagImmutable`]; else only where the store fails.
-pub async fn refuse_if_immutable(
+async fn refuse_if_immutable(
     tx: &mut Tx,
     repository: &RepoName,
     tag: &Tag,

@@ -174,6 +174,26 @@ async fn a_manifest_holds_what_it_names_and_lets_go_when_deleted() {
     assert!(matches!(again, Err(RegistryError::ManifestUnknown { .. })));
 }
 
+/// It could neither be deleted nor collected, nor could what it held.
+#[tokio::test]
+async fn a_manifest_that_today_s_parser_refuses_is_deleted_with_what_it_holds() {
+    let (w, app) = (world(), repo("dev/app"));
+    w.blob(&app, b"config", 0).await.unwrap();
+    w.blob(&app, b"layer", 0).await.unwrap();
+    let mut taken = image(b"config", &[b"layer"]);
+    let manifest = checked(&taken).manifest;
+    taken["schemaVersion"] = json!(1);
+    let bytes = bytes::Bytes::from(taken.to_string());
+    let old = Checked { manifest, digest: Digest::sha256(&bytes), bytes: bytes.clone() };
+    assert!(Checked::new(bytes, None, &Target::Digest(old.digest.clone())).is_err());
+    assert!(w.put(&app, &old, 0).await.unwrap());
+    w.remove(&app, &old.digest, 0).await.unwrap();
+    assert_eq!(w.sweep(T).await, (2, 0));
+    for space in [Space::Blob, Space::Link, Space::Mref, Space::Manifest] {
+        assert_eq!(w.rows(space).await, 0, "{space}");
+    }
+}
+
 #[tokio::test]
 async fn a_push_that_changes_nothing_commits_nothing() {
     let (w, app) = (world(), repo("dev/app"));
@@ -521,9 +541,13 @@ async fn rows_of_a_push_are_few() {
     w.blob(&app, b"config", 0).await.unwrap();
     w.blob(&app, b"layer", 0).await.unwrap();
     let before = total(&w).await;
-    let image = checked(&image(b"config", &[b"layer"]));
-    w.put(&app, &image, 0).await.unwrap();
-    w.point(&app, "1.0", &image).await.unwrap();
+    let (app, image) = (&app, &checked(&image(b"config", &[b"layer"])));
+    let (tag, to) = (&"1.0".parse().unwrap(), &image.descriptor());
+    let push = w.act(|mut tx| async move {
+        manifest::put(&mut tx, app, image, "alice", 0, Sparse::Nothing).await?;
+        tag::point(&mut tx, app, tag, to, "alice", 0, &[]).await
+    });
+    push.await.unwrap();
     // Bytes, link, its charge, manifest, three references, tag; the counter is there already.
     assert_eq!(total(&w).await - before, 8);
 }

@@ -71,6 +71,16 @@ pub fn parse(text: &str) -> Option<BlobId> {
     (show(&id) == text).then_some(id)
 }
 
+/// Whose an upload is, as it is written beside its file: its repository, and who opened it.
+fn owner(repository: &RepoName, by: &str) -> String {
+    format!("{repository} {by}")
+}
+
+/// Reads what [`owner`] wrote. Of an upload that an older version opened nobody knows who did.
+pub(super) fn owned(owner: &str) -> (&str, &str) {
+    owner.split_once(' ').unwrap_or((owner, ""))
+}
+
 /// Starts an upload: it is kept by [`BlobWriter::suspend`], and is a blob by [`BlobWriter::finish`].
 ///
 /// # Errors
@@ -78,9 +88,10 @@ pub fn parse(text: &str) -> Option<BlobId> {
 pub async fn begin(
     blobs: &Blobs,
     repository: &RepoName,
+    by: &str,
     algorithm: Algorithm,
 ) -> Result<BlobWriter, UploadError> {
-    Ok(blobs.create(repository.as_str(), algorithm == Algorithm::Sha512).await?)
+    Ok(blobs.create(&owner(repository, by), algorithm == Algorithm::Sha512).await?)
 }
 
 /// Bytes received so far.
@@ -89,7 +100,7 @@ pub async fn begin(
 /// [`UploadError::Unknown`] where the repository has no such upload.
 pub async fn offset(blobs: &Blobs, repository: &RepoName, id: &BlobId) -> Result<u64, UploadError> {
     let upload = blobs.upload(id).await?;
-    if upload.owner != repository.as_str() {
+    if owned(&upload.owner).0 != repository.as_str() {
         return Err(UploadError::Unknown(show(id)));
     }
     Ok(upload.offset)
@@ -102,7 +113,7 @@ pub async fn offset(blobs: &Blobs, repository: &RepoName, id: &BlobId) -> Result
 /// writes to it.
 pub async fn resume(blobs: &Blobs, repository: &RepoName, id: &BlobId) -> Result<BlobWriter, UploadError> {
     let writer = blobs.resume(id).await?;
-    if writer.owner() != repository.as_str() {
+    if owned(writer.owner()).0 != repository.as_str() {
         return Err(UploadError::Unknown(show(id)));
     }
     Ok(writer)

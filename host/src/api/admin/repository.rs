@@ -12,13 +12,11 @@ use super::extract::{Administrator, Asked, Body};
 use super::{Failures, Page, Paging};
 use crate::App;
 use crate::access::{self, Action};
+use crate::api::walk::Walk;
 use crate::api::{ApiError, Caller};
 use crate::flow::repository::{self, RepositoryError};
+use crate::registry::quota;
 use crate::registry::setting::{self, RepoSetting};
-use crate::registry::{list, quota};
-
-/// Repositories that one request looks at.
-const LOOKED_AT_MAX: usize = 10_000;
 
 /// One repository.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -105,26 +103,14 @@ async fn ls(
     let pattern: Option<RepoPattern> =
         query.pattern.map(|pattern| pattern.parse().map_err(ApiError::invalid)).transpose()?;
     let view = access::view(&app, &caller.principal).await?;
-    let mut last: Option<String> = paging.cursor().map(ToOwned::to_owned);
-    let (mut items, mut looked_at) = (Vec::new(), 0);
-    loop {
-        let names = list::repositories(&app.store, last.as_deref(), list::PAGE_MAX).await?;
-        for name in &names.names {
-            if items.len() == limit || looked_at == LOOKED_AT_MAX {
-                return Ok(Json(Page { items, next: last }));
-            }
-            looked_at += 1;
-            last = Some(name.to_string());
-            let wanted = pattern.as_ref().is_none_or(|pattern| pattern.matches(name));
-            if wanted && view.may(Action::List, name) {
-                let RepoSetting { immutable_tags } = setting::read(&app.store, name).await?;
-                items.push(RepositoryEntry { repository: name.to_string(), immutable_tags });
-            }
-        }
-        if !names.more {
-            return Ok(Json(Page { items, next: None }));
-        }
+    let walk = Walk::new(&app, &view, Action::List, pattern.as_ref(), paging.cursor());
+    let (names, next) = walk.ok_or_else(|| paging.wrong_cursor())?.page(limit).await?;
+    let mut items = Vec::with_capacity(names.len());
+    for name in &names {
+        let RepoSetting { immutable_tags } = setting::read(&app.store, name).await?;
+        items.push(RepositoryEntry { repository: name.to_string(), immutable_tags });
     }
+    Ok(Json(Page { items, next }))
 }
 
 /// Replaces a repository's settings; it need not exist yet.

@@ -10,15 +10,11 @@ use super::error::{Code, OciError};
 use super::query::encode;
 use super::{Call, header_value};
 use crate::access::{self, Action};
+use crate::api::walk::Walk;
 use crate::registry::{RegistryError, list, referrer};
 
 /// Entries of a page of referrers.
 const REFERRERS_MAX: usize = 1000;
-/// Repositories looked at for one page of the catalog; with many that the caller may not see, a page is shorter than
-/// asked for and names where the next one starts.
-const CATALOG_LOOKS_MAX: usize = 10_000;
-/// Repositories read at once, so that a small page among many unseen ones takes few reads.
-const CATALOG_CHUNK: usize = 100;
 /// Which filters the server has applied.
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -47,33 +43,10 @@ struct Catalog {
 pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, OciError> {
     call.caller.require_catalog()?;
     let n = call.query.n(list::PAGE_MAX)?;
-    if n == 0 {
-        return catalog_page(Vec::new(), None, n);
-    }
     let view = access::view(call.app, &call.caller.principal).await?;
-    let mut last = call.query.get("last").map(str::to_owned);
-    let (mut repositories, mut looked_at) = (Vec::new(), 0);
-    let more = loop {
-        let page = list::repositories(&call.app.store, last.as_deref(), n.max(CATALOG_CHUNK)).await?;
-        let count = page.names.len();
-        for (i, name) in page.names.into_iter().enumerate() {
-            last = Some(name.as_str().to_owned());
-            if view.may(Action::List, &name) {
-                repositories.push(name);
-            }
-            if repositories.len() == n && (i + 1 < count || page.more) {
-                return catalog_page(repositories, last, n);
-            }
-        }
-        looked_at += count;
-        if !page.more || looked_at >= CATALOG_LOOKS_MAX {
-            break page.more;
-        }
-    };
-    catalog_page(repositories, last.filter(|_| more), n)
-}
-
-fn catalog_page(repositories: Vec<RepoName>, next: Option<String>, n: usize) -> Result<Response, OciError> {
+    let walk = Walk::new(call.app, &view, Action::List, None, call.query.get("last"));
+    let wrong = || OciError::new(Code::QueryInvalid, "`last` is no name, nor what a page gave for it");
+    let (repositories, next) = walk.ok_or_else(wrong)?.page(n).await?;
     let next = next.map(|last| format!("/v2/_catalog?n={n}&last={}", encode(&last)));
     json("application/json", &Catalog { repositories }, next.as_deref())
 }

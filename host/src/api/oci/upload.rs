@@ -37,7 +37,7 @@ pub(super) async fn start(call: &Call<'_>, name: &RepoName, body: &mut Body) -> 
     }
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
-        flow::upload::whole(call.app, name, &digest, chunk(call, body, None)).await?;
+        flow::upload::whole(call.app, &call.caller.principal, name, &digest, chunk(call, body, None)).await?;
         return created(name, &digest);
     }
     let algorithm = call.query.get("digest-algorithm").map_or(Ok(Algorithm::Sha256), str::parse)?;

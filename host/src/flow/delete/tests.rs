@@ -1,7 +1,9 @@
-//! A manifest with more tags than its commit takes.
+//! A manifest with more tags than its commit takes, and one that others push to or protect meanwhile.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use wharf_oci::MediaType;
-use wharf_store::{KeyRange, Space};
+use wharf_store::{KeyRange, Space, key};
 
 use super::*;
 use crate::config::{Config, LISTEN};
@@ -45,6 +47,25 @@ impl World {
 
     async fn delete(&self, digest: &Digest) {
         target(&self.app, &self.who, &self.name, &Target::Digest(digest.clone())).await.unwrap();
+    }
+
+    /// Deletes, with `meanwhile` between what the first try has read and its commit. Returns how many tries it took.
+    async fn delete_while(&self, digest: &Digest, meanwhile: impl AsyncFn()) -> Result<u32, RegistryError> {
+        let (tries, meanwhile) = (&AtomicU32::new(0), &meanwhile);
+        let act = self.app.store.act(|mut tx| async move {
+            remove_manifest(&mut tx, &self.app, &self.who, &self.name, digest).await?;
+            if tries.fetch_add(1, Ordering::Relaxed) == 0 {
+                meanwhile().await;
+            }
+            Ok::<_, RegistryError>(())
+        });
+        act.await?;
+        Ok(tries.load(Ordering::Relaxed))
+    }
+
+    async fn protect(&self, pattern: &str) {
+        let setting = RepoSetting { immutable_tags: vec![pattern.into()] };
+        crate::flow::repository::set(&self.app, &self.who, &self.name, &setting).await.unwrap();
     }
 
     async fn listed(&self) -> Vec<String> {
@@ -141,12 +162,62 @@ async fn a_hidden_tag_is_nobody_s_to_protect() {
     let w = World::new().await;
     let digest = w.push("a", &tags(20)).await;
     w.delete(&digest).await;
-    let setting = setting::RepoSetting { immutable_tags: vec!["*".into()] };
-    crate::flow::repository::set(&w.app, &w.who, &w.name, &setting).await.unwrap();
+    w.protect("*").await;
     let other = w.push("b", &["t007".into()]).await;
     assert!(w.serves("t007").await);
     w.untag_all(None).await;
     assert_eq!(w.listed().await, ["t007"]);
     let refused = target(&w.app, &w.who, &w.name, &Target::Digest(other)).await;
     assert!(matches!(refused, Err(RegistryError::TagImmutable { .. })));
+}
+
+/// Every push to the repository made the delete begin again, until the client heard 429.
+#[tokio::test]
+async fn pushes_to_the_same_repository_do_not_hold_a_delete_up() {
+    for of_it in [3, TAGS] {
+        let w = World::new().await;
+        let digest = w.push("a", &tags(of_it)).await;
+        w.push("b", &["latest".into()]).await;
+        let pushed = async || {
+            w.push("c", &["0".into(), "t000x".into(), "latest".into()]).await;
+            w.push("b", &["z".into()]).await;
+        };
+        assert_eq!(w.delete_while(&digest, pushed).await.unwrap(), 1);
+        assert_eq!(w.listed().await, ["0", "latest", "t000x", "z"]);
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_is_pointed_while_a_manifest_is_deleted_goes_with_what_it_points_to() {
+    let check = async |to: &str, tag: &str, expected: &[&str]| {
+        let w = World::new().await;
+        w.push("b", &["3".into()]).await;
+        let digest = w.push("a", &["1".into(), "2".into()]).await;
+        let tries = w.delete_while(&digest, async || drop(w.push(to, &[tag.into()]).await)).await;
+        assert_eq!(tries.unwrap(), 2, "`{tag}` to {to}");
+        assert_eq!(w.listed().await, expected);
+        assert_eq!(w.left().await, (expected.len(), false));
+        let counted = key(Space::Counter, &["tagged", w.name.as_str(), digest.as_str()]);
+        assert_eq!(w.app.store.get(&counted).await.unwrap(), None);
+    };
+    check("a", "4", &["3"]).await;
+    check("a", "3", &[]).await;
+    check("b", "2", &["2", "3"]).await;
+}
+
+/// Looked for before the commit alone, a tag or a setting that came after the search was missed where the tags were too
+/// many to be searched in the commit as well.
+#[tokio::test]
+async fn an_immutable_tag_that_is_made_meanwhile_keeps_its_manifest() {
+    let refused =
+        |outcome| assert!(matches!(outcome, Err(RegistryError::TagImmutable { .. })), "{outcome:?}");
+    for others in [3, TAG_PAGES * MAX_PAGE + 1] {
+        let w = World::new().await;
+        w.push("b", &tags(others)).await;
+        let digest = w.push("a", &["v1".into()]).await;
+        refused(w.delete_while(&digest, async || w.protect("v*").await).await);
+        let digest = w.push("c", &["w1".into()]).await;
+        refused(w.delete_while(&digest, async || drop(w.push("c", &["v2".into()]).await)).await);
+        assert!(w.serves("v1").await && w.serves("v2").await && w.serves("w1").await);
+    }
 }

@@ -94,7 +94,7 @@ pub struct BlobFile {
 /// An upload that waits for more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
-    /// What the caller gave to [`Blobs::create`]: the repository it belongs to.
+    /// What the caller gave to [`Blobs::create`]: whose it is.
     pub owner: String,
     /// Bytes received so far.
     pub offset: u64,
@@ -183,6 +183,19 @@ impl Blobs {
             Ok(Upload { owner: sidecar.owner, offset })
         })
         .await
+    }
+
+    /// Uploads that wait for more: what was given as each one's owner, and when it was last written to (Unix
+    /// milliseconds). Blocks; call it at start.
+    pub fn waiting(&self) -> Result<Vec<(BlobId, String, u64)>, BlobError> {
+        let mut files = Vec::new();
+        list_dir(&self.0.uploads, None, &mut files).map_err(failed("list", "uploads"))?;
+        let waiting = |file: BlobFile| {
+            let sidecar = Sidecar::read(self, &file.id).ok()?;
+            Some((file.id, sidecar.owner, file.modified_ms))
+        };
+        // What is no state of an upload, nobody can go on with.
+        Ok(files.into_iter().filter_map(waiting).collect())
     }
 
     /// Opens a complete blob for reading.

@@ -9,19 +9,15 @@ use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, RepoPattern, Tag, Targ
 use super::ScanEntry;
 use super::scan::summary;
 use crate::App;
-use crate::access::{self, Action, View};
+use crate::access::{self, Action};
 use crate::api::admin::extract::Asked;
 use crate::api::admin::{Failures, Page, Paging};
+use crate::api::walk::{SEALED, Walk};
 use crate::api::{ApiError, Caller};
 use crate::facts::scanned;
 use crate::promote::binding::{self, Bound};
 use crate::promote::standing::{self, Place};
 use crate::registry::{list, manifest};
-
-/// Repositories that one request looks at: beyond it a filter that nothing passes hands back its place in the list.
-const LOOKED_AT_MAX: usize = 10_000;
-/// Repositories that are read at once.
-const REPOSITORIES: usize = 200;
 
 /// One tag.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -74,21 +70,21 @@ pub(super) struct Query {
     cursor: Option<String>,
 }
 
-/// A place between two tags; without a tag, before the repository's first.
-struct At {
-    repository: RepoName,
-    tag: Option<Tag>,
+/// A place in the list.
+enum At {
+    /// Between two tags; without a tag, before the repository's first.
+    Tag { repository: RepoName, tag: Option<Tag> },
+    /// Where a walk over the repositories goes on, sealed.
+    Rest(String),
 }
 
 impl At {
     fn parse(text: &str) -> Option<At> {
-        match text.rsplit_once(':') {
-            Some((repository, "")) => Some(At { repository: repository.parse().ok()?, tag: None }),
-            Some((repository, tag)) => {
-                Some(At { repository: repository.parse().ok()?, tag: Some(tag.parse().ok()?) })
-            }
-            None => None,
-        }
+        let Some((repository, tag)) = text.rsplit_once(':') else {
+            return text.starts_with(SEALED).then(|| At::Rest(text.to_owned()));
+        };
+        let tag = if tag.is_empty() { None } else { Some(tag.parse().ok()?) };
+        Some(At::Tag { repository: repository.parse().ok()?, tag })
     }
 
     fn text(repository: &RepoName, tag: Option<&Tag>) -> String {
@@ -110,46 +106,44 @@ pub(super) async fn ls(
         Some(cursor) => Some(At::parse(cursor).ok_or_else(|| paging.wrong_cursor())?),
         None => None,
     };
-    let pattern = query.repository.map(|pattern| pattern.parse().map_err(ApiError::invalid)).transpose()?;
+    let pattern: Option<RepoPattern> =
+        query.repository.map(|pattern| pattern.parse().map_err(ApiError::invalid)).transpose()?;
     let view = access::view(&app, &caller.principal).await?;
+    let after = match &at {
+        Some(At::Tag { repository, .. }) => Some(repository.as_str()),
+        Some(At::Rest(rest)) => Some(rest.as_str()),
+        None => None,
+    };
+    let walk = Walk::new(&app, &view, Action::Pull, pattern.as_ref(), after);
+    let walk = walk.ok_or_else(|| paging.wrong_cursor())?;
+    // The repository that the page before ended in goes first, from behind its last tag.
+    let first = match at {
+        Some(At::Tag { repository, tag }) => Some((repository, tag)).filter(|(name, _)| walk.shows(name)),
+        _ => None,
+    };
     let bindings = binding::all(&app.store).await?;
-    Ok(Json(walk(&app, &view, pattern.as_ref(), &bindings, at, limit).await?))
+    Ok(Json(images(&app, walk, first, &bindings, limit).await?))
 }
 
-async fn walk(
+async fn images(
     app: &App,
-    view: &View<'_>,
-    pattern: Option<&RepoPattern>,
+    mut walk: Walk<'_>,
+    mut first: Option<(RepoName, Option<Tag>)>,
     bindings: &[Bound],
-    at: Option<At>,
     limit: usize,
 ) -> Result<Page<ImageEntry>, ApiError> {
     let mut items = Vec::new();
-    let mut looked_at = 0;
-    // The repository that the page before ended in goes first, from behind its last tag.
-    let (mut pending, mut last) = match at {
-        Some(At { repository, tag }) => (vec![(repository.clone(), tag)], Some(repository)),
-        None => (Vec::new(), None),
-    };
     loop {
-        for (repository, tag) in pending.drain(..) {
-            looked_at += 1;
-            let wanted = pattern.is_none_or(|pattern| pattern.matches(&repository));
-            if !wanted || !view.may(Action::Pull, &repository) {
-                continue;
-            }
-            if let Some(next) = one_repository(app, bindings, &repository, tag, limit, &mut items).await? {
-                return Ok(Page { items, next: Some(next) });
-            }
+        let (repository, tag) = match first.take() {
+            Some(first) => first,
+            None => match walk.next().await? {
+                Some(next) => (next, None),
+                None => return Ok(Page { items, next: walk.rest()? }),
+            },
+        };
+        if let Some(next) = one_repository(app, bindings, &repository, tag, limit, &mut items).await? {
+            return Ok(Page { items, next: Some(next) });
         }
-        let names = list::repositories(&app.store, last.as_ref().map(RepoName::as_str), REPOSITORIES).await?;
-        let Some(newest) = names.names.last().cloned() else { return Ok(Page { items, next: None }) };
-        if looked_at >= LOOKED_AT_MAX {
-            let next = names.names.first().map(|name| At::text(name, None));
-            return Ok(Page { items, next });
-        }
-        pending = names.names.into_iter().map(|name| (name, None)).collect();
-        last = Some(newest);
     }
 }
 
