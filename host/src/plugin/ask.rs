@@ -87,7 +87,10 @@ pub enum ConfigError {
         "there is no plugin `{0}`; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are"
     )]
     NoPlugin(String),
-    #[error("plugin `{plugin}` refuses the config: {}", list(.problems))]
+    #[error(
+        "plugin `{plugin}` refuses the config: {}; hint: `wharf plugin inspect {plugin}` shows what it takes",
+        list(.problems)
+    )]
     Refused { plugin: String, problems: Vec<Problem> },
     #[error(transparent)]
     Call(Box<CallError>),
