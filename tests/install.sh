@@ -15,6 +15,12 @@ if [ "${#packages[@]}" -gt 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 fi
 
+for tool in cargo go; do
+    if missing "$tool"; then
+        echo "$tool is missing; hint: install Rust by rustup, and Go, which builds crane" >&2
+        exit 1
+    fi
+done
 PATH="$(go env GOPATH)/bin:$PATH"
 if missing crane; then
     go install github.com/google/go-containerregistry/cmd/crane@v0.20.6

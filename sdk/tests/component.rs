@@ -38,6 +38,13 @@ fn manifests(wasm: &[u8]) -> Vec<serde_json::Value> {
     found
 }
 
+/// A workspace key is an error wherever the folder stands without the workspace.
+#[test]
+fn the_crate_inherits_nothing_from_the_workspace() {
+    let manifest = std::fs::read_to_string(root().join("sdk/Cargo.toml")).unwrap();
+    assert!(!manifest.contains("workspace = true"), "an author who has only `sdk/` cannot build it");
+}
+
 #[test]
 fn the_example_of_the_docs_becomes_a_component_with_a_manifest() {
     let wasm = build_example();

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -288,4 +289,26 @@ fn a_follower_sees_what_happens_next() -> Result<()> {
     let seen = seen?;
     ensure!(seen["kind"] == "user-added" && seen["user"] == "ci", "{seen}");
     Ok(())
+}
+
+#[test]
+fn a_refused_file_is_listed_for_as_long_as_it_is_there() -> Result<()> {
+    let server = Server::start()?;
+    let file = server.data().join("plugins/typo.wasm");
+    let listed = |arguments: &[&str], wanted: bool| -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let list = server.wharf(arguments)?;
+            if list.contains("refused `typo.wasm`") == wanted {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "`wharf {}` says: {list}", arguments.join(" "));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    std::fs::write(&file, "no plugin")?;
+    listed(&["plugin", "ls"], true)?;
+    std::fs::remove_file(&file)?;
+    listed(&["plugin", "ls"], false)?;
+    listed(&["plugin", "ls", "--all"], true)
 }

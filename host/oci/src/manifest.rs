@@ -54,7 +54,7 @@ pub enum ManifestError {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a manifest")]
 struct Wire {
     schema_version: u64,
     media_type: Option<MediaType>,

@@ -76,6 +76,15 @@ fn manifests_that_contradict_themselves_are_refused() {
     assert!(Manifest::parse(nulls.as_bytes(), None).is_ok());
 }
 
+/// The error names what is wanted, not a type of this code.
+#[test]
+fn what_is_no_manifest_is_told_so() {
+    for bytes in ["null", "1", "\"a\""] {
+        let error = Manifest::parse(bytes.as_bytes(), None).unwrap_err().to_string();
+        assert!(error.contains("expected a manifest"), "{error}");
+    }
+}
+
 #[test]
 fn a_huge_manifest_is_refused_before_it_is_parsed() {
     let bytes = vec![b' '; MANIFEST_BYTES_MAX + 1];

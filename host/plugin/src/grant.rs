@@ -66,7 +66,7 @@ pub struct Granted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// The grants file is not what it should be.
-    #[error("grants file: {message}")]
+    #[error("the `.toml` beside the plugin: {message}")]
     BadFile {
         /// What is wrong, with line and column.
         message: String,

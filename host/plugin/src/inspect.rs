@@ -1,6 +1,6 @@
 //! What a file is, found out from its bytes alone, before anything is compiled or run.
 //!
-//! What an operator sees: `wharf plugin inspect FILE`, and the reason why a file was refused. The entry is [`inspect`].
+//! What an operator sees: in `wharf plugin ls` the reason why a file was refused. The entry is [`inspect`].
 //!
 //! Invariant: the size is checked before anything is read, and the whole file is validated before anything in it is believed.
 //! Invariant: any bytes give an answer; none make it panic or take more than linear time.
@@ -45,7 +45,8 @@ pub enum InspectError {
     TooLarge,
     /// It does not start as WebAssembly does.
     #[error(
-        "the file is no WebAssembly; hint: drop the compiled component (`.wasm`), not its source or text form"
+        "the file is no WebAssembly; hint: drop the component that a build for `wasm32-wasip2` makes, no source, text form or \
+         native library"
     )]
     NotWasm,
     /// A core module, which has no interface types.
@@ -68,7 +69,11 @@ pub enum InspectError {
         at: usize,
     },
     /// It exports no interface of a kind that this host has.
-    #[error("the component exports {}, which is no kind of plugin; supported: {}", list(.found), interface::supported())]
+    #[error(
+        "the component exports {}, which is no kind of plugin; supported: {}; hint: `wharf_sdk::policy!` exports it",
+        list(.found),
+        interface::supported()
+    )]
     WrongKind {
         /// What it exports.
         found: Vec<String>,
@@ -145,7 +150,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspected, InspectError> {
 
 fn check_header(bytes: &[u8]) -> Result<(), InspectError> {
     const MAGIC: &[u8] = b"\0asm";
-    if !bytes.starts_with(&MAGIC[..bytes.len().min(4)]) || bytes.is_empty() {
+    if !bytes.starts_with(&MAGIC[..bytes.len().min(4)]) {
         return Err(InspectError::NotWasm);
     }
     match bytes.get(6..8) {

@@ -370,11 +370,19 @@ impl Loader {
         next.outcomes.push(match known {
             true => Outcome::Unchanged { file: failed.file.clone() },
             false => {
+                // As texts, which the log quotes: a file's name and a plugin's words may hold line ends.
                 tracing::warn!(
-                    file = %failed.file, digest = %failed.digest, stage = failed.stage.as_str(), reason = %failed.reason,
-                    kept = kept.as_ref().map_or("nothing", |plugin| plugin.digest()), "plugin refused"
+                    file = failed.file,
+                    digest = failed.digest,
+                    stage = failed.stage.as_str(),
+                    reason = failed.reason,
+                    kept = kept.as_ref().map_or("nothing", |plugin| plugin.digest()),
+                    "plugin refused"
                 );
-                Outcome::Quarantined { failed: failed.clone(), kept: kept.map(|plugin| plugin.digest().to_owned()) }
+                Outcome::Quarantined {
+                    failed: failed.clone(),
+                    kept: kept.map(|plugin| plugin.digest().to_owned()),
+                }
             }
         });
         next.failed.insert(failed.file.clone(), failed);

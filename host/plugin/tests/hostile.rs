@@ -142,7 +142,7 @@ fn refused(bytes: &[u8]) -> InspectError {
 
 #[test]
 fn files_that_are_no_plugin() {
-    assert_eq!(refused(b""), InspectError::NotWasm);
+    assert_eq!(refused(b""), InspectError::Truncated { at: 0 }, "a copy that has only begun");
     assert_eq!(refused(b"#!/bin/sh\n"), InspectError::NotWasm);
     assert_eq!(refused(b"\0asm\x01\0\0\0"), InspectError::CoreModule);
     assert!(matches!(refused(b"\0asm"), InspectError::Truncated { .. }));
@@ -157,7 +157,7 @@ fn files_that_are_no_plugin() {
     says(
         &error,
         "the component exports nothing, which is no kind of plugin; supported: `promotion-policy` (exports \
-         `wharf:plugin/policy` 0.1)",
+         `wharf:plugin/policy` 0.1); hint: `wharf_sdk::policy!` exports it",
     );
 }
 

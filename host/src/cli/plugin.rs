@@ -7,7 +7,7 @@ use super::events;
 use super::output::{Table, ago, note, now_ms, pairs, short, time};
 use super::schema;
 use super::visible::plain;
-use crate::api::admin::{EventPage, PluginEntry, PluginList};
+use crate::api::admin::{EventPage, PluginEntry, PluginList, RefusedFile};
 
 /// The plugins in force, and the files that were refused
 ///
@@ -27,7 +27,7 @@ enum Verb {
     #[command(after_help = "Examples:
   wharf plugin ls")]
     Ls {
-        /// All refusals that are remembered, not only the newest of each file
+        /// All refusals that are remembered, not only those of files that are there as they were refused
         #[arg(long)]
         all: bool,
     },
@@ -114,18 +114,14 @@ fn table(list: &PluginList, all: bool, now_ms: u64) -> String {
         active.row([row.name.clone(), row.version.clone(), row.file.clone(), short(&row.digest), since]);
     }
     let mut out = active.text();
-    let mut last = None;
-    for row in &list.quarantine {
-        if all || last != Some(&row.file) {
-            // A reason is a sentence with a hint: it would not fit a column.
-            let when = ago(row.at_ms, now_ms);
-            let kept =
-                row.kept.as_ref().map(|kept| format!("; {} stays in force", short(kept))).unwrap_or_default();
-            let head =
-                format!("refused `{}` ({}) at {}, {when}{kept}", row.file, short(&row.digest), row.stage);
-            out.push_str(&format!("\n{}\n  {}\n", plain(&head), plain(&row.reason)));
-        }
-        last = Some(&row.file);
+    for RefusedFile { row, .. } in list.quarantine.iter().filter(|refused| all || refused.standing) {
+        // A reason is a sentence with a hint: it would not fit a column.
+        let when = ago(row.at_ms, now_ms);
+        let kept =
+            row.kept.as_ref().map(|kept| format!("; {} stays in force", short(kept))).unwrap_or_default();
+        let digest = if row.digest.is_empty() { String::new() } else { format!(" ({})", short(&row.digest)) };
+        let head = format!("refused `{}`{digest} at {}, {when}{kept}", row.file, row.stage);
+        out.push_str(&format!("\n{}\n  {}\n", plain(&head), plain(&row.reason)));
     }
     out
 }

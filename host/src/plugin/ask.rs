@@ -13,6 +13,8 @@ use wharf_plugin::{
     Problem, grant, inspect,
 };
 
+use super::log;
+
 /// Plugins of the archive that are kept ready for replays.
 const REVIVED_MAX: usize = 8;
 /// After this long a plugin is asked again that found no room or no time, in ms.
@@ -85,7 +87,10 @@ pub enum ConfigError {
         "there is no plugin `{0}`; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are"
     )]
     NoPlugin(String),
-    #[error("plugin `{plugin}` refuses the config: {}", list(.problems))]
+    #[error(
+        "plugin `{plugin}` refuses the config: {}; hint: `wharf plugin inspect {plugin}` shows what it takes",
+        list(.problems)
+    )]
     Refused { plugin: String, problems: Vec<Problem> },
     #[error(transparent)]
     Call(Box<CallError>),
@@ -221,7 +226,7 @@ impl Plugins {
     }
 
     /// Asks the plugin of that name about `subject` of the facts, for a judgement: failures count for the breaker, and while it
-    /// is open the plugin is not asked.
+    /// is open the plugin is not asked. What it logs goes to the server's log.
     pub async fn ask(
         &self,
         name: &str,
@@ -240,6 +245,14 @@ impl Plugins {
             return Asked { version, digest, answer };
         }
         let called = self.call(&plugin, config, facts, subject, targets).await;
+        let from = log::Call { plugin: name, version: &version, image };
+        match &called {
+            Some(Ok(said)) => log::write(from, &said.logs, said.stats.log_bytes_dropped),
+            Some(Err(error)) => {
+                log::write(from, &error.partial.logs, error.partial.stats.log_bytes_dropped);
+            }
+            None => {}
+        }
         let opened = match &called {
             Some(Ok(_)) => {
                 self.breaker.succeeded(&digest, image);

@@ -9,6 +9,7 @@
 //! Invariant: what a decision was made with stays in the archive as long as the decision.
 
 mod ask;
+mod log;
 pub mod state;
 
 pub use ask::{Asked, ConfigError, Parts, Plugins, ReviveError, Unasked};

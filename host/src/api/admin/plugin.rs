@@ -22,7 +22,16 @@ pub struct PluginList {
     /// By name.
     pub active: Vec<ActiveRow>,
     /// By file, the newest first in each; kept after the file is gone. Shown to administrators alone.
-    pub quarantine: Vec<QuarantineRow>,
+    pub quarantine: Vec<RefusedFile>,
+}
+
+/// A refusal that is remembered.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RefusedFile {
+    #[serde(flatten)]
+    pub row: QuarantineRow,
+    /// The file is there as it was refused; no longer once it is replaced or gone.
+    pub standing: bool,
 }
 
 /// One plugin in force.
@@ -72,11 +81,16 @@ pub(super) struct Doc;
     responses((status = 200, body = PluginList), Failures))]
 async fn ls(State(app): State<App>, caller: Caller) -> Result<Json<PluginList>, ApiError> {
     let active = state::active(&app.store).await?;
-    let quarantine = match caller.administers(&app).await? {
+    let rows = match caller.administers(&app).await? {
         true => state::quarantine(&app.store).await?,
         false => Vec::new(),
     };
-    Ok(Json(PluginList { active, quarantine }))
+    let set = app.plugins.catalog().current();
+    let refused = |row: QuarantineRow| {
+        let standing = set.failed().get(&row.file).is_some_and(|failed| failed.digest == row.digest);
+        RefusedFile { row, standing }
+    };
+    Ok(Json(PluginList { active, quarantine: rows.into_iter().map(refused).collect() }))
 }
 
 /// One plugin in force, with what it asks for and the schema of its config.

@@ -23,7 +23,7 @@ pub enum BindError {
     #[error(transparent)]
     Cycle(#[from] Cycle),
     /// At least one, in the binding's order.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{}", all_of(.0))]
     Config(Vec<PolicyError>),
     #[error(
         "only who administers the server may bind as somebody else than themselves; hint: `as = \"{0}\"`"
@@ -55,6 +55,23 @@ pub struct PolicyError {
     /// Its place in the binding, from 0.
     pub index: usize,
     pub error: ConfigError,
+}
+
+/// What is wrong, policy by policy, and then what to do: a hint in between would hide what comes after it.
+fn all_of(policies: &[PolicyError]) -> String {
+    let (mut wrong, mut hints) = (Vec::new(), Vec::new());
+    for policy in policies {
+        let text = policy.to_string();
+        let (problem, hint) = text.split_once("; hint: ").unwrap_or((&text, ""));
+        wrong.push(problem.to_owned());
+        if !hint.is_empty() && !hints.iter().any(|known| known == hint) {
+            hints.push(hint.to_owned());
+        }
+    }
+    match hints.is_empty() {
+        true => wrong.join("; "),
+        false => format!("{}; hint: {}", wrong.join("; "), hints.join("; ")),
+    }
 }
 
 /// A problem with its place in the binding's document, for whoever wrote that.
@@ -203,4 +220,19 @@ async fn may_bind(app: &App, who: &Principal, binding: &Binding) -> Result<(), B
         return Err(BindError::Refused { who, pattern });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_come_after_everything_that_is_wrong() {
+        let gone = |index, name: &str| PolicyError { index, error: ConfigError::NoPlugin(name.into()) };
+        let problem = wharf_plugin::Problem { pointer: "/max".into(), message: "no number".into() };
+        let refused = ConfigError::Refused { plugin: "few-highs".into(), problems: vec![problem] };
+        let error =
+            BindError::Config(vec![gone(0, "a"), gone(1, "b"), PolicyError { index: 2, error: refused }]);
+        insta::assert_snapshot!(error, @"policy 0: there is no plugin `a`; policy 1: there is no plugin `b`; policy 2: plugin `few-highs` refuses the config: `/max`: no number; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are; `wharf plugin inspect few-highs` shows what it takes");
+    }
 }
