@@ -17,7 +17,7 @@ const ALIGN: usize = 16;
 struct Bytes(UnsafeCell<[u8; ARENA_BYTES]>);
 
 /// An arena, and the standard allocator behind it.
-pub struct Heap {
+pub(crate) struct Heap {
     bytes: Bytes,
     /// Where the free part begins.
     next: Cell<usize>,
@@ -27,7 +27,7 @@ pub struct Heap {
 unsafe impl Sync for Heap {}
 
 impl Heap {
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Heap { bytes: Bytes(UnsafeCell::new([0; ARENA_BYTES])), next: Cell::new(0) }
     }
 
