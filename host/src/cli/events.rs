@@ -210,7 +210,7 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
         }
         _ => ([subject(fields), text("verdict")].join(" ").trim().to_owned(), &["verdict"]),
     };
-    let elsewhere = ["repository", "tag", "plugin", "user", "lineage", "reason", "digest"];
+    let elsewhere = ["repository", "tag", "plugin", "user", "namespace", "lineage", "reason", "digest"];
     if let Some(digest) = fields.get("digest").and_then(Value::as_str) {
         let _ = write!(out, " {}", short(digest));
     }
