@@ -146,7 +146,7 @@ impl Import {
     /// Reads one file under the name `source`, telling its form by its first bytes.
     ///
     /// A zip file is a whole export, as OSV publishes one for each ecosystem, and covers the releases that it has at least
-    /// [`COVERING_RECORDS`] records of. Other files are single records, which cover what [`Import::covers`] is told.
+    /// `COVERING_RECORDS` records of. Other files are single records, which cover what [`Import::covers`] is told.
     ///
     /// # Errors
     /// [`ImportError`] if the file is not whole, or brings nothing: in place of what there was it would make images look clean.

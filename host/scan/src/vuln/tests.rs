@@ -414,7 +414,9 @@ fn a_zip_file_with_a_damaged_entry_is_refused() {
     let mut import = Import::new();
     import.add("Debian", Cursor::new(&whole)).unwrap();
     let expected = import.finish().unwrap();
-    for at in 0..whole.len() {
+    // Up to the list of entries, which has no checksum.
+    let list = whole.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+    for at in 0..list {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x10;
         let mut import = Import::new();
