@@ -221,7 +221,7 @@ fn targets_that_are_none_are_refused_with_a_hint() {
     let db = folder.path().join("x.db");
     let output = wharf(&["db", "import", "--db", db.to_str().unwrap(), file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("there is no matcher") && !db.exists(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cannot be matched") && !db.exists(), "{}", text(&output.stderr));
 }
 
 /// The same image in a registry: with a password, with the login of `wharf login`, and with neither.

@@ -59,7 +59,7 @@ pub(super) async fn set_up(server: &Server) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("own.json");
     std::fs::write(&file, flaws.to_string())?;
-    server.wharf(&["db", "import", file.to_str().context("a path of text")?])?;
+    server.wharf(&["db", "import", "--covers", "Debian:12", file.to_str().context("a path of text")?])?;
     let policy = json!({ "plugin": "criteria", "config": { "criteria": [
         { "field": "vulnerability_critical", "operator": "lte", "values": ["0"] }] } });
     let to_qa = [("qa", "qa/{name}", "%n"), ("archive", "archive/{name}", "%n-%Y%m%d-%H%M%S%f")];

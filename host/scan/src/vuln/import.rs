@@ -43,7 +43,7 @@ pub enum ImportError {
     #[error("`{source_name}` is not JSON of OSV records: {why}")]
     Json { source_name: String, why: String },
     #[error(
-        "`{source_name}` has nothing to keep in {records} records, and what was imported under that name stays; hint: Debian's and \
+        "`{source_name}` has nothing to keep (records: {records}), and what was imported under that name stays; hint: Debian's and \
          Alpine's exports can be matched, an empty file is a download that failed"
     )]
     Nothing { source_name: String, records: u64 },

@@ -147,8 +147,8 @@ fn uncovered(db: &Db, release: &Release) -> String {
     match db.release(release).records {
         0 => format!("the vulnerability database has no records for {release}"),
         some => format!(
-            "the vulnerability database has {some} records for {release}, which are not known to be all; hint: import the \
-             distribution's whole export (`all.zip`), or name the release by `wharf db import --covers`"
+            "of {release} the vulnerability database has no more than single records ({some}); hint: import the distribution's \
+             whole export (`all.zip`), or say by `wharf db import --covers {release}` that they are all there are"
         ),
     }
 }
