@@ -14,6 +14,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
 
+use crate::registry::upload::BLOB_BYTES_MAX;
+
 /// Bytes of one body that are read for nothing; a client that sends more may lose its answer.
 const DRAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long that may take.
@@ -62,6 +64,10 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Body for Drained<B> {
 impl<B: Body<Data = Bytes> + Send + Unpin> Drop for Drained<B> {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        // No push is that large, so nobody will ever stop sending by having read the answer.
+        if body.size_hint().lower() > BLOB_BYTES_MAX {
+            return;
+        }
         // None at the very end of a server, when nobody is answered any more.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(tokio::time::timeout(DRAINED_WITHIN, drain(body)));

@@ -147,25 +147,29 @@ impl ChunkRange {
     }
 }
 
-/// Checks a chunk before any of it is read: its place, and its length where the request declares one.
+/// Checks a chunk before any of it is read: its place, and what the request declares of its length.
 ///
 /// # Errors
-/// [`UploadError::OutOfOrder`] and [`UploadError::Length`].
+/// [`UploadError::OutOfOrder`], [`UploadError::Length`], and [`UploadError::TooLarge`] where the blob would be larger than
+/// [`BLOB_BYTES_MAX`].
 pub fn check_chunk(
     offset: u64,
     range: Option<ChunkRange>,
     content_length: Option<u64>,
 ) -> Result<(), UploadError> {
-    let Some(range) = range else { return Ok(()) };
-    if range.start != offset {
-        return Err(UploadError::OutOfOrder { start: range.start, offset });
-    }
-    match content_length {
-        Some(actual) if actual != range.bytes() => {
-            Err(UploadError::Length { declared: range.bytes(), actual })
+    if let Some(range) = range {
+        if range.start != offset {
+            return Err(UploadError::OutOfOrder { start: range.start, offset });
         }
-        _ => Ok(()),
+        if let Some(actual) = content_length.filter(|actual| *actual != range.bytes()) {
+            return Err(UploadError::Length { declared: range.bytes(), actual });
+        }
     }
+    let bytes = range.map(ChunkRange::bytes).or(content_length).unwrap_or(0);
+    if offset.saturating_add(bytes) > BLOB_BYTES_MAX {
+        return Err(UploadError::TooLarge);
+    }
+    Ok(())
 }
 
 /// Takes a request's body into the upload. What arrived before an error stays in `writer`. Whenever
@@ -242,6 +246,24 @@ mod tests {
             Err(UploadError::OutOfOrder { start: 0, offset: 7 })
         ));
         assert!(matches!(check_chunk(7, range(7, 9), Some(4)), Err(UploadError::Length { .. })));
+    }
+
+    /// `Content-Length: 99999999999999999` was waited for.
+    #[test]
+    fn a_blob_over_the_limit_is_refused_by_what_is_announced() {
+        let check = |offset, range: Option<(u64, u64)>, length, expected: bool| {
+            let range = range.map(|(start, end)| ChunkRange { start, end });
+            let refused = matches!(check_chunk(offset, range, length), Err(UploadError::TooLarge));
+            assert_eq!(refused, expected, "{offset} {range:?} {length:?}");
+        };
+        check(0, None, Some(BLOB_BYTES_MAX), false);
+        check(0, None, Some(BLOB_BYTES_MAX + 1), true);
+        check(1, None, Some(BLOB_BYTES_MAX), true);
+        check(1, None, Some(u64::MAX), true);
+        check(1, None, None, false);
+        // A chunked body has no length, but its range has.
+        check(7, Some((7, BLOB_BYTES_MAX - 1)), None, false);
+        check(7, Some((7, BLOB_BYTES_MAX)), None, true);
     }
 
     #[test]

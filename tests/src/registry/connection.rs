@@ -81,6 +81,20 @@ fn whoever_takes_too_long_to_say_something_is_cut_off() -> Result<()> {
     Ok(())
 }
 
+/// What was announced was waited for.
+#[test]
+fn a_blob_that_is_announced_too_large_is_refused_before_it_is_sent() -> Result<()> {
+    let server = Server::start()?;
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let mut stream = connect(&server)?;
+    let begin = head(&server, &format!("POST /v2/dev/app/blobs/uploads/?digest={digest}"));
+    stream.write_all(format!("{begin}Content-Length: 99999999999999999\r\n\r\n").as_bytes())?;
+    // The rest ends as the server closes: nothing more is waited for.
+    let said = rest(stream)?;
+    ensure!(said.starts_with("HTTP/1.1 413") && said.contains("SIZE_INVALID"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn a_header_has_an_end() -> Result<()> {
     let server = Server::start()?;

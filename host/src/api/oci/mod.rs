@@ -24,7 +24,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::header::{CONTENT_TYPE, EXPECT, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use wharf_oci::RepoName;
@@ -48,16 +48,8 @@ pub(super) fn routes() -> Router<App> {
 
 async fn handle(State(app): State<App>, request: Request) -> Response {
     let (parts, mut body) = request.into_parts();
-    let mut response = match serve(&app, &parts, &mut body).await {
-        Ok(response) => response,
-        Err(error) => {
-            // What nobody has read is read now, unless the client waits to be told to send it.
-            if !parts.headers.contains_key(EXPECT) {
-                body::drain(body).await;
-            }
-            error.into_response()
-        }
-    };
+    let answered = serve(&app, &parts, &mut body).await;
+    let mut response = answered.unwrap_or_else(OciError::into_response);
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     response
 }

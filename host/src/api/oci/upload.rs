@@ -37,6 +37,7 @@ pub(super) async fn start(call: &Call<'_>, name: &RepoName, body: &mut Body) -> 
     }
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
+        upload::check_chunk(0, None, content_length(call))?;
         flow::upload::whole(call.app, &call.caller.principal, name, &digest, chunk(call, body, None)).await?;
         return created(name, &digest);
     }
@@ -147,7 +148,7 @@ fn created(name: &RepoName, digest: &Digest) -> Result<Response, OciError> {
     Ok((StatusCode::CREATED, headers).into_response())
 }
 
-/// The request's part of a blob. The body stays where it is: what of it is refused is read to its end by whoever answers.
+/// The request's part of a blob.
 fn chunk<'b>(
     call: &Call<'_>,
     body: &'b mut Body,
