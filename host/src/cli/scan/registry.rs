@@ -125,15 +125,13 @@ struct Registry {
 
 impl Registry {
     fn new(host: &str, reference: &Reference, access: &Access) -> anyhow::Result<Self> {
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let here = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
         let address = |scheme| {
             Url::parse(&format!("{scheme}://{host}/")).with_context(|| format!("`{host}` is no address"))
         };
         let logins = access.logins()?;
         let secure = address("https")?;
         // On this machine plain HTTP is usual, unless something says that this registry has a certificate.
-        let usual = here && access.ca.is_none() && logins.server(&secure).is_none();
+        let usual = is_here(&secure) && access.ca.is_none() && logins.server(&secure).is_none();
         let base = if access.plain_http || usual { address("http")? } else { secure };
         let own = logins.server(&base);
         let password =
@@ -145,7 +143,7 @@ impl Registry {
             (None, _) => own.map(|own| password(&own.user, &own.token)),
         };
         let ca = access.ca.as_deref().or(own.and_then(|own| own.ca.as_deref()));
-        let safe = base.scheme() == "https" || here;
+        let safe = is_private(&base);
         ensure!(
             login.is_none() || safe,
             "a password is not sent without TLS; hint: leave out `--plain-http`"
@@ -271,6 +269,11 @@ impl Registry {
             url.scheme() == "https" || self.base.scheme() == "http",
             "its token server does not speak TLS"
         );
+        ensure!(
+            self.login.is_none() || is_private(&url),
+            "a password is not sent without TLS, and its token server is at `{url}`; hint: log in to a registry whose token \
+             server speaks TLS"
+        );
         let mut fields = vec![("scope", format!("repository:{}:pull", self.repository))];
         fields.extend(challenge.service.clone().map(|service| ("service", service)));
         let request = match &self.login {
@@ -309,6 +312,16 @@ impl Registry {
         };
         bail!("`{}` answers {status}{hint}", response.url())
     }
+}
+
+/// On this machine.
+fn is_here(url: &Url) -> bool {
+    matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+}
+
+/// Whether a password may be sent there: nobody in between can read it.
+fn is_private(url: &Url) -> bool {
+    url.scheme() == "https" || is_here(url)
 }
 
 /// What a token server answers (distribution's "token authentication").
@@ -413,6 +426,37 @@ mod tests {
         fn challenges_of_any_text_never_panic(rest in "(realm|service|=|\"|,|é){0,12}") {
             let _ = Challenge::parse(&format!("Bearer {rest}"));
         }
+    }
+
+    /// A registry on this machine could name one that is elsewhere, and the password went there in the clear.
+    #[tokio::test]
+    async fn a_password_goes_to_no_token_server_without_tls() {
+        let registry = Registry {
+            http: client(None, "http").unwrap(),
+            base: Url::parse("http://127.0.0.1:5080/").unwrap(),
+            repository: "dev/app".to_owned(),
+            login: Some(Secret::Password { user: "alice".to_owned(), password: "secret".to_owned() }),
+            helper: None,
+            token: std::sync::Arc::default(),
+        };
+        let challenge =
+            Challenge { realm: "http://auth.registry.example.com/token".to_owned(), service: None };
+        let error = registry.fetch_token(&challenge).await.unwrap_err().to_string();
+        assert!(error.starts_with("a password is not sent without TLS"), "{error}");
+    }
+
+    #[test]
+    fn what_is_private_is_tls_or_loopback() {
+        let check = |url: &str, expected: bool| {
+            assert_eq!(is_private(&Url::parse(url).unwrap()), expected, "{url}");
+        };
+        check("https://registry.example.com/", true);
+        check("http://registry.example.com/", false);
+        check("http://127.0.0.1:5080/", true);
+        check("http://[::1]:5080/", true);
+        check("http://localhost/token", true);
+        check("http://localhost.example.com/token", false);
+        check("http://127.0.0.1@registry.example.com/", false);
     }
 
     #[test]
