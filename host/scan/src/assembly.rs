@@ -16,8 +16,9 @@ use crate::report::{Distro, Knowledge, LayerFacts, Package, PackageKind, Problem
 const COPYRIGHT_BYTES: usize = 256 << 10;
 /// Bytes of `os-release` and `debian_version`.
 const RELEASE_BYTES: usize = 64 << 10;
-/// Bytes of all licences in one report; packages may share a file, so files alone do not bound it.
-const LICENCE_BYTES: usize = 8 << 20;
+/// Bytes of all licences in one report; packages may share a file, so files alone do not bound it. Nobody may take a package
+/// for one without licences because of it, so whatever is left out is a problem.
+pub(crate) const LICENCE_BYTES: usize = 8 << 20;
 /// Bytes of one problem's path or message.
 const PROBLEM_BYTES: usize = 300;
 
@@ -338,7 +339,7 @@ impl<'a> Assembly<'a> {
         let mut packages = Vec::new();
         let mut seen = BTreeSet::new();
         let mut licence_bytes = 0;
-        let mut cut = false;
+        let (mut cut, mut unlicensed) = (false, false);
         for path in databases {
             let Ok(Some((_, Node::Packages(records)))) = self.overlay.find(&path) else { continue };
             for record in records {
@@ -350,13 +351,23 @@ impl<'a> Assembly<'a> {
                     cut = true;
                     break;
                 }
-                let licences = self.licences(record, &mut licence_bytes);
+                let licences = self.licences(record);
+                let bytes: usize = licences.iter().map(String::len).sum();
+                let fits = licence_bytes + bytes <= LICENCE_BYTES;
+                licence_bytes += if fits { bytes } else { 0 };
+                unlicensed |= !fits;
+                let licences = if fits { licences.to_vec() } else { Vec::new() };
                 let layer = self.brought.get(&key).copied().unwrap_or_default();
                 packages.push(package(record, licences, layer, &path, distro));
             }
         }
         if cut {
             let message = format!("more than {} packages; the rest was left out", self.limits.packages);
+            self.note(Problem { code: ProblemCode::Limit, layer: None, path: None, message });
+        }
+        if unlicensed {
+            let message =
+                format!("more than {LICENCE_BYTES} bytes of licences; some packages are without theirs");
             self.note(Problem { code: ProblemCode::Limit, layer: None, path: None, message });
         }
         packages.sort_by(|a, b| {
@@ -366,23 +377,17 @@ impl<'a> Assembly<'a> {
         packages
     }
 
-    fn licences(&self, record: &Record, total: &mut usize) -> Vec<String> {
-        let found = match record.kind {
+    fn licences<'r>(&'r self, record: &'r Record) -> &'r [String] {
+        match record.kind {
             PackageKind::Apk => &record.licences,
             PackageKind::Deb => {
                 match self.overlay.find(&format!("usr/share/doc/{}/copyright", record.name)) {
                     Ok(Some((_, Node::Licences(names)))) => names,
                     // Unknown licences are not a gap in the packages.
-                    _ => return Vec::new(),
+                    _ => &[],
                 }
             }
-        };
-        let bytes: usize = found.iter().map(String::len).sum();
-        if *total + bytes > LICENCE_BYTES {
-            return Vec::new();
         }
-        *total += bytes;
-        found.clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whole scans of small images: what the report says.
 
+use crate::assembly::LICENCE_BYTES;
 use crate::testing::*;
 use crate::*;
 
@@ -128,6 +129,24 @@ fn licences_come_from_copyright_files_through_links() {
     let licences: Vec<_> = report.packages.iter().map(|p| p.licences.join("")).collect();
     assert_eq!(licences, ["MIT", "MIT", ""]);
     assert_eq!(report.knowledge, Knowledge::Complete);
+}
+
+/// What was left out looked like packages without a licence.
+#[test]
+fn licences_that_are_left_out_are_a_problem() {
+    let fit = LICENCE_BYTES / 1024;
+    let check = |packages: usize, expected: Knowledge| {
+        // As long as a package's licence may be.
+        let licence = "x".repeat(1024);
+        let database: String =
+            (0..packages).map(|n| format!("P:p{n}\nV:1-r0\nA:x86_64\nL:{licence}\n\n")).collect();
+        let report = scan_tars(&[&tar(&[Put::File("lib/apk/db/installed", database.as_bytes())])]);
+        assert_eq!((report.packages.len(), report.knowledge), (packages, expected), "{:?}", report.problems);
+        let licensed = report.packages.iter().filter(|package| !package.licences.is_empty());
+        assert_eq!(licensed.count(), packages.min(fit));
+    };
+    check(fit, Knowledge::Complete);
+    check(fit + 1, Knowledge::Partial);
 }
 
 #[test]
