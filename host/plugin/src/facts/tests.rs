@@ -97,3 +97,24 @@ fn parsing_licences_takes_time_that_a_call_has() {
     assert_eq!(sealed.licences(None).len(), 1000);
     assert_eq!(sealed.licences(Some(&over)).len(), 1000, "they are parsed once");
 }
+
+/// The list that a policy asks for was put together whatever time was left.
+#[test]
+fn listing_licences_takes_time_that_a_call_has() {
+    let mut facts = image();
+    facts.platforms[0].components[0].licences = (0..1000).map(|i| format!("LicenseRef-{i}")).collect();
+    let sealed = facts.seal().unwrap();
+    let over = crate::sandbox::Deadline::new(0);
+    let check = |clock, expected: bool| {
+        let view = crate::trace::View {
+            facts: &sealed,
+            node: crate::trace::Node::Platform(0),
+            order: |_, _, _| None,
+            clock,
+        };
+        assert_eq!(view.licences().len() == 1000, expected);
+    };
+    check(None, true);
+    check(Some(&over), false);
+    assert!(over.is_up());
+}

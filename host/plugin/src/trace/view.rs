@@ -1,5 +1,7 @@
 //! What the facts answer. One function for each question; both the call and a later comparison come through here.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::{Answer, Ask, Item, Page};
@@ -7,7 +9,7 @@ use crate::facts::{
     Approval, Component, Coverage, Finding, ImageFacts, Knowledge, PlatformFacts, SealedFacts, Signature,
 };
 use crate::pattern::VersionOrder;
-use crate::query::{Clock, ComponentMatcher, ComponentQuery, FindingMatcher, FindingQuery};
+use crate::query::{Clock, ComponentMatcher, ComponentQuery, FindingMatcher, FindingQuery, step};
 
 /// What a policy judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -223,9 +225,10 @@ impl<'a> View<'a> {
         own.iter().chain(&self.image().signatures).collect()
     }
 
+    /// Each is a step of the clock's: once the time is up, the answer is worth nothing and there are no more.
     pub(crate) fn licences(&self) -> Vec<&'a str> {
         let texts = self.each_platform().flat_map(|(_, p)| &p.components).flat_map(|c| &c.licences);
-        let set: std::collections::BTreeSet<&str> = texts.map(String::as_str).collect();
+        let set: BTreeSet<&str> = texts.take_while(|_| step(self.clock)).map(String::as_str).collect();
         set.into_iter().collect()
     }
 
