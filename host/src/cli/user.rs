@@ -2,6 +2,7 @@ use clap::Subcommand;
 use http::Method;
 
 use super::client::{Client, Remote};
+use super::exit::Stop;
 use super::output::{Table, ago, note, now_ms};
 use super::prompt;
 use crate::api::admin::{NewPassword, NewUser, Status, Suspension, UserEntry};
@@ -39,11 +40,13 @@ enum Verb {
     /// Set a password; sessions that began with the old one end, access tokens go on
     #[command(after_help = "Examples:
   wharf user passwd
+  wharf user passwd --password-stdin < present-and-new
   wharf user passwd alice --password-stdin < password")]
     Passwd {
         /// User [default: you]
         name: Option<String>,
-        /// Read the new password from standard input
+        /// Read the new password from standard input; for your own, the present one on the line before it, unless
+        /// WHARF_PASSWORD has it
         #[arg(long)]
         password_stdin: bool,
     },
@@ -115,11 +118,17 @@ async fn set_password(
     let current = match remote.given_password() {
         _ if name != caller.user => None,
         Some(password) => Some(password.to_owned()),
-        None if password_stdin => None,
+        None if password_stdin => Some(prompt::line()?),
         None => Some(prompt::ask_secret(&format!("present password of {name}"))?),
     };
     let password = match password_stdin {
-        true => prompt::line()?,
+        true => prompt::line().map_err(|error| match (&current, remote.given_password()) {
+            (Some(_), None) => Stop::usage(
+                "there is no second line on standard input; hint: the present password, then the new one on a line of its own",
+            )
+            .into(),
+            _ => error,
+        })?,
         false => prompt::new_secret(&format!("new password of {name}"))?,
     };
     let request = client.request(Method::PUT, &["users", &name, "password"]);
