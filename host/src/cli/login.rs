@@ -93,7 +93,10 @@ impl Login {
         }
         let user = match self.remote.user() {
             Some(user) => user.to_owned(),
-            None => prompt::ask(&format!("user for {address}"))?,
+            None => prompt::ask(
+                &format!("user for {address}"),
+                "`--user NAME --password-stdin`, or `--token-stdin` with an access token",
+            )?,
         };
         let password = match self.password_stdin {
             true => prompt::line()?,

@@ -13,10 +13,11 @@ const LINE_BYTES_MAX: u64 = 4096;
 /// Asks on standard error and reads a line of standard input.
 ///
 /// # Errors
-/// Where nobody can answer.
-pub(super) fn ask(question: &str) -> anyhow::Result<String> {
+/// Where nobody can answer; `hint` says what to do then.
+pub(super) fn ask(question: &str, hint: &str) -> anyhow::Result<String> {
     if !io::stdin().is_terminal() {
-        return Err(Stop::usage(format!("{question} is not given and standard input is no terminal")).into());
+        let message = format!("{question} is not given and standard input is no terminal; hint: {hint}");
+        return Err(Stop::usage(message).into());
     }
     put(&format!("{question}: "))?;
     line()

@@ -155,11 +155,18 @@ impl Bind {
 
 /// A config as it is given: JSON itself, or the file that holds it.
 pub(super) fn config(given: &str) -> anyhow::Result<Value> {
-    if given.trim_start().starts_with('{') {
+    if given.trim_start().starts_with(['{', '[']) {
         return serde_json::from_str(given)
             .map_err(|error| Stop::usage(format!("--config is not JSON: {error}")).into());
     }
-    document(Path::new(given))
+    let path = Path::new(given);
+    if given != "-" && !path.exists() {
+        let message = format!(
+            "--config: there is no file `{given}`; hint: the config itself may be given, such as `--config '{{\"deny\":[]}}'`"
+        );
+        return Err(Stop::usage(message).into());
+    }
+    document(path)
 }
 
 /// A JSON or TOML document, by the file's ending; `-` is JSON on standard input.
@@ -246,6 +253,19 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn a_config_is_json_or_a_file() {
+        assert_eq!(config(" {\"deny\":[]}").unwrap(), serde_json::json!({"deny": []}));
+        // The plugin is to say that it takes no list; it was taken for a file's name.
+        assert_eq!(config("[1]").unwrap(), serde_json::json!([1]));
+        let check = |given: &str, expected: &str| {
+            let error = config(given).unwrap_err().to_string();
+            assert!(error.starts_with(expected) && error.len() > expected.len(), "{error}");
+        };
+        check("{", "--config is not JSON: ");
+        check("no-such-file.json", "--config: there is no file `no-such-file.json`; hint: ");
+    }
+
     fn configs_belong_to_plugins() {
         let error = body(&[
             "x",
