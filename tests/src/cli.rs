@@ -1,7 +1,7 @@
 //! The command line, as somebody at a terminal and a script use it: the real binary against a real server.
 
 use std::io::{Read as _, Write as _};
-use std::process::{Command, Output, Stdio};
+use std::process::{ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -115,13 +115,12 @@ fn a_wrong_login_is_told_before_anything_is_sent() -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C while a password is typed once left the terminal without echo.
-#[test]
-fn an_interrupted_password_leaves_the_terminal_as_it_was() -> Result<()> {
+/// What a terminal shows while a password is asked for and `interrupt` ends that, given the keys and the process.
+fn interrupted_password(interrupt: impl Fn(&mut ChildStdin, &str) -> Result<()>) -> Result<String> {
     let folder = TempDir::new()?;
     // The shell stays to tell of the terminal that `script` makes for both.
     let story = format!(
-        "trap : INT; '{}' login --user admin http://127.0.0.1:1; echo ended with $?; stty -a",
+        "trap : INT; sh -c 'echo process $$; exec \"$0\" login --user admin http://127.0.0.1:1' '{}'; echo ended with $?; stty -a",
         binary().display()
     );
     let mut terminal = Command::new("script")
@@ -143,12 +142,21 @@ fn an_interrupted_password_leaves_the_terminal_as_it_was() -> Result<()> {
     while screen.read(&mut byte)? > 0 {
         seen.push(char::from(byte[0]));
         if !typed && seen.ends_with("password of admin: ") {
-            keys.write_all(b"half a passw\x03")?;
+            let process = seen.lines().find_map(|line| line.strip_prefix("process "));
+            interrupt(&mut keys, process.context("a process")?)?;
             typed = true;
         }
     }
     terminal.wait()?;
     ensure!(typed && !seen.contains("half"), "{seen}");
+    ensure!(seen.contains(" echo ") && seen.contains("intr = ^C;"), "{seen}");
+    Ok(seen)
+}
+
+/// Ctrl-C while a password is typed once left the terminal without echo.
+#[test]
+fn an_interrupted_password_leaves_the_terminal_as_it_was() -> Result<()> {
+    let seen = interrupted_password(|keys, _| Ok(keys.write_all(b"half a passw\x03")?))?;
     // With 130, but for whoever runs the tests where SIGINT is ignored.
     ensure!(seen.contains("ended with ") && !seen.contains("ended with 0"), "{seen}");
     Ok(())

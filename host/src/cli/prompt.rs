@@ -1,9 +1,13 @@
 //! Questions to whoever sits at the terminal.
 
 use std::io::{self, BufRead, IsTerminal as _, Read as _, Write as _};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::process::{Signal, kill_current_process_group};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{self, SignalKind};
 
 use super::exit::Stop;
 
@@ -59,6 +63,7 @@ fn hidden_line(question: &str) -> anyhow::Result<String> {
         hidden.special_codes[code] = DISABLED;
     }
     let interrupts = INTERRUPTS.map(|(code, _, signal)| (shown.special_codes[code], signal));
+    restore_at_signals(shown.clone())?;
     tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
     let read = put(question).and_then(|()| read_line(&mut stdin.lock(), &interrupts));
     tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
@@ -70,6 +75,38 @@ fn hidden_line(question: &str) -> anyhow::Result<String> {
         return Err(Stop::failed("interrupted").into());
     }
     Ok(String::from_utf8(line)?)
+}
+
+/// From now on a signal from elsewhere that ends this process gives the terminal back before it does. A thread waits for it:
+/// the one that asks stands still until the line's end.
+fn restore_at_signals(shown: Termios) -> anyhow::Result<()> {
+    let (ready, is_ready) = mpsc::channel();
+    thread::spawn(move || {
+        let listened = listen();
+        let Ok((runtime, mut terminate, mut hangup)) = listened else {
+            let _ = ready.send(listened.map(drop));
+            return;
+        };
+        let _ = ready.send(Ok(()));
+        let signal = runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => Signal::TERM,
+                _ = hangup.recv() => Signal::HUP,
+            }
+        });
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &shown);
+        // As a shell tells of whoever a signal has ended.
+        std::process::exit(128 + signal.as_raw());
+    });
+    Ok(is_ready.recv()??)
+}
+
+fn listen() -> io::Result<(Runtime, unix::Signal, unix::Signal)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let inside = runtime.enter();
+    let signals = (unix::signal(SignalKind::terminate())?, unix::signal(SignalKind::hangup())?);
+    drop(inside);
+    Ok((runtime, signals.0, signals.1))
 }
 
 /// Reads to the line's end, or to one of the interrupts, whose signal is then returned.
