@@ -32,7 +32,7 @@ pub(super) struct Events {
     /// Only of this kind, such as `image-pushed` or `plugin-quarantined`
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
-    /// Only about repositories of this pattern, such as `dev/*`
+    /// Only about repositories of this pattern, such as `dev/*`, or of promotions to them
     #[arg(long, value_name = "PATTERN")]
     repository: Option<String>,
     /// Events at most; with --follow, of those that are there already

@@ -219,6 +219,15 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// Where something was promoted to.
+    pub fn target(&self) -> Option<&RepoName> {
+        match self {
+            Kind::ImagePromoted { to, .. } => Some(&to.repository),
+            Kind::ReferrerPromoted { to, .. } => Some(to),
+            _ => None,
+        }
+    }
 }
 
 /// One stage of a promotion chain: where the image stood.

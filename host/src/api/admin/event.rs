@@ -18,7 +18,7 @@ use super::{Failures, Paging};
 use crate::App;
 use crate::access::{self, Action, Answer, View};
 use crate::api::{ApiError, Caller, Stopping};
-use crate::event::{self, EventId, Recorded};
+use crate::event::{self, EventId, Kind, Recorded};
 
 /// Longest that a request may wait for an event, in seconds.
 const WAIT_S_MAX: u64 = 30;
@@ -73,7 +73,7 @@ struct Query {
     /// Only of this kind.
     #[param(example = "image-promoted")]
     kind: Option<String>,
-    /// Only about repositories of this pattern.
+    /// Only about repositories of this pattern, or of a promotion to one that the caller may see.
     #[param(example = "dev/*")]
     repository: Option<String>,
     /// With `order=oldest`: seconds to wait for an event where there is none yet, at most 30.
@@ -110,12 +110,14 @@ impl Filter<'_> {
             Some(repository) => self.view.may(Action::Pull, repository),
             None => self.view.judge_server() == Answer::Allowed,
         };
-        let wanted = match (&self.repositories, repository) {
-            (None, _) => true,
-            (Some(pattern), Some(repository)) => pattern.matches(repository),
-            (Some(_), None) => false,
-        };
-        may && wanted
+        may && self.repositories.as_ref().is_none_or(|pattern| self.concerns(pattern, &recorded.event.kind))
+    }
+
+    /// Whether it is about such a repository, or tells of a promotion to one. A target that the caller may not see is not
+    /// found by its name.
+    fn concerns(&self, pattern: &RepoPattern, kind: &Kind) -> bool {
+        let target = kind.target().filter(|target| self.view.may(Action::Pull, target));
+        kind.repository().into_iter().chain(target).any(|repository| pattern.matches(repository))
     }
 
     /// The event as it is shown; none where it is not.
@@ -233,5 +235,51 @@ async fn newest(
             let next = cursor.filter(|_| more).map(|id| id.to_string());
             return Ok(EventPage { items, next, latest: latest.map(|id| id.to_string()) });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wharf_store::{Model, Store};
+
+    use super::*;
+    use crate::access::Principal;
+    use crate::config::Config;
+    use crate::flow;
+
+    /// `--kind image-promoted --repository 'qa/**'`, the example of the help, found nothing.
+    #[tokio::test]
+    async fn a_promotion_is_found_by_where_it_led_by_whoever_may_see_that() {
+        let data = tempfile::tempdir().unwrap();
+        let config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        let app = App::over(config, Store::new(Arc::new(Model::default()))).unwrap();
+        flow::account::first_start(&app).await.unwrap();
+        let (admin, alice) = (Principal::user("admin"), Principal::user("alice"));
+        flow::account::add_user(&app, &admin, &"alice".parse().unwrap(), None).await.unwrap();
+        let grant = access::Grant {
+            subject: "user:alice".parse().unwrap(),
+            role: access::Role::Read,
+            pattern: "dev/**".parse().unwrap(),
+        };
+        flow::grant::add(&app, &admin, &grant).await.unwrap();
+        let promoted = serde_json::json!({
+            "id": "1.0", "at_ms": 0, "by": "system", "kind": "image-promoted",
+            "from": {"repository": "dev/app", "tag": "1"}, "to": {"repository": "qa/app", "tag": "1"},
+            "digest": wharf_oci::Digest::sha256(b"image"), "lineage": [], "decision": 1,
+        });
+        let promoted: Recorded = serde_json::from_value(promoted).unwrap();
+        let check = async |who: &Principal, pattern: Option<&str>, expected: bool| {
+            let repositories = pattern.map(|pattern| pattern.parse().unwrap());
+            let filter = Filter { view: access::view(&app, who).await.unwrap(), kind: None, repositories };
+            assert_eq!(filter.passes(&promoted), expected, "{} {pattern:?}", who.name);
+        };
+        check(&admin, Some("dev/**"), true).await;
+        check(&admin, Some("qa/**"), true).await;
+        check(&admin, Some("prod/**"), false).await;
+        check(&alice, None, true).await;
+        check(&alice, Some("dev/**"), true).await;
+        check(&alice, Some("qa/**"), false).await;
     }
 }
