@@ -157,6 +157,22 @@ impl Caller {
         self.note(app, Action::Administer, "the server", passed)
     }
 
+    /// Passes this user with all its rights, and whoever administers the server.
+    ///
+    /// # Errors
+    /// As [`Caller::require`].
+    pub async fn require_owner(&self, app: &App, user: &UserName) -> Result<(), Refusal> {
+        if self.principal.name != user.as_str() {
+            return self.require_admin(app).await;
+        }
+        // A token that is narrowed could otherwise make one that is not.
+        if self.principal.scopes.is_none() || self.administers(app).await.map_err(Refusal::Store)? {
+            return Ok(());
+        }
+        let message = || format!("`{user}` may not use its own account");
+        self.note(app, Action::Administer, user.as_str(), self.answer(Answer::OutOfScope, "", message))
+    }
+
     /// Whether the caller administers the server, for what is shown to administrators beside what everybody sees.
     ///
     /// # Errors

@@ -102,3 +102,24 @@ async fn what_is_for_administrators_is_refused_to_others_whatever_is_sent() {
     }
     assert!(checked > 10, "{checked} operations are for administrators");
 }
+
+/// A user with a narrowed token was told that it does not administer the server, which it had not tried.
+#[tokio::test]
+async fn a_narrowed_token_hears_that_the_token_is_in_the_way() {
+    let (app, _data) = app();
+    flow::account::first_start(&app).await.unwrap();
+    let (admin, alice) = (Principal::user("admin"), "alice".parse().unwrap());
+    flow::account::add_user(&app, &admin, &alice, None).await.unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let scopes = vec!["dev/*:pull".parse().unwrap()];
+    let name = "t".parse().unwrap();
+    let token = flow::token::create(&app, &admin, &alice, &name, Some(scopes), hour).await.unwrap();
+    let login = format!("Bearer {}", token.0.reveal());
+    let request = Request::get("/api/v1/users/alice").header("authorization", login);
+    let router = routes(app.clone()).with_state(app.clone());
+    let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+    let error: crate::api::ErrorBody = serde_json::from_slice(&body).unwrap();
+    assert_eq!(error.error.message, "`alice` may not use its own account with this token");
+}

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Asked, Body, Named};
-use super::user::require_owner;
 use super::{Failures, Page, Paging};
 use crate::App;
 use crate::access::Scope;
@@ -97,7 +96,7 @@ async fn ls(
     Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<TokenEntry>>, ApiError> {
     let user: UserName = user.parse()?;
-    require_owner(&app, &caller, &user).await?;
+    caller.require_owner(&app, &user).await?;
     let after = paging.cursor().map(str::parse).transpose().map_err(|_| paging.wrong_cursor())?;
     let (tokens, more) = auth::tokens(&app.store, &user, after.as_ref(), paging.limit()?).await?;
     let next = tokens.last().filter(|_| more).map(|token| token.name.to_string());
@@ -118,7 +117,7 @@ async fn create(
     Body(new): Body<NewTokenRequest>,
 ) -> Result<(StatusCode, Json<MadeToken>), ApiError> {
     let user: UserName = user.parse()?;
-    require_owner(&app, &caller, &user).await?;
+    caller.require_owner(&app, &user).await?;
     let name: TokenName = new.name.parse()?;
     let scopes = new.scopes.map(|scopes| scopes.iter().map(|scope| scope.parse()).collect()).transpose();
     let scopes: Option<Vec<Scope>> =
@@ -144,7 +143,7 @@ async fn revoke(
     Named((user, token)): Named<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let user: UserName = user.parse()?;
-    require_owner(&app, &caller, &user).await?;
+    caller.require_owner(&app, &user).await?;
     token::revoke(&app, &caller.principal, &user, &token.parse()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -85,16 +85,6 @@ async fn entry(app: &App, name: UserName, user: User) -> Result<UserEntry, ApiEr
     })
 }
 
-/// Passes this user with all its rights, and administrators.
-pub(super) async fn require_owner(app: &App, caller: &Caller, user: &UserName) -> Result<(), ApiError> {
-    // A token that is narrowed could otherwise make one that is not.
-    let own = caller.principal.name == user.as_str() && caller.principal.scopes.is_none();
-    if !own {
-        caller.require_admin(app).await?;
-    }
-    Ok(())
-}
-
 /// Accounts by name. For administrators.
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", params(Paging),
     responses((status = 200, body = Page<UserEntry>), Failures))]
@@ -141,7 +131,7 @@ async fn show(
     Named(user): Named<String>,
 ) -> Result<Json<UserEntry>, ApiError> {
     let name: UserName = user.parse()?;
-    require_owner(&app, &caller, &name).await?;
+    caller.require_owner(&app, &name).await?;
     let user = find(&app, &name).await?;
     Ok(Json(entry(&app, name, user).await?))
 }
@@ -170,7 +160,7 @@ async fn set_password(
     Body(new): Body<NewPassword>,
 ) -> Result<StatusCode, ApiError> {
     let name: UserName = user.parse()?;
-    require_owner(&app, &caller, &name).await?;
+    caller.require_owner(&app, &name).await?;
     if caller.principal.name == name.as_str() {
         check_current(&app, &name, new.current, address(&app, &parts)).await?;
     }
