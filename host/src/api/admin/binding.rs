@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Asked, Body, Named};
-use super::{Failures, Page, Paging};
+use super::{Failures, Page, Paging, Unread};
 use crate::App;
 use crate::api::{ApiError, Caller, ErrorBody};
 use crate::flow::promote::bind::{self, BindError};
@@ -166,7 +166,7 @@ async fn show(
 /// repositories of the pattern; only administrators bind for somebody else.
 #[utoipa::path(put, path = "/api/v1/bindings/{name}", tag = "bindings", params(("name" = String, Path)),
     request_body = NewBinding,
-    responses((status = 200, body = BindingEntry), (status = 409, body = ErrorBody), Failures))]
+    responses((status = 200, body = BindingEntry), (status = 409, body = ErrorBody), Unread, Failures))]
 async fn bind(
     State(app): State<App>,
     caller: Caller,
@@ -207,7 +207,7 @@ pub struct NewDryRun {
 
 /// What a binding would do about what is in the registry now, as far as the caller may pull. Nothing is written.
 #[utoipa::path(post, path = "/api/v1/bindings/dry-run", tag = "bindings", request_body = NewDryRun,
-    responses((status = 200, body = DryRun), Failures))]
+    responses((status = 200, body = DryRun), Unread, Failures))]
 async fn dry_run_new(
     State(app): State<App>,
     caller: Caller,

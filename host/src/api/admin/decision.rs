@@ -12,7 +12,7 @@ use wharf_oci::{Reference, RepoName, Tag, Target};
 use wharf_plugin::trace::Question;
 
 use super::extract::{Administrator, Asked, Body, Named};
-use super::{Failures, Page, Paging};
+use super::{Failures, Page, Paging, Unread};
 use crate::App;
 use crate::access::Action;
 use crate::api::{ApiError, Caller, ErrorBody};
@@ -228,7 +228,7 @@ async fn show(
 
 /// Asks the policies about a tag again; the decisions come as soon as a worker is free.
 #[utoipa::path(post, path = "/api/v1/decisions/ask", tag = "decisions", request_body = TagName,
-    responses((status = 202), (status = 404, body = ErrorBody), Failures))]
+    responses((status = 202), (status = 404, body = ErrorBody), Unread, Failures))]
 async fn ask(
     State(app): State<App>,
     caller: Caller,
@@ -243,7 +243,7 @@ async fn ask(
 /// Judges stored decisions again, on what was known then or now, by the same policies or by another. Nothing is written.
 /// For administrators.
 #[utoipa::path(post, path = "/api/v1/decisions/replay", tag = "decisions", request_body = Replay,
-    responses((status = 200, body = Replayed), Failures))]
+    responses((status = 200, body = Replayed), Unread, Failures))]
 async fn replay_all(
     State(app): State<App>,
     _: Administrator,
@@ -256,7 +256,7 @@ async fn replay_all(
 /// other.
 #[utoipa::path(post, path = "/api/v1/promotions", tag = "promotions", request_body = NewPromotion,
     responses((status = 201, body = PromotionEntry), (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody), Failures))]
+        (status = 409, body = ErrorBody), Unread, Failures))]
 async fn promote(
     State(app): State<App>,
     caller: Caller,

@@ -110,5 +110,58 @@ fn wrong(what: &str, text: &str) -> ApiError {
         .split_once(": ")
         .filter(|(before, _)| before.starts_with("Failed to"))
         .map_or(text, |(_, why)| why);
-    ApiError::invalid(format!("the {what} is wrong: {why}"))
+    ApiError::invalid(format!("the {what} is wrong: {}", json_words(why)))
+}
+
+/// What serde says is wrong, with what was expected in JSON's words: it speaks of this program's types, such as
+/// `struct NewBinding`.
+pub(crate) fn json_words(text: &str) -> String {
+    let Some((found, rest)) = text.rsplit_once(", expected ") else { return text.to_owned() };
+    let (expected, place) = match rest.find(" at line ") {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        rust if rust.starts_with("struct ") => "an object",
+        plain => plain,
+    };
+    let found = match found.rsplit_once("invalid type: ") {
+        Some((before, "sequence")) => format!("{before}invalid type: array"),
+        Some((before, "map")) => format!("{before}invalid type: object"),
+        _ => found.to_owned(),
+    };
+    format!("{found}, expected {expected}{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::admin::{NewBinding, NewQuota};
+
+    /// `expected struct NewBinding` says nothing to who writes to the API.
+    #[test]
+    fn what_is_wrong_is_said_in_words_of_json() {
+        fn check<T: DeserializeOwned>(json: &str, expected: &str) {
+            let error = serde_json::from_str::<T>(json).err().unwrap().to_string();
+            assert_eq!(json_words(&error), expected, "{json}");
+        }
+        check::<NewBinding>("7", "invalid type: integer `7`, expected an object at line 1 column 1");
+        check::<NewBinding>(
+            r#"{"platforms":{}}"#,
+            "invalid type: object, expected an array at line 1 column 13",
+        );
+        check::<NewBinding>(
+            r#"{"repositories":[]}"#,
+            "invalid type: array, expected a string at line 1 column 16",
+        );
+        check::<NewBinding>("[]", "invalid length 0, expected an object at line 1 column 2");
+        check::<NewQuota>(
+            r#"{"namespace":"dev","max_bytes":"u64, expected struct X"}"#,
+            r#"invalid type: string "u64, expected struct X", expected a whole number at line 1 column 55"#,
+        );
+        check::<NewBinding>("{", "EOF while parsing an object at line 1 column 1");
+    }
 }

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use wharf_oci::{ParseError, RepoPattern};
 
 use super::extract::{Administrator, Asked, Body};
-use super::{Failures, Page, Paging};
+use super::{Failures, Page, Paging, Unread};
 use crate::App;
 use crate::access::{self, Grant, GrantRow};
 use crate::api::{ApiError, ErrorBody};
@@ -109,7 +109,7 @@ async fn ls(
 
 /// Grants; what is granted already stays as it is. For administrators.
 #[utoipa::path(post, path = "/api/v1/grants", tag = "grants", request_body = GrantText,
-    responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Failures))]
+    responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Unread, Failures))]
 async fn add(
     State(app): State<App>,
     Administrator(caller): Administrator,

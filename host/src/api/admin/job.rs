@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Administrator, Asked, Body};
-use super::{Failures, Page, Paging};
+use super::{Failures, Page, Paging, Unread};
 use crate::App;
 use crate::api::{ApiError, ErrorBody};
 use crate::jobs::{self, Listed, Queue};
@@ -179,7 +179,7 @@ async fn show(
 
 /// Cancels a job: one that waits or failed for good is gone, one that runs is told to stop. For administrators.
 #[utoipa::path(post, path = "/api/v1/jobs/cancel", tag = "jobs", request_body = JobName,
-    responses((status = 204), (status = 404, body = ErrorBody), Failures))]
+    responses((status = 204), (status = 404, body = ErrorBody), Unread, Failures))]
 async fn cancel(
     State(app): State<App>,
     _: Administrator,
@@ -194,7 +194,7 @@ async fn cancel(
 
 /// Runs a job again that failed for good. For administrators.
 #[utoipa::path(post, path = "/api/v1/jobs/retry", tag = "jobs", request_body = JobName,
-    responses((status = 204), (status = 404, body = ErrorBody), Failures))]
+    responses((status = 204), (status = 404, body = ErrorBody), Unread, Failures))]
 async fn retry(
     State(app): State<App>,
     _: Administrator,

@@ -34,6 +34,7 @@ pub use binding::{BindingEntry, NewBinding, NewDryRun};
 pub use database::{DatabaseEntry, ImportEntry, SourceEntry};
 pub use decision::{ExplainedEntry, ExplainedStanding, NewPromotion, PromotionEntry, TagName};
 pub use event::{EventEntry, EventPage};
+pub(crate) use extract::json_words;
 pub use grant::{GrantEntry, GrantText};
 pub use image::{
     FactsEntry, FindingEntry, FindingsPage, ImageEntry, PlatformCounts, ScanEntry, SeverityCounts,
@@ -87,9 +88,24 @@ enum Failures {
     /// Not allowed.
     #[response(status = 403)]
     Denied(#[to_schema] super::ErrorBody),
+    /// Too many failed logins: try again when `Retry-After` says.
+    #[response(status = 429)]
+    Throttled(#[to_schema] super::ErrorBody),
     /// Busy, or the store does not answer: try again.
     #[response(status = 503)]
     Unavailable(#[to_schema] super::ErrorBody),
+}
+
+/// The errors of every endpoint that takes JSON.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "a description of answers; nothing makes one")]
+enum Unread {
+    /// The body is too large.
+    #[response(status = 413)]
+    TooLarge(#[to_schema] super::ErrorBody),
+    /// The body is not said to be JSON.
+    #[response(status = 415)]
+    NotJson(#[to_schema] super::ErrorBody),
 }
 
 #[derive(utoipa::OpenApi)]

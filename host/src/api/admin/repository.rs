@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use wharf_oci::{RepoName, RepoPattern};
 
 use super::extract::{Administrator, Asked, Body};
-use super::{Failures, Page, Paging};
+use super::{Failures, Page, Paging, Unread};
 use crate::App;
 use crate::access::{self, Action};
 use crate::api::walk::Walk;
@@ -115,7 +115,7 @@ async fn ls(
 
 /// Replaces a repository's settings; it need not exist yet.
 #[utoipa::path(put, path = "/api/v1/repositories", tag = "repositories", request_body = RepositoryEntry,
-    responses((status = 204), Failures))]
+    responses((status = 204), Unread, Failures))]
 async fn set(
     State(app): State<App>,
     caller: Caller,
@@ -143,7 +143,7 @@ async fn show_quota(
 
 /// Limits the bytes of a namespace. For administrators.
 #[utoipa::path(put, path = "/api/v1/quotas", tag = "repositories", request_body = NewQuota,
-    responses((status = 204), Failures))]
+    responses((status = 204), Unread, Failures))]
 async fn set_quota(
     State(app): State<App>,
     Administrator(caller): Administrator,

@@ -33,7 +33,10 @@ fn operations() -> Vec<(Method, String, utoipa::openapi::path::Operation)> {
 fn every_operation_has_a_summary_and_says_how_it_fails() {
     for (method, path, operation) in operations() {
         assert!(operation.summary.is_some(), "`{method} {path}` does not say what it does");
-        for status in ["400", "401", "403", "503"] {
+        let mut statuses = vec!["400", "401", "403", "429", "503"];
+        let body = operation.request_body.iter().flat_map(|body| body.content.keys());
+        statuses.extend(body.filter(|kind| *kind == "application/json").flat_map(|_| ["413", "415"]));
+        for status in statuses {
             assert!(operation.responses.responses.contains_key(status), "`{method} {path}` lacks {status}");
         }
     }

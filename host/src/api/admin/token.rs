@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Asked, Body, Named};
-use super::{Failures, Page, Paging};
+use super::{Failures, Page, Paging, Unread};
 use crate::App;
 use crate::access::Scope;
 use crate::api::{ApiError, Caller, ErrorBody};
@@ -109,7 +109,7 @@ async fn ls(
 /// latest. For that user and administrators.
 #[utoipa::path(post, path = "/api/v1/users/{user}/tokens", tag = "tokens", params(("user" = String, Path)),
     request_body = NewTokenRequest,
-    responses((status = 201, body = MadeToken), (status = 409, body = ErrorBody), Failures))]
+    responses((status = 201, body = MadeToken), (status = 409, body = ErrorBody), Unread, Failures))]
 async fn create(
     State(app): State<App>,
     caller: Caller,

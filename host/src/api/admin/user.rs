@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Administrator, Asked, Body, Named};
-use super::{Failures, Page, Paging};
+use super::{Failures, Page, Paging, Unread};
 use crate::App;
 use crate::access::{self, GrantError};
 use crate::api::caller::address;
@@ -105,7 +105,7 @@ async fn ls(
 
 /// Adds an account. For administrators.
 #[utoipa::path(post, path = "/api/v1/users", tag = "users", request_body = NewUser,
-    responses((status = 201, body = UserEntry), (status = 409, body = ErrorBody), Failures))]
+    responses((status = 201, body = UserEntry), (status = 409, body = ErrorBody), Unread, Failures))]
 async fn add(
     State(app): State<App>,
     Administrator(caller): Administrator,
@@ -151,7 +151,7 @@ async fn remove(
 /// Sets a password; tokens signed on the old one end. For that user, with the password of now, and administrators.
 #[utoipa::path(put, path = "/api/v1/users/{user}/password", tag = "users", params(("user" = String, Path)),
     request_body = NewPassword,
-    responses((status = 204), (status = 404, body = ErrorBody), Failures))]
+    responses((status = 204), (status = 404, body = ErrorBody), Unread, Failures))]
 async fn set_password(
     State(app): State<App>,
     caller: Caller,
@@ -196,7 +196,7 @@ async fn check_current(
 /// Suspends a user, or ends that. For administrators.
 #[utoipa::path(put, path = "/api/v1/users/{user}/suspension", tag = "users", params(("user" = String, Path)),
     request_body = Suspension,
-    responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Failures))]
+    responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Unread, Failures))]
 async fn set_suspension(
     State(app): State<App>,
     Administrator(caller): Administrator,

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::{dry_run, show};
-use crate::api::admin::{BindingEntry, NewBinding};
+use crate::api::admin::{BindingEntry, NewBinding, json_words};
 use crate::cli::client::Client;
 use crate::cli::exit::Stop;
 use crate::cli::output::{Output, note};
@@ -107,7 +107,8 @@ impl Bind {
         if let Some(file) = &self.file {
             let value = document(file)?;
             return serde_json::from_value(value).map_err(|error| {
-                Stop::usage(format!("`{}` is not a binding: {error}", file.display())).into()
+                let why = json_words(&error.to_string());
+                Stop::usage(format!("`{}` is not a binding: {why}", file.display())).into()
             });
         }
         Ok(NewBinding {
@@ -253,7 +254,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn a_config_is_json_or_a_file() {
         assert_eq!(config(" {\"deny\":[]}").unwrap(), serde_json::json!({"deny": []}));
         // The plugin is to say that it takes no list; it was taken for a file's name.
@@ -266,6 +266,7 @@ mod tests {
         check("no-such-file.json", "--config: there is no file `no-such-file.json`; hint: ");
     }
 
+    #[test]
     fn configs_belong_to_plugins() {
         let error = body(&[
             "x",
