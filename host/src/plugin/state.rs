@@ -155,26 +155,27 @@ pub async fn record(tx: &mut Tx, outcome: &Outcome, now_ms: u64) -> Result<bool,
             tx.delete(&active_key(name));
             Kind::PluginRemoved { plugin: name.clone() }
         }
-        Outcome::Quarantined { failed, kept } => quarantined(tx, failed, kept.as_deref(), now_ms).await?,
+        Outcome::Quarantined { failed, kept } => {
+            let Some(kind) = quarantined(tx, failed, kept.as_deref(), now_ms).await? else {
+                return Ok(false);
+            };
+            kind
+        }
     };
     event::append(tx, &Event::system(now_ms, kind))?;
     Ok(true)
 }
 
+/// None where the file was refused just so the last time: after a restart that is no news.
 async fn quarantined(
     tx: &mut Tx,
     failed: &Failed,
     kept: Option<&str>,
     now_ms: u64,
-) -> Result<Kind, StoreError> {
+) -> Result<Option<Kind>, StoreError> {
     let range = KeyRange::prefix(Space::Plugin, &["quarantine", &failed.file]);
     let rows = tx.scan_all(range, LIST_MAX).await?;
-    if rows.len() >= QUARANTINE_MAX {
-        let at_ms = |row: &&Row| row.value::<QuarantineRow>().map_or(0, |row| row.at_ms);
-        if let Some(oldest) = rows.iter().min_by_key(at_ms) {
-            tx.delete(&oldest.key);
-        }
-    }
+    let at_ms = |row: &&Row| row.value::<QuarantineRow>().map_or(0, |row| row.at_ms);
     let row = QuarantineRow {
         file: failed.file.clone(),
         name: failed.name.clone(),
@@ -184,11 +185,85 @@ async fn quarantined(
         at_ms: now_ms,
         kept: kept.map(str::to_owned),
     };
+    if let Some(last) = rows.iter().max_by_key(at_ms) {
+        let last: QuarantineRow = last.value()?;
+        if (QuarantineRow { at_ms: now_ms, ..last.clone() }) == row && !loaded_since(tx, &last).await? {
+            return Ok(None);
+        }
+    }
+    if rows.len() >= QUARANTINE_MAX
+        && let Some(oldest) = rows.iter().min_by_key(at_ms)
+    {
+        tx.delete(&oldest.key);
+    }
     tx.put_value(&key(Space::Plugin, &["quarantine", &failed.file, &failed.digest]), &row)?;
-    Ok(Kind::PluginQuarantined {
+    Ok(Some(Kind::PluginQuarantined {
         plugin: failed.name.clone().unwrap_or_else(|| failed.file.clone()),
         digest: failed.digest.clone(),
         stage: failed.stage.as_str().to_owned(),
         reason: failed.reason.clone(),
-    })
+    }))
+}
+
+/// Whether the file was good again after it was refused.
+async fn loaded_since(tx: &mut Tx, refused: &QuarantineRow) -> Result<bool, StoreError> {
+    for row in tx.scan_all(KeyRange::prefix(Space::Plugin, &["active"]), LIST_MAX).await? {
+        let active: ActiveRow = row.value()?;
+        if active.file == refused.file && active.at_ms >= refused.at_ms {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wharf_plugin::loader::Stage;
+    use wharf_store::Model;
+
+    use super::*;
+
+    fn refused(digest: &str, reason: &str) -> Outcome {
+        let failed = Failed {
+            file: "a.wasm".to_owned(),
+            name: None,
+            digest: digest.to_owned(),
+            stage: Stage::Inspect,
+            reason: reason.to_owned(),
+        };
+        Outcome::Quarantined { failed, kept: None }
+    }
+
+    fn loaded(digest: &str) -> Outcome {
+        Outcome::Loaded {
+            file: "a.wasm".to_owned(),
+            name: "a".to_owned(),
+            version: "1.0.0".to_owned(),
+            digest: digest.to_owned(),
+            replaced: None,
+        }
+    }
+
+    /// Each restart told again of every file that was still refused.
+    #[tokio::test]
+    async fn a_refusal_is_news_once() {
+        let store = &Store::new(Arc::new(Model::default()));
+        let check = async |now_ms: u64, outcome: Outcome, expected: bool| {
+            let outcome = &outcome;
+            let act = store.act(|mut tx| async move { record(&mut tx, outcome, now_ms).await });
+            let (changed, _) = act.await.unwrap();
+            assert_eq!(changed, expected, "{now_ms}: {outcome:?}");
+        };
+        check(1, refused("sha256:1", "not a component"), true).await;
+        check(2, refused("sha256:1", "not a component"), false).await;
+        check(3, refused("sha256:1", "of another interface"), true).await;
+        check(4, refused("sha256:2", "of another interface"), true).await;
+        check(5, refused("sha256:1", "of another interface"), true).await;
+        check(6, loaded("sha256:3"), true).await;
+        check(7, refused("sha256:1", "of another interface"), true).await;
+        check(8, refused("sha256:1", "of another interface"), false).await;
+        assert_eq!(event::after(store, None, 100).await.unwrap().events.len(), 6);
+    }
 }
