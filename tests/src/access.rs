@@ -448,6 +448,31 @@ async fn wrong_passwords_are_seen_wherever_they_are_tried() {
     assert!(!found.to_string().contains("a guess"), "{found}");
 }
 
+/// Whoever looks after the server could not tell a user who was suspended from one who had forgotten the password.
+#[tokio::test]
+async fn a_refused_login_of_a_suspended_user_says_so_to_the_administrator_alone() {
+    let server = Server::start().unwrap();
+    add_user(&server, "alice", "alice's own").await;
+    done(&server, Method::PUT, "/users/alice/suspension", json!({"suspended": true})).await;
+    let mut answers = Vec::new();
+    for password in ["alice's own", "a guess"] {
+        let tried = http().get(format!("{}/api/v1/status", server.url)).basic_auth("alice", Some(password));
+        answers.push(tried.send().await.unwrap().text().await.unwrap());
+    }
+    assert_eq!(answers[0], answers[1]);
+    let reasons = loop {
+        let list = done(&server, Method::GET, "/refusals", Value::Null).await;
+        let items = list["items"].as_array().unwrap();
+        match items.len() {
+            2.. => break items.iter().map(|item| item["reason"].clone()).collect::<Vec<_>>(),
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    for reason in ["the user is suspended", "the user name or password is wrong"] {
+        assert!(reasons.iter().any(|found| found == reason), "{reasons:?}");
+    }
+}
+
 /// A socket that is closed over bytes which were not read resets its connection, and the answer went with it.
 #[test]
 fn whoever_sends_all_before_reading_hears_why_it_was_refused() {

@@ -213,13 +213,17 @@ impl Caller {
 /// Counts what proved nothing, and keeps a wrong password for whoever looks after the server.
 pub(super) fn note_failure(app: &App, credentials: &Credentials, peer: IpAddr, error: &AuthError) {
     let reason = match error {
-        AuthError::Wrong | AuthError::Token | AuthError::Bearer(_) => "wrong",
+        AuthError::Wrong | AuthError::Suspended | AuthError::Token | AuthError::Bearer(_) => "wrong",
         AuthError::Throttled { .. } => "throttled",
         AuthError::Busy | AuthError::Hash(_) | AuthError::KeyFile(_) | AuthError::Store(_) => "unchecked",
     };
     metrics::counter!("wharf_login_failures_total", "reason" => reason).increment(1);
-    let (AuthError::Wrong | AuthError::Token, Credentials::Basic { user, .. }) = (error, credentials) else {
-        return;
+    let Credentials::Basic { user, .. } = credentials else { return };
+    let reason = match error {
+        // The answer does not say it: whoever guesses would learn that they have guessed right.
+        AuthError::Suspended => "the user is suspended",
+        AuthError::Wrong | AuthError::Token => "the user name or password is wrong",
+        _ => return,
     };
     // What was typed as a name may be a password: it is kept where it has a name's form alone.
     let by =
@@ -229,7 +233,7 @@ pub(super) fn note_failure(app: &App, credentials: &Credentials, peer: IpAddr, e
         by,
         action: "log-in".to_owned(),
         resource: format!("from {peer}"),
-        reason: "the user name or password is wrong".to_owned(),
+        reason: reason.to_owned(),
     }));
 }
 
@@ -244,7 +248,7 @@ fn scope(action: Action, repository: &RepoName) -> String {
 
 fn refusal(error: AuthError, base: &str) -> Refusal {
     match error {
-        AuthError::Wrong => challenge(base, "", None, &error.to_string()),
+        AuthError::Wrong | AuthError::Suspended => challenge(base, "", None, &error.to_string()),
         AuthError::Bearer(_) | AuthError::Token => {
             challenge(base, "", Some("invalid_token"), &error.to_string())
         }

@@ -103,9 +103,12 @@ pub enum Proof {
 /// Why somebody is not who they say.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// Wrong password, unknown user, suspended user, unknown token: one answer for all.
+    /// Wrong password, unknown user: one answer for all, and for the next.
     #[error("the user name or password is wrong")]
     Wrong,
+    /// The right credentials of a user who may do nothing.
+    #[error("the user name or password is wrong")]
+    Suspended,
     #[error("the token is not valid here: {0}")]
     Bearer(BearerError),
     #[error("the token is revoked, expired or unknown")]
@@ -127,8 +130,8 @@ pub enum AuthError {
 /// No credentials are an answer too: anonymous. Wrong ones never are.
 ///
 /// # Errors
-/// [`AuthError::Wrong`], [`AuthError::Bearer`] and [`AuthError::Token`] for credentials that prove nothing, the others
-/// where it cannot be said now.
+/// [`AuthError::Wrong`], [`AuthError::Suspended`], [`AuthError::Bearer`] and [`AuthError::Token`] for credentials that prove
+/// nothing, the others where it cannot be said now.
 pub async fn identify(app: &App, credentials: &Credentials, peer: IpAddr) -> Result<Identity, AuthError> {
     let identity = match credentials {
         Credentials::None => {
@@ -142,7 +145,7 @@ pub async fn identify(app: &App, credentials: &Credentials, peer: IpAddr) -> Res
         Credentials::Bearer(token) => stands(app, &verify(app, token, Kind::Access)?).await?,
     };
     if access::view(app, &identity.principal).await?.is_suspended() {
-        return Err(AuthError::Wrong);
+        return Err(AuthError::Suspended);
     }
     Ok(identity)
 }
@@ -155,7 +158,7 @@ pub async fn by_refresh_token(app: &App, token: &str) -> Result<(Identity, Beare
     let bearer = verify(app, token, Kind::Refresh)?;
     let identity = stands(app, &bearer).await?;
     if access::view(app, &identity.principal).await?.is_suspended() {
-        return Err(AuthError::Wrong);
+        return Err(AuthError::Suspended);
     }
     Ok((identity, bearer))
 }

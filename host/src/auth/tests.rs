@@ -189,8 +189,8 @@ async fn what_a_bearer_stands_on_ends_it() {
 
     let by_password = case.sign(&case.basic("alice", "alice's new one").await.unwrap());
     flow::account::set_suspended(app, admin, &alice, true).await.unwrap();
-    assert!(matches!(case.bearer(&by_password).await, Err(AuthError::Wrong)));
-    assert!(matches!(case.basic("alice", "alice's new one").await, Err(AuthError::Wrong)));
+    assert!(matches!(case.bearer(&by_password).await, Err(AuthError::Suspended)));
+    assert!(matches!(case.basic("alice", "alice's new one").await, Err(AuthError::Suspended)));
     flow::account::set_suspended(app, admin, &alice, false).await.unwrap();
     case.bearer(&by_password).await.unwrap();
     flow::account::remove_user(app, admin, &alice).await.unwrap();

@@ -183,7 +183,7 @@ async fn check_current(
     let user = name.to_string();
     match auth::identify(app, &Credentials::Basic { user, password }, peer).await {
         Ok(identity) if matches!(identity.proof, auth::Proof::Password(_)) => Ok(()),
-        Ok(_) | Err(AuthError::Wrong | AuthError::Token) => {
+        Ok(_) | Err(AuthError::Wrong | AuthError::Suspended | AuthError::Token) => {
             Err(ApiError::new(StatusCode::FORBIDDEN, "denied", "`current` is not the password of now"))
         }
         Err(AuthError::Store(error)) => Err(error.into()),
