@@ -164,7 +164,9 @@ fn words(far: wharf_scan::Progress) -> String {
 fn judge(findings: &Findings, worst: Severity) -> anyhow::Result<()> {
     let bad = findings.findings.iter().filter(|finding| finding.severity >= worst).count();
     if bad > 0 {
-        return Err(Stop::refused(format!("{bad} findings are {worst} or worse")).into());
+        let verb = if bad == 1 { "is" } else { "are" };
+        let message = format!("{} {verb} {worst} or worse", output::count(bad as u64, "finding"));
+        return Err(Stop::refused(message).into());
     }
     if findings.knowledge != Knowledge::Complete {
         let why = findings.why.as_deref().unwrap_or("it could not be scanned completely");
@@ -172,7 +174,8 @@ fn judge(findings: &Findings, worst: Severity) -> anyhow::Result<()> {
     }
     let unknown = findings.counts()[Severity::Unknown as usize];
     if unknown > 0 {
-        output::note(format!("{unknown} findings have no severity and passed; hint: `--fail-on unknown`"));
+        let (n, verb) = (output::count(unknown, "finding"), if unknown == 1 { "has" } else { "have" });
+        output::note(format!("{n} {verb} no severity and passed; hint: `--fail-on unknown`"));
     }
     Ok(())
 }

@@ -30,9 +30,9 @@ fn text_at(scanned: &Scanned, now_ms: u64) -> String {
         (
             "Packages",
             format!(
-                "{} in {} layers, {}",
+                "{} in {}, {}",
                 report.packages.len(),
-                report.layers.len(),
+                output::count(report.layers.len() as u64, "layer"),
                 known(report.knowledge)
             ),
         ),
@@ -52,7 +52,7 @@ fn text_at(scanned: &Scanned, now_ms: u64) -> String {
         out.push('\n');
         out.push_str(&problems.text());
         if report.problems_dropped > 0 {
-            out.push_str(&format!("and {} more problems\n", report.problems_dropped));
+            out.push_str(&format!("and {}\n", output::count(report.problems_dropped, "more problem")));
         }
     }
     out
@@ -90,7 +90,10 @@ fn data(findings: &Findings, now_ms: u64) -> String {
     let sources: Vec<String> = findings
         .coverage
         .iter()
-        .map(|c| format!("{}: {} records, newest {}", c.source, c.records, output::ago(c.as_of_ms, now_ms)))
+        .map(|c| {
+            let records = output::count(c.records, "record");
+            format!("{}: {records}, newest {}", c.source, output::ago(c.as_of_ms, now_ms))
+        })
         .collect();
     if sources.is_empty() { "none".to_owned() } else { sources.join("\n") }
 }
@@ -160,7 +163,7 @@ mod tests {
         let findings = r#"{"version":1,"knowledge":"none","why":"there is no vulnerability database","coverage":[],"findings":[]}"#;
         insta::assert_snapshot!(text_at(&scanned(findings), 0), @r"
         System    Debian GNU/Linux 12, linux/amd64
-        Packages  0 in 1 layers, all of them read
+        Packages  0 in 1 layer, all of them read
         Data      none
         Findings  not known: there is no vulnerability database
         ");
@@ -176,7 +179,7 @@ mod tests {
              "source":"bash","source_version":"5","fix":"not-fixed","known_exploited":false,"layer":0}]}"#;
         insta::assert_snapshot!(text_at(&scanned(findings), 3_600_000), @r"
         System    Debian GNU/Linux 12, linux/amd64, no longer supported since 1970-01-01
-        Packages  0 in 1 layers, all of them read
+        Packages  0 in 1 layer, all of them read
         Data      Debian: 7 records, newest 1 h ago
         Findings  1 high, 1 unknown
 
