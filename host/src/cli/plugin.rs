@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::client::Remote;
 use super::events;
-use super::output::{Table, ago, note, now_ms, pairs, short, time};
+use super::output::{Table, ago, bytes, note, now_ms, pairs, short, time};
 use super::schema;
 use super::visible::plain;
-use crate::api::admin::{EventPage, PluginEntry, PluginList, RefusedFile};
+use crate::api::admin::{EventPage, PluginEntry, PluginLimits, PluginList, RefusedFile};
 
 /// The plugins in force, and the files that were refused
 ///
@@ -31,7 +31,7 @@ enum Verb {
         #[arg(long)]
         all: bool,
     },
-    /// Show one plugin: what it asks for, what it was granted, the schema of its config
+    /// Show one plugin: what it asks for, what it was granted, its limits, the schema of its config
     #[command(after_help = "Examples:
   wharf plugin inspect criteria")]
     Inspect {
@@ -126,6 +126,19 @@ fn table(list: &PluginList, all: bool, now_ms: u64) -> String {
     out
 }
 
+fn limits(limits: &PluginLimits) -> String {
+    let of = |n: usize, what: &str| format!("{} of {what}", bytes(n as u64));
+    [
+        format!("{} ms of processor time", limits.time_ms),
+        of(limits.memory_bytes, "memory"),
+        format!("{} host calls", limits.host_calls),
+        of(limits.output_bytes, "output"),
+        of(limits.log_bytes, "log"),
+        of(limits.trace_bytes, "trace"),
+    ]
+    .join(", ")
+}
+
 fn details(entry: &PluginEntry, now_ms: u64) -> String {
     let none = |list: &[String]| if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
     let head = pairs(&[
@@ -139,6 +152,7 @@ fn details(entry: &PluginEntry, now_ms: u64) -> String {
         ("before", entry.previous.join("\n")),
         ("asks for", none(&entry.asked)),
         ("granted", none(&entry.granted)),
+        ("each call", limits(&entry.limits)),
         ("bindings", none(&entry.bindings)),
     ]);
     let fields = schema::outline(&entry.config_schema);

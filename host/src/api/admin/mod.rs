@@ -42,7 +42,7 @@ pub use image::{
 };
 pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
-pub use plugin::{PluginEntry, PluginList, RefusedFile};
+pub use plugin::{PluginEntry, PluginLimits, PluginList, RefusedFile};
 pub use refusal::RefusalEntry;
 pub use repository::{NewQuota, QuotaEntry, RepositoryEntry};
 pub use status::{QueueStatus, Status, StatusCaller};

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
+use wharf_plugin::CallLimits;
 
 use super::Failures;
 use super::extract::{Administrator, Named};
@@ -57,11 +58,35 @@ pub struct PluginEntry {
     /// What it asks for, and what the operator's file beside it grants.
     pub asked: Vec<String>,
     pub granted: Vec<String>,
+    pub limits: PluginLimits,
     /// JSON Schema of its config.
     #[schema(value_type = Object)]
     pub config_schema: Value,
     /// Bindings that ask it, of those that the caller may see.
     pub bindings: Vec<String>,
+}
+
+/// What one call of a plugin may take; whoever takes more is ended, and the image is held. The settings file has them.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub struct PluginLimits {
+    /// Milliseconds of processor time.
+    pub time_ms: u64,
+    pub memory_bytes: usize,
+    /// Questions and other calls to the host.
+    pub host_calls: u32,
+    /// Of its reasons and errors together.
+    pub output_bytes: usize,
+    /// Of log lines; more are dropped.
+    pub log_bytes: usize,
+    /// Of the record of its questions.
+    pub trace_bytes: usize,
+}
+
+impl From<CallLimits> for PluginLimits {
+    fn from(limits: CallLimits) -> Self {
+        let CallLimits { time_ms, memory_bytes, host_calls, output_bytes, log_bytes, trace_bytes } = limits;
+        PluginLimits { time_ms, memory_bytes, host_calls, output_bytes, log_bytes, trace_bytes }
+    }
 }
 
 pub(super) fn routes() -> Router<App> {
@@ -124,6 +149,7 @@ async fn show(
         description: inspected.manifest.description.clone(),
         asked: inspected.manifest.capabilities.iter().cloned().collect(),
         granted: plugin.granted().capabilities.iter().cloned().collect(),
+        limits: app.plugins.limits().into(),
         config_schema: inspected.manifest.config_schema.clone(),
         bindings: bindings.iter().filter(asks).map(|bound| bound.binding.name.to_string()).collect(),
     }))
