@@ -6,7 +6,7 @@ use crate::{Digest, MediaType, Platform};
 
 /// What names content from inside a manifest (OCI image specification, `descriptor.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a descriptor")]
 pub struct Descriptor {
     pub media_type: MediaType,
     pub digest: Digest,

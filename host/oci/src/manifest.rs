@@ -69,7 +69,7 @@ struct Wire {
 
 /// Clients write an absent artifact type as an empty text, too.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`artifactType` is no media type")]
 enum ArtifactType {
     Type(MediaType),
     Empty(#[allow(dead_code)] Empty),

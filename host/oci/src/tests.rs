@@ -79,10 +79,15 @@ fn manifests_that_contradict_themselves_are_refused() {
 /// The error names what is wanted, not a type of this code.
 #[test]
 fn what_is_no_manifest_is_told_so() {
-    for bytes in ["null", "1", "\"a\""] {
+    let check = |bytes: &str, expected: &str| {
         let error = Manifest::parse(bytes.as_bytes(), None).unwrap_err().to_string();
-        assert!(error.contains("expected a manifest"), "{error}");
+        assert!(error.contains(expected), "{error}");
+    };
+    for bytes in ["null", "1", "\"a\""] {
+        check(bytes, "expected a manifest");
     }
+    check(r#"{"schemaVersion":2,"config":7}"#, "expected a descriptor");
+    check(r#"{"schemaVersion":2,"artifactType":7}"#, "`artifactType` is no media type");
 }
 
 #[test]
