@@ -30,7 +30,7 @@ pub struct ByHand {
 /// Points `to` at what `from` points at, by `who`'s own rights, and records it with the note.
 ///
 /// # Errors
-/// [`PromoteError::Refused`] without the rights; [`PromoteError::Held`] where the target refuses, or the image has been there
+/// [`PromoteError::Note`]; [`PromoteError::Refused`] without the rights; [`PromoteError::Held`] where the target refuses, or the image has been there
 /// before; [`PromoteError::NoTag`].
 pub async fn promote(
     app: &App,
@@ -41,7 +41,7 @@ pub async fn promote(
 ) -> Result<ByHand, PromoteError> {
     let held = |why: String| PromoteError::Held(to.clone(), why);
     if note.len() > NOTE_BYTES_MAX {
-        return Err(held(format!("the note has {} bytes, more than {NOTE_BYTES_MAX}", note.len())));
+        return Err(PromoteError::Note(note.len()));
     }
     if let Some(refused) = no_right(app, who, &from.repository, &to.repository).await? {
         return Err(refused);

@@ -118,6 +118,9 @@ async fn a_promotion_by_hand_leaves_its_note_and_the_way_back_is_closed() {
     assert_eq!(serde_json::to_value(decision.unwrap().authority).unwrap(), note);
     let back = by_hand::promote(&case.app, &admin, &qa, &dev, "").await;
     assert!(matches!(back, Err(PromoteError::Held(..))), "{back:?}");
+    // Regression: what is wrong with the request was told as what the target refuses.
+    let long = by_hand::promote(&case.app, &admin, &dev, &qa, &"x".repeat(by_hand::NOTE_BYTES_MAX + 1)).await;
+    assert!(matches!(long, Err(PromoteError::Note(_))), "{long:?}");
     let absent = by_hand::promote(&case.app, &admin, &stage_of("dev/app:none"), &qa, "").await;
     assert!(matches!(absent, Err(PromoteError::NoTag(_))));
     case.stop().await;
