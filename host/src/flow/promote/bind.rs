@@ -48,9 +48,9 @@ pub enum BindError {
     Store(#[from] StoreError),
 }
 
-/// What is wrong with one policy of a binding.
+/// What is wrong with one policy of a binding. The error names its plugin.
 #[derive(Debug, thiserror::Error)]
-#[error("policy {index}: {error}")]
+#[error("{error}")]
 pub struct PolicyError {
     /// Its place in the binding, from 0.
     pub index: usize,
@@ -233,6 +233,6 @@ mod tests {
         let refused = ConfigError::Refused { plugin: "few-highs".into(), problems: vec![problem] };
         let error =
             BindError::Config(vec![gone(0, "a"), gone(1, "b"), PolicyError { index: 2, error: refused }]);
-        insta::assert_snapshot!(error, @"policy 0: there is no plugin `a`; policy 1: there is no plugin `b`; policy 2: plugin `few-highs` refuses the config: `/max`: no number; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are; `wharf plugin inspect few-highs` shows what it takes");
+        insta::assert_snapshot!(error, @"there is no plugin `a`; there is no plugin `b`; plugin `few-highs` refuses the config: `/max`: no number; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are; `wharf plugin inspect few-highs` shows what it takes");
     }
 }
