@@ -49,7 +49,8 @@ pub async fn promote(
     let gathered = gather::tag(app, &from.repository, &from.tag).await?;
     let gathered = &gathered.ok_or_else(|| PromoteError::NoTag(from.clone()))?;
     lineage::extend(&gathered.row.lineage, from, to).map_err(|error| held(error.to_string()))?;
-    let plan = &settle::plan(app, &from.repository, gathered.digest()).await?;
+    let plan = settle::plan(app, &from.repository, gathered.digest()).await?;
+    let plan = &plan.map_err(|reason| held(reason.text))?;
     if let Some(reason) = settle::link(app, &from.repository, &to.repository, plan, &who.name).await? {
         return Err(held(reason.text));
     }
