@@ -5,7 +5,7 @@ use wharf_store::StoreError;
 
 use crate::App;
 use crate::access::{self, Action, Answer, Principal, View};
-use crate::auth::{UserError, UserName};
+use crate::auth::{self, UserError, UserName};
 use crate::event::{self, Event, Kind};
 use crate::plugin::ConfigError;
 use crate::promote::binding::{self, BINDINGS_MAX, BindingError, BindingRow};
@@ -29,7 +29,7 @@ pub enum BindError {
         "only who administers the server may bind as somebody else than themselves; hint: `as = \"{0}\"`"
     )]
     Owner(String),
-    /// What it is to act as is no user's name.
+    /// What it is to act as is no user.
     #[error(transparent)]
     User(#[from] UserError),
     #[error(
@@ -114,9 +114,7 @@ pub async fn bind(
     binding: Binding,
     expected: Option<u64>,
 ) -> Result<Bound, BindError> {
-    binding.check()?;
-    // The server's own name has every right, and no binding has it.
-    let _: UserName = binding.owner.parse()?;
+    check(app, who, &binding).await?;
     may_bind(app, who, &binding).await?;
     let mut wrong = Vec::new();
     for (index, policy) in binding.policies.iter().enumerate() {
@@ -204,6 +202,24 @@ pub async fn show(app: &App, who: &Principal, name: &str) -> Result<Bound, BindE
 fn may_see(view: &View<'_>, who: &Principal, binding: &Binding) -> bool {
     let is_own = binding.owner == who.name && who.scopes.is_none();
     is_own || view.may_in(Action::Pull, |pattern| binding.overlaps(pattern))
+}
+
+/// Whether what `who` asks for can be tried out: it is a binding, and acts as a user as whom they may act. That is only
+/// oneself, unless one administers the server: a binding does what its owner may, and a dry run tells what that is.
+///
+/// # Errors
+/// [`BindError::Binding`], [`BindError::Owner`], [`BindError::User`], or the store's.
+pub async fn check(app: &App, who: &Principal, binding: &Binding) -> Result<(), BindError> {
+    binding.check()?;
+    // The server's own name has every right, and no binding has it.
+    let owner: UserName = binding.owner.parse()?;
+    if binding.owner != who.name && access::view(app, who).await?.judge_server() != Answer::Allowed {
+        return Err(BindError::Owner(who.name.clone()));
+    }
+    match auth::find_user(&app.store, &owner).await? {
+        Some(_) => Ok(()),
+        None => Err(UserError::Unknown(owner).into()),
+    }
 }
 
 /// A binding acts as its owner: only oneself, unless one administers the server.
