@@ -110,10 +110,10 @@ impl From<BindError> for ApiError {
     fn from(error: BindError) -> Self {
         match error {
             BindError::Binding(_) | BindError::Config(_) | BindError::User(_) => ApiError::invalid(error),
-            BindError::Cycle(_) | BindError::TooMany | BindError::Revision { .. } => {
+            BindError::Cycle(_) | BindError::Taken(_) | BindError::TooMany | BindError::Revision { .. } => {
                 ApiError::conflict(error)
             }
-            BindError::Owner(_) | BindError::Refused { .. } => {
+            BindError::Owner(_) | BindError::Theirs { .. } | BindError::Refused { .. } => {
                 ApiError::new(StatusCode::FORBIDDEN, "denied", error)
             }
             BindError::None(_) => ApiError::not_found(error),
@@ -274,7 +274,7 @@ mod tests {
             "targets": [{"name": "qa", "repository": "qa/{name}"}]})
     }
 
-    /// Regression: what another user may do was read from a dry run.
+    /// Regression: what another user may do was read from a dry run, and what there is from how a removal was refused.
     #[tokio::test]
     async fn what_belongs_to_others_is_neither_tried_out_nor_told() {
         let data = tempfile::tempdir().unwrap();
@@ -313,6 +313,7 @@ mod tests {
         for name in ["hidden", "missing"] {
             let path = &format!("{name}/dry-run");
             check(Method::POST, path, json!({}), StatusCode::NOT_FOUND).await;
+            check(Method::DELETE, name, json!({}), StatusCode::NOT_FOUND).await;
         }
         check(Method::DELETE, "seen", json!({}), StatusCode::FORBIDDEN).await;
     }

@@ -29,6 +29,10 @@ pub enum BindError {
         "only who administers the server may bind as somebody else than themselves; hint: `as = \"{0}\"`"
     )]
     Owner(String),
+    #[error("binding `{name}` acts as `{owner}`; hint: they may change it, and who administers the server")]
+    Theirs { name: String, owner: String },
+    #[error("the name `{0}` is taken; hint: choose another")]
+    Taken(String),
     /// What it is to act as is no user.
     #[error(transparent)]
     User(#[from] UserError),
@@ -115,7 +119,7 @@ pub async fn bind(
     expected: Option<u64>,
 ) -> Result<Bound, BindError> {
     check(app, who, &binding).await?;
-    may_bind(app, who, &binding).await?;
+    may_maintain(&access::view(app, who).await?, who, &binding)?;
     let mut wrong = Vec::new();
     for (index, policy) in binding.policies.iter().enumerate() {
         if let Err(error) = app.plugins.check_config(&policy.plugin, &policy.config_json()).await {
@@ -132,13 +136,17 @@ pub async fn bind(
             let all = binding::expect_all(&mut tx).await?;
             let name = &row.binding.name;
             let old = all.iter().find(|bound| bound.binding.name == *name);
+            let view = access::view(app, who).await?;
+            // Whoever replaces a binding takes away what it did, and needs the rights that unbinding needs.
+            if let Some(old) = old {
+                if !may_see(&view, who, &old.binding) {
+                    return Err(BindError::Taken(name.to_string()));
+                }
+                may_change(&view, who, &old.binding)?;
+            }
             let found = old.map_or(0, |old| old.revision);
             if let Some(expected) = expected.filter(|expected| *expected != found) {
                 return Err(BindError::Revision { name: name.to_string(), expected, found });
-            }
-            // Whoever replaces a binding takes away what it did, and needs the rights that unbinding needs.
-            if let Some(old) = old {
-                may_bind(app, who, &old.binding).await?;
             }
             if old.is_none() && all.len() >= BINDINGS_MAX {
                 return Err(BindError::TooMany);
@@ -158,10 +166,11 @@ pub async fn bind(
 /// Takes a binding away; what it promoted stays.
 ///
 /// # Errors
-/// [`BindError::None`], [`BindError::Refused`], or the store's.
+/// [`BindError::None`], also where there is one that they may not see; [`BindError::Theirs`], [`BindError::Refused`], or
+/// the store's.
 pub async fn unbind(app: &App, who: &Principal, name: &str) -> Result<(), BindError> {
-    let bound = binding::find(&app.store, name).await?.ok_or_else(|| BindError::None(name.to_owned()))?;
-    may_bind(app, who, &bound.binding).await?;
+    let bound = show(app, who, name).await?;
+    may_change(&access::view(app, who).await?, who, &bound.binding)?;
     let at_ms = app.now_ms();
     app.store
         .act(|mut tx| async move {
@@ -201,7 +210,8 @@ pub async fn show(app: &App, who: &Principal, name: &str) -> Result<Bound, BindE
 
 fn may_see(view: &View<'_>, who: &Principal, binding: &Binding) -> bool {
     let is_own = binding.owner == who.name && who.scopes.is_none();
-    is_own || view.may_in(Action::Pull, |pattern| binding.overlaps(pattern))
+    let administers = view.judge_server() == Answer::Allowed;
+    is_own || administers || view.may_in(Action::Pull, |pattern| binding.overlaps(pattern))
 }
 
 /// Whether what `who` asks for can be tried out: it is a binding, and acts as a user as whom they may act. That is only
@@ -222,20 +232,21 @@ pub async fn check(app: &App, who: &Principal, binding: &Binding) -> Result<(), 
     }
 }
 
-/// A binding acts as its owner: only oneself, unless one administers the server.
-async fn may_bind(app: &App, who: &Principal, binding: &Binding) -> Result<(), BindError> {
-    let view = access::view(app, who).await?;
-    if view.judge_server() == Answer::Allowed {
+fn may_change(view: &View<'_>, who: &Principal, binding: &Binding) -> Result<(), BindError> {
+    if binding.owner != who.name && view.judge_server() != Answer::Allowed {
+        let (name, owner) = (binding.name.to_string(), binding.owner.clone());
+        return Err(BindError::Theirs { name, owner });
+    }
+    may_maintain(view, who, binding)
+}
+
+fn may_maintain(view: &View<'_>, who: &Principal, binding: &Binding) -> Result<(), BindError> {
+    let maintains = view.judge_pattern(Action::Maintain, &binding.repositories) == Answer::Allowed;
+    if maintains || view.judge_server() == Answer::Allowed {
         return Ok(());
     }
-    if binding.owner != who.name {
-        return Err(BindError::Owner(who.name.clone()));
-    }
-    if view.judge_pattern(Action::Maintain, &binding.repositories) != Answer::Allowed {
-        let (who, pattern) = (who.name.clone(), binding.repositories.to_string());
-        return Err(BindError::Refused { who, pattern });
-    }
-    Ok(())
+    let (who, pattern) = (who.name.clone(), binding.repositories.to_string());
+    Err(BindError::Refused { who, pattern })
 }
 
 #[cfg(test)]

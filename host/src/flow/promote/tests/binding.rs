@@ -202,3 +202,28 @@ async fn no_binding_acts_as_a_user_who_is_not_there() {
     assert!(matches!(&refused, Err(BindError::User(UserError::Unknown(_)))), "{refused:?}");
     case.stop().await;
 }
+
+/// Regression: a name that was refused was one that there is; whoever took it read that only others may bind as others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_binding_looks_missing_and_its_name_is_taken() {
+    let mut case = Case::new().await;
+    let eve = Principal::user("eve");
+    case.add_user("eve").await;
+    case.grant("eve", Role::Maintain, "eve/**").await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    let own = owned_by("eve", "to-qa", "eve/*", "eve/out/{name}");
+    let hidden = bind::unbind(&case.app, &eve, "to-qa").await;
+    assert!(matches!(&hidden, Err(BindError::None(_))), "{hidden:?}");
+    for expected in [None, Some(7)] {
+        let taken = bind::bind(&case.app, &eve, own.clone(), expected).await.unwrap_err().to_string();
+        assert_eq!(taken, "the name `to-qa` is taken; hint: choose another");
+    }
+    case.grant("eve", Role::Read, "dev/app").await;
+    for refused in [
+        bind::unbind(&case.app, &eve, "to-qa").await.unwrap_err(),
+        bind::bind(&case.app, &eve, own, None).await.unwrap_err(),
+    ] {
+        assert!(matches!(&refused, BindError::Theirs { owner, .. } if owner == "admin"), "{refused:?}");
+    }
+    case.stop().await;
+}
