@@ -152,7 +152,11 @@ pub async fn bind(
                 return Err(BindError::TooMany);
             }
             let others: Vec<Binding> = all.iter().map(|bound| bound.binding.clone()).collect();
-            cycle::check(&row.binding, &others)?;
+            let sees = |name: &str| {
+                let mut visible = others.iter().filter(|other| may_see(&view, who, other));
+                name == row.binding.name.as_str() || visible.any(|other| other.name.as_str() == name)
+            };
+            cycle::check(&row.binding, &others).map_err(|cycle| cycle.told(sees))?;
             binding::put(&mut tx, row)?;
             let changed = Kind::BindingChanged { binding: name.to_string() };
             event::append(&mut tx, &Event::new(row.at_ms, &row.by, changed))?;

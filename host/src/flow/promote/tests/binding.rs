@@ -227,3 +227,22 @@ async fn a_hidden_binding_looks_missing_and_its_name_is_taken() {
     }
     case.stop().await;
 }
+
+/// Regression: whoever closed a circle read the patterns and targets of bindings that they may not see.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circle_tells_nothing_of_a_hidden_binding() {
+    let mut case = Case::new().await;
+    let eve = Principal::user("eve");
+    case.add_user("eve").await;
+    case.grant("eve", Role::Maintain, "qa/**").await;
+    case.bind("secret", "dev/**", "qa/{name}", no_criticals()).await;
+    let back = owned_by("eve", "back", "qa/**", "dev/{name}");
+    let told = async || bind::bind(&case.app, &eve, back.clone(), None).await.unwrap_err().to_string();
+    let hidden = told().await;
+    assert!(hidden.contains("`back` promotes to `dev/{name}:%n`, which another binding"), "{hidden}");
+    assert!(!hidden.contains("secret") && !hidden.contains("`qa/{name}"), "{hidden}");
+    case.grant("eve", Role::Read, "dev/**").await;
+    let seen = told().await;
+    assert!(seen.contains("which `secret` promotes to `qa/{name}:%n`"), "{seen}");
+    case.stop().await;
+}
