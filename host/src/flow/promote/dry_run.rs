@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use wharf_oci::{RepoName, Tag};
 
 use super::ask::Call;
-use super::{PromoteError, aim, ask, gather};
+use super::{PromoteError, aim, ask, gather, settle};
 use crate::App;
 use crate::access::{self, Action, Principal};
 use crate::facts::Pending;
 use crate::promote::{Binding, Judged, Mode, Reason, Verdict};
-use crate::registry::list;
+use crate::registry::{self, list};
 
 /// Tags that one dry run judges.
 pub const TAGS_MAX: usize = 500;
@@ -120,7 +120,13 @@ async fn one(
     let opinions = ask::binding(app, binding, &gathered.facts, Call::Trial, &mut Pending::default()).await?;
     let mut reasons = opinions.composed.reasons;
     let mut to = Vec::new();
-    for aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {
+    for mut aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {
+        if let Some(to) = aim.open()
+            && let Err(error) =
+                registry::tag::may_point(&app.store, &to.repository, &to.tag, gathered.digest()).await
+        {
+            aim.against = Some(settle::refusal(error)?);
+        }
         to.extend(aim.open().map(ToString::to_string));
         reasons.extend(aim.against);
     }

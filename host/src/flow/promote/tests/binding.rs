@@ -10,6 +10,7 @@ use crate::flow;
 use crate::flow::promote::bind::{self, BindError};
 use crate::flow::promote::{dry_run, explain};
 use crate::promote::{Binding, Mode, Outcome, Verdict};
+use crate::registry::setting::{self, RepoSetting};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_decides_and_does_nothing() {
@@ -244,5 +245,26 @@ async fn a_circle_tells_nothing_of_a_hidden_binding() {
     case.grant("eve", Role::Read, "dev/**").await;
     let seen = told().await;
     assert!(seen.contains("which `secret` promotes to `qa/{name}:%n`"), "{seen}");
+    case.stop().await;
+}
+
+/// Regression: it said where an image would go that an immutable tag keeps it from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_meets_an_immutable_tag() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    for (at, content) in [("dev/app:1", "x"), ("dev/app:2", "y"), ("qa/app:1", "other"), ("qa/app:2", "y")] {
+        case.push(at, content, &[("zlib", "1")]).await;
+    }
+    case.until_idle().await;
+    let qa = &stage_of("qa/app:1").repository;
+    let immutable = &RepoSetting { immutable_tags: vec!["*".into()] };
+    case.app.store.act(async |mut tx| setting::put(&mut tx, qa, immutable)).await.unwrap();
+    let binding = binding("x", "dev/*", &[("qa/{name}", "%n")], no_criticals());
+    let run = dry_run::dry_run(&case.app, &Principal::user("admin"), &binding, None, 10).await.unwrap();
+    assert_eq!(run.tags[0].to, Vec::<String>::new());
+    assert_eq!(run.tags[0].reasons.last().unwrap().code, "immutable");
+    // What it points to already is no move.
+    assert_eq!(run.tags[1].to, ["qa/app:2"]);
     case.stop().await;
 }
