@@ -10,6 +10,7 @@ use crate::flow;
 use crate::flow::promote::bind::{self, BindError};
 use crate::flow::promote::{dry_run, explain};
 use crate::promote::{Binding, Mode, Outcome, Verdict};
+use crate::registry::row::{self, RepoRow};
 use crate::registry::setting::{self, RepoSetting};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,5 +267,38 @@ async fn a_dry_run_meets_an_immutable_tag() {
     assert_eq!(run.tags[0].reasons.last().unwrap().code, "immutable");
     // What it points to already is no move.
     assert_eq!(run.tags[1].to, ["qa/app:2"]);
+    case.stop().await;
+}
+
+/// Regression: a dry run read the names of all repositories, whoever asked, and the place where it went on could name one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_looks_at_so_many_names_and_tells_of_none_that_is_hidden() {
+    let mut case = Case::new().await;
+    case.push_unscanned("z/app:1", "x").await;
+    case.until_idle().await;
+    let hidden: Vec<RepoName> =
+        (0..dry_run::LOOKED_AT_MAX + 500).map(|n| format!("m/secret{n:05}").parse().unwrap()).collect();
+    for names in hidden.chunks(1000) {
+        let row = RepoRow { created_at_ms: 0, created_by: "admin".into() };
+        let put = async |mut tx: wharf_store::Tx| {
+            names.iter().try_for_each(|name| tx.put_value(&row::repo(name), &row))
+        };
+        case.app.store.act(put).await.unwrap();
+    }
+    let check = async |grant: &str, expected: usize| {
+        let who = Principal::user(grant.replace(['*', '/'], "x"));
+        case.grant(&who.name, Role::Read, grant).await;
+        let all = binding("x", "**", &[("qa/{name}", "%n")], no_criticals());
+        let (mut runs, mut after, mut found) = (0, None, Vec::new());
+        while runs == 0 || after.is_some() {
+            let run = dry_run::dry_run(&case.app, &who, &all, after.as_deref(), 10).await.unwrap();
+            assert!(!run.next.as_ref().is_some_and(|next| next.contains("secret")), "{run:?}");
+            found.extend(run.tags.into_iter().map(|would| would.repository.to_string()));
+            (runs, after) = (runs + 1, run.next);
+        }
+        assert_eq!((found, runs), (vec!["z/app".to_owned()], expected), "{grant}");
+    };
+    check("z/*", 1).await;
+    check("*/app", 2).await;
     case.stop().await;
 }
