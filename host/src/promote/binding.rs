@@ -21,6 +21,9 @@ pub const PLATFORMS_MAX: usize = 32;
 /// A policy's config as JSON, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 64 << 10;
 
+/// What names of bindings and targets are made of.
+const NAME_HINT: &str = "1 to 64 lower-case letters, digits, `.`, `_` and `-`";
+
 /// A binding's name: 1 to 64 lower-case letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BindingName(Box<str>);
@@ -34,8 +37,10 @@ impl BindingName {
 /// What is wrong with a binding, whatever the server holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BindingError {
-    #[error("`{0}` is not a binding's name; hint: 1 to 64 lower-case letters, digits, `.`, `_` and `-`")]
+    #[error("`{0}` is not a binding's name; hint: {NAME_HINT}")]
     Name(String),
+    #[error("`{0}` is not a target's name; hint: {NAME_HINT}")]
+    Target(String),
     #[error("a binding needs at least one {0}")]
     None(&'static str),
     #[error("a binding has at most {max} {what}")]
@@ -48,6 +53,11 @@ pub enum BindingError {
     Platform(String),
 }
 
+/// What an error repeats of what is no name.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 impl FromStr for BindingName {
     type Err = BindingError;
 
@@ -56,11 +66,7 @@ impl FromStr for BindingName {
         let ok = (1..=64).contains(&text.len())
             && text.as_bytes().first().is_some_and(is_word)
             && text.bytes().all(|b| is_word(&b) || b"._-".contains(&b));
-        if ok {
-            Ok(BindingName(text.into()))
-        } else {
-            Err(BindingError::Name(text.chars().take(64).collect()))
-        }
+        if ok { Ok(BindingName(text.into())) } else { Err(BindingError::Name(shown(text))) }
     }
 }
 
@@ -193,18 +199,24 @@ impl Binding {
     /// # Errors
     /// The first [`BindingError`].
     pub fn check(&self) -> Result<(), BindingError> {
-        let bounded = |what, found: usize, max, needed: bool| match found {
-            0 if needed => Err(BindingError::None(what)),
-            n if n > max => Err(BindingError::TooMany { what, max }),
-            _ => Ok(()),
-        };
-        bounded("policy", self.policies.len(), POLICIES_MAX, true)?;
-        bounded("target", self.targets.len(), TARGETS_MAX, true)?;
-        bounded("platforms", self.platforms.len(), PLATFORMS_MAX, false)?;
+        for (what, found) in [("policy", self.policies.len()), ("target", self.targets.len())] {
+            if found == 0 {
+                return Err(BindingError::None(what));
+            }
+        }
+        for (what, found, max) in [
+            ("policies", self.policies.len(), POLICIES_MAX),
+            ("targets", self.targets.len(), TARGETS_MAX),
+            ("platforms", self.platforms.len(), PLATFORMS_MAX),
+        ] {
+            if found > max {
+                return Err(BindingError::TooMany { what, max });
+            }
+        }
         let mut seen = BTreeSet::new();
         for target in &self.targets {
             let name: Result<BindingName, _> = target.name.parse();
-            name?;
+            name.map_err(|_| BindingError::Target(shown(&target.name)))?;
             if !seen.insert(&target.name) {
                 return Err(BindingError::Twice { what: "target", name: target.name.clone() });
             }
@@ -277,4 +289,34 @@ pub fn put(tx: &mut Tx, row: &BindingRow) -> Result<(), StoreError> {
 
 pub fn remove(tx: &mut Tx, name: &str) {
     tx.delete(&binding_key(name));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Regression: "at most 16 policy", and a target without a name was told of as a binding's.
+    #[test]
+    fn what_is_wrong_is_called_what_it_is() {
+        let check = |policies: usize, targets: &[&str], expected: &str| {
+            let target = |name: &&str| json!({"name": name, "repository": "qa/{name}"});
+            let binding: Binding = serde_json::from_value(json!({
+                "name": "to-qa", "repositories": "dev/*", "as": "ann",
+                "policies": vec![json!({"plugin": "criteria"}); policies],
+                "targets": targets.iter().map(target).collect::<Vec<_>>(),
+            }))
+            .unwrap();
+            assert_eq!(binding.check().unwrap_err().to_string(), expected);
+        };
+        check(0, &["qa"], "a binding needs at least one policy");
+        check(1, &[], "a binding needs at least one target");
+        check(POLICIES_MAX + 1, &["qa"], "a binding has at most 16 policies");
+        check(1, &["qa"; TARGETS_MAX + 1], "a binding has at most 16 targets");
+        check(1, &["qa", "qa"], "target `qa` is there twice");
+        let hint = "is not a target's name; hint: 1 to 64 lower-case letters, digits, `.`, `_` and `-`";
+        check(1, &[""], &format!("`` {hint}"));
+        check(1, &["QA"], &format!("`QA` {hint}"));
+    }
 }

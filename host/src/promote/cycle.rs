@@ -11,16 +11,27 @@ use super::glob::{repositories_overlap, texts_overlap};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it would lead images round: {}; hint: narrow a pattern so that it leaves out what the targets give", describe(.steps))]
 pub struct Cycle {
-    /// Names of bindings, each with the target that leads to the next; the last leads to the first.
-    pub steps: Vec<(String, String)>,
+    /// Names of bindings, each with the target that leads to the next; the last leads to the first, which is the new one.
+    /// None stands for a binding that is not told of.
+    pub steps: Vec<Option<(String, String)>>,
 }
 
-fn describe(steps: &[(String, String)]) -> String {
-    let steps = steps.iter().map(|(binding, target)| format!("`{binding}` promotes to `{target}`"));
-    let first = steps.clone().next().unwrap_or_default();
-    let all = steps.collect::<Vec<_>>().join(", which ");
-    let name = first.split(" promotes").next().unwrap_or_default().to_owned();
-    format!("{all}, which {name} takes up")
+impl Cycle {
+    /// The same, told to somebody who sees no more than these bindings.
+    pub fn told(self, sees: impl Fn(&str) -> bool) -> Cycle {
+        let seen = |step: Option<(String, String)>| step.filter(|(binding, _)| sees(binding));
+        Cycle { steps: self.steps.into_iter().map(seen).collect() }
+    }
+}
+
+fn describe(steps: &[Option<(String, String)>]) -> String {
+    let step = |step: &Option<(String, String)>| match step {
+        Some((binding, target)) => format!("`{binding}` promotes to `{target}`"),
+        None => "another binding promotes on".to_owned(),
+    };
+    let all = steps.iter().map(step).collect::<Vec<_>>().join(", which ");
+    let first = steps.first().and_then(Option::as_ref).map_or("", |(binding, _)| binding);
+    format!("{all}, which `{first}` takes up")
 }
 
 /// The target of `from`, if any, by which it leads to `to`.
@@ -58,12 +69,12 @@ pub fn check(new: &Binding, others: &[Binding]) -> Result<(), Cycle> {
     Ok(())
 }
 
-fn steps(reached: &[(&Binding, Option<usize>)], last: usize, new: &Binding) -> Vec<(String, String)> {
+fn steps(reached: &[(&Binding, Option<usize>)], last: usize, new: &Binding) -> Vec<Option<(String, String)>> {
     let mut steps = Vec::new();
     let (mut at, mut next) = (Some(last), new);
     while let Some((binding, before)) = at.and_then(|at| reached.get(at)).copied() {
         let target = leads(binding, next).map(|target| format!("{}:{}", target.repository, target.tag));
-        steps.push((binding.name.to_string(), target.unwrap_or_default()));
+        steps.push(Some((binding.name.to_string(), target.unwrap_or_default())));
         (at, next) = (before, binding);
     }
     steps.reverse();
@@ -98,12 +109,26 @@ mod tests {
     fn a_circle_is_refused_and_named() {
         let others = [binding("a", "dev/**", "qa/{name}"), binding("b", "qa/**", "prod/{name}")];
         let cycle = check(&binding("c", "prod/*", "dev/{name}"), &others).unwrap_err();
-        assert_eq!(cycle.steps.iter().map(|step| step.0.as_str()).collect::<Vec<_>>(), ["c", "a", "b"]);
+        let names = cycle.steps.iter().flatten().map(|(binding, _)| binding.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["c", "a", "b"]);
         assert_eq!(
             cycle.to_string(),
             "it would lead images round: `c` promotes to `dev/{name}:%n`, which `a` promotes to `qa/{name}:%n`, which \
              `b` promotes to `prod/{name}:%n`, which `c` takes up; hint: narrow a pattern so that it leaves out what \
              the targets give"
+        );
+    }
+
+    /// Regression: the bindings of others were named, with their patterns and targets.
+    #[test]
+    fn a_circle_names_what_may_be_seen() {
+        let others = [binding("a", "dev/**", "qa/{name}"), binding("b", "qa/**", "prod/{name}")];
+        let cycle = check(&binding("c", "prod/*", "dev/{name}"), &others).unwrap_err();
+        assert_eq!(
+            cycle.told(|name| name != "a").to_string(),
+            "it would lead images round: `c` promotes to `dev/{name}:%n`, which another binding promotes on, which `b` \
+             promotes to `prod/{name}:%n`, which `c` takes up; hint: narrow a pattern so that it leaves out what the \
+             targets give"
         );
     }
 

@@ -103,7 +103,7 @@ pub struct Referrer {
 /// Walks an image of `from`: itself, the manifests of an index, their referrers and so on.
 ///
 /// # Errors
-/// [`RegistryError::ManifestUnknown`] where the image is not there, [`RegistryError::TooManyDescriptors`] where it is
+/// [`RegistryError::ManifestUnknown`] where the image is not there, [`RegistryError::TooManyManifests`] where it is
 /// made of more than [`MANIFESTS_MAX`] manifests; else only where the store cannot be read.
 pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan, RegistryError> {
     let mut plan = Plan { root: root.clone(), steps: Vec::new() };
@@ -127,7 +127,7 @@ pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan,
         let mut next: Vec<Digest> = children.chain(referrers(store, from, &digest).await?).collect();
         next.retain(|digest| seen.insert(digest.clone()));
         if seen.len() > MANIFESTS_MAX {
-            return Err(RegistryError::TooManyDescriptors { descriptors: seen.len(), max: MANIFESTS_MAX });
+            return Err(RegistryError::TooManyManifests { digest: root.clone(), max: MANIFESTS_MAX });
         }
         stack.push((digest, Some(manifest)));
         stack.extend(next.into_iter().rev().map(|digest| (digest, None)));
@@ -147,7 +147,7 @@ fn take_up(steps: &mut Vec<Step>, digest: Digest, manifest: &Manifest) {
 /// and what these are about in turn. An image's [`plan`] takes along what has the image above it.
 ///
 /// # Errors
-/// [`RegistryError::TooManyDescriptors`] above [`MANIFESTS_MAX`]; else only where the store cannot be read.
+/// [`RegistryError::TooManyManifests`] above [`MANIFESTS_MAX`]; else only where the store cannot be read.
 pub async fn above(store: &Store, from: &RepoName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
     let mut found = vec![digest.clone()];
     let mut seen: BTreeSet<Digest> = found.iter().cloned().collect();
@@ -159,7 +159,7 @@ pub async fn above(store: &Store, from: &RepoName, digest: &Digest) -> Result<Ve
         let next = row.and_then(|row| row.subject).into_iter().chain(indexes);
         found.extend(next.filter(|digest| seen.insert(digest.clone())));
         if found.len() > MANIFESTS_MAX {
-            return Err(RegistryError::TooManyDescriptors { descriptors: found.len(), max: MANIFESTS_MAX });
+            return Err(RegistryError::TooManyManifests { digest: found.swap_remove(0), max: MANIFESTS_MAX });
         }
         at += 1;
     }

@@ -27,6 +27,10 @@ pub enum RegistryError {
     #[error("the manifest names {descriptors} blobs and manifests, more than the limit of {max}")]
     TooManyDescriptors { descriptors: usize, max: usize },
     #[error(
+        "more than {max} manifests hang together with `{digest}`, counting its platforms and referrers; hint: delete those that are not needed"
+    )]
+    TooManyManifests { digest: Digest, max: usize },
+    #[error(
         "tag `{tag}` of `{repository}` is immutable by pattern `{pattern}` and points to `{digest}`; hint: push another tag"
     )]
     TagImmutable { repository: RepoName, tag: Tag, pattern: String, digest: Digest },

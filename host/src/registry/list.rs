@@ -63,19 +63,8 @@ pub async fn tags(
     Ok(Some(Names { names, more }))
 }
 
-/// Repositories in byte order, after `last`, at most `n` and at most [`PAGE_MAX`].
-///
-/// # Errors
-/// Where the store cannot be read.
-pub async fn repositories(
-    store: &Store,
-    last: Option<&str>,
-    n: usize,
-) -> Result<Names<RepoName>, StoreError> {
-    repositories_from(store, "", last, n).await
-}
-
-/// The same, of those whose names begin with `beginning`; no others are read.
+/// Repositories whose names begin with `beginning`, in byte order, after `last`, at most `n` and at most [`PAGE_MAX`]; no
+/// others are read.
 ///
 /// # Errors
 /// Where the store cannot be read.

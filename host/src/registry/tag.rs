@@ -4,6 +4,7 @@ use wharf_oci::{Descriptor, Digest, RepoName, Tag, Target};
 use wharf_store::{Key, Rev, Space, Store, StoreError, Tx, key};
 
 use super::row::{self, TagRow};
+use super::setting::RepoSetting;
 use super::{RegistryError, setting, untag};
 use crate::event::Stage;
 
@@ -40,7 +41,7 @@ pub async fn point(
     let pointed = match get(tx, repository, tag).await? {
         Some((old, _)) if old.digest == to.digest => return Ok(Pointed::Unchanged),
         Some((old, _)) => {
-            refuse_if_immutable(tx, repository, tag, &old.digest).await?;
+            refuse_if_immutable(&setting::get(tx, repository).await?, repository, tag, &old.digest)?;
             Pointed::Moved { from: old.digest }
         }
         None => Pointed::Created,
@@ -86,7 +87,7 @@ pub async fn remove(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Dig
         let target = Target::Tag(tag.clone());
         return Err(RegistryError::ManifestUnknown { repository: repository.clone(), target });
     };
-    refuse_if_immutable(tx, repository, tag, &old.digest).await?;
+    refuse_if_immutable(&setting::get(tx, repository).await?, repository, tag, &old.digest)?;
     tx.delete(&row::tag(repository, tag));
     Ok(old.digest)
 }
@@ -102,17 +103,33 @@ pub async fn get(tx: &mut Tx, repository: &RepoName, tag: &Tag) -> Result<Option
     Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, found.rev))).then_some((old, found.rev)))
 }
 
-/// Refuses what would take an immutable tag away from the manifest it points to.
+/// Whether the tag could be pointed to a manifest as things are now. Nothing is expected of what comes after: only [`point`]
+/// itself is sure.
 ///
 /// # Errors
-/// [`RegistryError::TagImmutable`]; else only where the store fails.
-async fn refuse_if_immutable(
-    tx: &mut Tx,
+/// [`RegistryError::TagImmutable`]; else only where the store cannot be read.
+pub async fn may_point(
+    store: &Store,
+    repository: &RepoName,
+    tag: &Tag,
+    to: &Digest,
+) -> Result<(), RegistryError> {
+    match find(store, repository, tag).await? {
+        Some(old) if old.digest != *to => {
+            refuse_if_immutable(&setting::read(store, repository).await?, repository, tag, &old.digest)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what would take an immutable tag away from the manifest it points to.
+fn refuse_if_immutable(
+    setting: &RepoSetting,
     repository: &RepoName,
     tag: &Tag,
     digest: &Digest,
 ) -> Result<(), RegistryError> {
-    match setting::get(tx, repository).await?.immutable(tag) {
+    match setting.immutable(tag) {
         Some(pattern) => Err(RegistryError::TagImmutable {
             repository: repository.clone(),
             tag: tag.clone(),

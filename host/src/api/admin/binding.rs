@@ -63,10 +63,11 @@ pub(super) fn routes() -> Router<App> {
         .route("/bindings", get(ls))
         .route("/bindings/dry-run", post(dry_run_new))
         .route("/bindings/{name}", get(show).put(bind).delete(unbind))
+        .route("/bindings/{name}/dry-run", post(dry_run_bound))
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(ls, show, bind, unbind, dry_run_new))]
+#[openapi(paths(ls, show, bind, unbind, dry_run_new, dry_run_bound))]
 pub(super) struct Doc;
 
 impl From<Bound> for BindingEntry {
@@ -109,10 +110,10 @@ impl From<BindError> for ApiError {
     fn from(error: BindError) -> Self {
         match error {
             BindError::Binding(_) | BindError::Config(_) | BindError::User(_) => ApiError::invalid(error),
-            BindError::Cycle(_) | BindError::TooMany | BindError::Revision { .. } => {
+            BindError::Cycle(_) | BindError::Taken(_) | BindError::TooMany | BindError::Revision { .. } => {
                 ApiError::conflict(error)
             }
-            BindError::Owner(_) | BindError::Refused { .. } => {
+            BindError::Owner(_) | BindError::Theirs { .. } | BindError::Refused { .. } => {
                 ApiError::new(StatusCode::FORBIDDEN, "denied", error)
             }
             BindError::None(_) => ApiError::not_found(error),
@@ -173,6 +174,7 @@ async fn bind(
     Named(name): Named<String>,
     Body(new): Body<NewBinding>,
 ) -> Result<Json<BindingEntry>, ApiError> {
+    caller.require_user()?;
     let binding = new.named(&name, &caller.principal.name)?;
     refuse_narrowed(&app, &caller).await?;
     let bound = bind::bind(&app, &caller.principal, binding, None).await?;
@@ -187,12 +189,13 @@ async fn unbind(
     caller: Caller,
     Named(name): Named<String>,
 ) -> Result<StatusCode, ApiError> {
+    caller.require_user()?;
     refuse_narrowed(&app, &caller).await?;
     bind::unbind(&app, &caller.principal, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What a dry run is asked.
+/// What a dry run of a binding that need not be there is asked.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDryRun {
@@ -205,7 +208,20 @@ pub struct NewDryRun {
     pub after: Option<String>,
 }
 
-/// What a binding would do about what is in the registry now, as far as the caller may pull. Nothing is written.
+/// What a dry run of a binding in force is asked.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Portion {
+    /// Tags at most; 500 if left out, which is also the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// The `next` of the dry run before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// What a binding would do about what is in the registry now, as far as the caller may pull. Nothing is written. Only
+/// administrators ask what it would do as somebody else.
 #[utoipa::path(post, path = "/api/v1/bindings/dry-run", tag = "bindings", request_body = NewDryRun,
     responses((status = 200, body = DryRun), Unread, Failures))]
 async fn dry_run_new(
@@ -213,9 +229,92 @@ async fn dry_run_new(
     caller: Caller,
     Body(new): Body<NewDryRun>,
 ) -> Result<Json<DryRun>, ApiError> {
+    caller.require_user()?;
     let binding = new.binding.named("dry-run", &caller.principal.name)?;
-    binding.check().map_err(ApiError::invalid)?;
+    bind::check(&app, &caller.principal, &binding).await?;
     let limit = new.limit.unwrap_or(dry_run::TAGS_MAX);
     let run = dry_run::dry_run(&app, &caller.principal, &binding, new.after.as_deref(), limit).await?;
     Ok(Json(run))
+}
+
+/// The same of a binding in force that the caller sees, whoever it acts as.
+#[utoipa::path(post, path = "/api/v1/bindings/{name}/dry-run", tag = "bindings", params(("name" = String, Path)),
+    request_body = Portion, responses((status = 200, body = DryRun), (status = 404, body = ErrorBody), Failures))]
+async fn dry_run_bound(
+    State(app): State<App>,
+    caller: Caller,
+    Named(name): Named<String>,
+    Body(portion): Body<Portion>,
+) -> Result<Json<DryRun>, ApiError> {
+    caller.require_user()?;
+    let bound = bind::show(&app, &caller.principal, &name).await?;
+    let (after, limit) = (portion.after.as_deref(), portion.limit.unwrap_or(dry_run::TAGS_MAX));
+    Ok(Json(dry_run::dry_run(&app, &caller.principal, &bound.binding, after, limit).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use http::{Method, Request};
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+    use wharf_store::{Model, Store};
+
+    use super::*;
+    use crate::access::{Grant, Principal, Role};
+    use crate::config::Config;
+    use crate::flow;
+    use crate::promote::binding::{self, BindingRow};
+
+    fn trial(owner: &str) -> Value {
+        json!({"repositories": "dev/*", "policies": [{"plugin": "criteria"}], "as": owner,
+            "targets": [{"name": "qa", "repository": "qa/{name}"}]})
+    }
+
+    /// Regression: what another user may do was read from a dry run, and what there is from how a removal was refused.
+    #[tokio::test]
+    async fn what_belongs_to_others_is_neither_tried_out_nor_told() {
+        let data = tempfile::tempdir().unwrap();
+        let config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        let app = &App::over(config, Store::new(Arc::new(Model::default()))).unwrap();
+        flow::account::first_start(app).await.unwrap();
+        let admin = &Principal::user("admin");
+        for name in ["alice", "ci"] {
+            flow::account::add_user(app, admin, &name.parse().unwrap(), None).await.unwrap();
+        }
+        let (subject, role) = ("user:alice".parse().unwrap(), Role::Maintain);
+        let own = Grant { subject, role, pattern: "dev/*".parse().unwrap() };
+        flow::grant::add(app, admin, &own).await.unwrap();
+        for (name, from) in [("seen", "dev/**"), ("hidden", "lab/**")] {
+            let mut binding = trial("ci");
+            (binding["name"], binding["repositories"]) = (json!(name), json!(from));
+            let binding = serde_json::from_value(binding).unwrap();
+            let row = &BindingRow { binding, by: "admin".into(), at_ms: 0 };
+            app.store.act(async |mut tx| binding::put(&mut tx, row)).await.unwrap();
+        }
+        let (alice, hour) = ("alice".parse().unwrap(), Duration::from_secs(3600));
+        let token = flow::token::create(app, admin, &alice, &"t".parse().unwrap(), None, hour).await;
+        let login = &format!("Bearer {}", token.unwrap().0.reveal());
+        let check = async |method: Method, path: &str, body: Value, expected: StatusCode| {
+            let request = Request::builder().method(&method).uri(format!("/api/v1/bindings/{path}"));
+            let request = request.header("authorization", login).header("content-type", "application/json");
+            let request = request.body(Body::from(body.to_string())).unwrap();
+            let router = super::super::routes(app.clone()).with_state(app.clone());
+            assert_eq!(router.oneshot(request).await.unwrap().status(), expected, "{method} {path} {body}");
+        };
+        let own = |owner| json!({"binding": trial(owner)});
+        check(Method::POST, "dry-run", own("alice"), StatusCode::OK).await;
+        check(Method::POST, "dry-run", own("ci"), StatusCode::FORBIDDEN).await;
+        check(Method::POST, "dry-run", own("nobody"), StatusCode::FORBIDDEN).await;
+        check(Method::POST, "seen/dry-run", json!({}), StatusCode::OK).await;
+        for name in ["hidden", "missing"] {
+            let path = &format!("{name}/dry-run");
+            check(Method::POST, path, json!({}), StatusCode::NOT_FOUND).await;
+            check(Method::DELETE, name, json!({}), StatusCode::NOT_FOUND).await;
+        }
+        check(Method::DELETE, "seen", json!({}), StatusCode::FORBIDDEN).await;
+    }
 }

@@ -125,6 +125,7 @@ impl From<PromoteError> for ApiError {
             PromoteError::NoTag(_) | PromoteError::NoBinding(_) | PromoteError::NoDecision { .. } => {
                 ApiError::not_found(error)
             }
+            PromoteError::Note(_) => ApiError::invalid(error),
             PromoteError::Refused { .. } => ApiError::new(StatusCode::FORBIDDEN, "denied", error),
             PromoteError::Held(..) => ApiError::new(StatusCode::CONFLICT, "held", error),
             PromoteError::Stale

@@ -30,7 +30,7 @@ use utoipa::OpenApi as _;
 
 use crate::App;
 
-pub use binding::{BindingEntry, NewBinding, NewDryRun};
+pub use binding::{BindingEntry, NewBinding, NewDryRun, Portion};
 pub use database::{DatabaseEntry, ImportEntry, SourceEntry};
 pub use decision::{ExplainedEntry, ExplainedStanding, NewPromotion, PromotionEntry, TagName};
 pub use event::{EventEntry, EventPage};

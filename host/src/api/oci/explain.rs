@@ -31,7 +31,7 @@ impl From<RegistryError> for OciError {
                 return OciError::new(Code::ManifestBlobUnknown, message).detail(detail);
             }
             RegistryError::DescriptorSize { .. } => Code::ManifestInvalid,
-            RegistryError::TagImmutable { .. } => Code::Denied,
+            RegistryError::TooManyManifests { .. } | RegistryError::TagImmutable { .. } => Code::Denied,
             RegistryError::InUse { by, .. } => {
                 return OciError::new(Code::InUse, message).detail(json!({ "manifest": by }));
             }

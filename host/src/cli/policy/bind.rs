@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::{dry_run, show};
-use crate::api::admin::{BindingEntry, NewBinding, json_words};
+use crate::api::admin::{BindingEntry, NewBinding, NewDryRun, json_words};
 use crate::cli::client::Client;
 use crate::cli::exit::Stop;
 use crate::cli::output::{Output, note};
@@ -95,7 +95,8 @@ impl Bind {
     pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         let body = self.body()?;
         if self.dry_run {
-            let tags = dry_run::judge(client, body).await?;
+            let ask = |after| NewDryRun { binding: body.clone(), limit: Some(dry_run::PORTION), after };
+            let tags = dry_run::judge(client, &["bindings", "dry-run"], ask).await?;
             return output.show(&tags, |tags| dry_run::table(tags));
         }
         let bound: BindingEntry = client.send(Method::PUT, &["bindings", &self.name], &body).await?;

@@ -1,13 +1,14 @@
 use http::Method;
+use serde::Serialize;
 
-use crate::api::admin::{BindingEntry, NewBinding, NewDryRun};
+use crate::api::admin::Portion;
 use crate::cli::client::Client;
 use crate::cli::output::{Output, Table, short};
 use crate::cli::progress::Progress;
 use crate::flow::promote::dry_run::{DryRun as Run, Would};
 
 /// Tags that one request judges.
-const PORTION: usize = 100;
+pub(super) const PORTION: usize = 100;
 
 /// Show what a binding would do about what is in the registry now; nothing is written
 ///
@@ -26,17 +27,8 @@ pub(super) struct DryRun {
 
 impl DryRun {
     pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
-        let entry: BindingEntry = client.get(&["bindings", &self.name]).await?;
-        let binding = NewBinding {
-            repositories: entry.repositories,
-            tags: Some(entry.tags),
-            policies: entry.policies,
-            targets: entry.targets,
-            owner: Some(entry.owner),
-            mode: entry.mode,
-            platforms: entry.platforms,
-        };
-        let mut tags = judge(client, binding).await?;
+        let ask = |after| Portion { limit: Some(PORTION), after };
+        let mut tags = judge(client, &["bindings", &self.name, "dry-run"], ask).await?;
         if self.differing {
             tags.retain(|would| would.to.is_empty());
         }
@@ -44,15 +36,18 @@ impl DryRun {
     }
 }
 
-/// Judges everything that the binding matches, portion by portion.
+/// Judges everything that the binding matches, portion by portion: `ask` says what is asked for behind a place.
 ///
 /// # Errors
 /// As the server says.
-pub(super) async fn judge(client: &Client, binding: NewBinding) -> anyhow::Result<Vec<Would>> {
+pub(super) async fn judge<T: Serialize>(
+    client: &Client,
+    path: &[&str],
+    ask: impl Fn(Option<String>) -> T,
+) -> anyhow::Result<Vec<Would>> {
     let (mut tags, mut after, mut line) = (Vec::new(), None, Progress::new());
     loop {
-        let body = NewDryRun { binding: binding.clone(), limit: Some(PORTION), after };
-        let run: Run = client.send(Method::POST, &["bindings", "dry-run"], &body).await?;
+        let run: Run = client.send(Method::POST, path, &ask(after)).await?;
         tags.extend(run.tags);
         after = run.next;
         if after.is_none() {

@@ -5,7 +5,7 @@ use wharf_store::StoreError;
 
 use crate::App;
 use crate::access::{self, Action, Answer, Principal, View};
-use crate::auth::{UserError, UserName};
+use crate::auth::{self, UserError, UserName};
 use crate::event::{self, Event, Kind};
 use crate::plugin::ConfigError;
 use crate::promote::binding::{self, BINDINGS_MAX, BindingError, BindingRow};
@@ -29,7 +29,11 @@ pub enum BindError {
         "only who administers the server may bind as somebody else than themselves; hint: `as = \"{0}\"`"
     )]
     Owner(String),
-    /// What it is to act as is no user's name.
+    #[error("binding `{name}` acts as `{owner}`; hint: they may change it, and who administers the server")]
+    Theirs { name: String, owner: String },
+    #[error("the name `{0}` is taken; hint: choose another")]
+    Taken(String),
+    /// What it is to act as is no user.
     #[error(transparent)]
     User(#[from] UserError),
     #[error(
@@ -48,9 +52,9 @@ pub enum BindError {
     Store(#[from] StoreError),
 }
 
-/// What is wrong with one policy of a binding.
+/// What is wrong with one policy of a binding. The error names its plugin.
 #[derive(Debug, thiserror::Error)]
-#[error("policy {index}: {error}")]
+#[error("{error}")]
 pub struct PolicyError {
     /// Its place in the binding, from 0.
     pub index: usize,
@@ -114,10 +118,8 @@ pub async fn bind(
     binding: Binding,
     expected: Option<u64>,
 ) -> Result<Bound, BindError> {
-    binding.check()?;
-    // The server's own name has every right, and no binding has it.
-    let _: UserName = binding.owner.parse()?;
-    may_bind(app, who, &binding).await?;
+    check(app, who, &binding).await?;
+    may_maintain(&access::view(app, who).await?, who, &binding)?;
     let mut wrong = Vec::new();
     for (index, policy) in binding.policies.iter().enumerate() {
         if let Err(error) = app.plugins.check_config(&policy.plugin, &policy.config_json()).await {
@@ -134,19 +136,27 @@ pub async fn bind(
             let all = binding::expect_all(&mut tx).await?;
             let name = &row.binding.name;
             let old = all.iter().find(|bound| bound.binding.name == *name);
+            let view = access::view(app, who).await?;
+            // Whoever replaces a binding takes away what it did, and needs the rights that unbinding needs.
+            if let Some(old) = old {
+                if !may_see(&view, who, &old.binding) {
+                    return Err(BindError::Taken(name.to_string()));
+                }
+                may_change(&view, who, &old.binding)?;
+            }
             let found = old.map_or(0, |old| old.revision);
             if let Some(expected) = expected.filter(|expected| *expected != found) {
                 return Err(BindError::Revision { name: name.to_string(), expected, found });
-            }
-            // Whoever replaces a binding takes away what it did, and needs the rights that unbinding needs.
-            if let Some(old) = old {
-                may_bind(app, who, &old.binding).await?;
             }
             if old.is_none() && all.len() >= BINDINGS_MAX {
                 return Err(BindError::TooMany);
             }
             let others: Vec<Binding> = all.iter().map(|bound| bound.binding.clone()).collect();
-            cycle::check(&row.binding, &others)?;
+            let sees = |name: &str| {
+                let mut visible = others.iter().filter(|other| may_see(&view, who, other));
+                name == row.binding.name.as_str() || visible.any(|other| other.name.as_str() == name)
+            };
+            cycle::check(&row.binding, &others).map_err(|cycle| cycle.told(sees))?;
             binding::put(&mut tx, row)?;
             let changed = Kind::BindingChanged { binding: name.to_string() };
             event::append(&mut tx, &Event::new(row.at_ms, &row.by, changed))?;
@@ -160,10 +170,11 @@ pub async fn bind(
 /// Takes a binding away; what it promoted stays.
 ///
 /// # Errors
-/// [`BindError::None`], [`BindError::Refused`], or the store's.
+/// [`BindError::None`], also where there is one that they may not see; [`BindError::Theirs`], [`BindError::Refused`], or
+/// the store's.
 pub async fn unbind(app: &App, who: &Principal, name: &str) -> Result<(), BindError> {
-    let bound = binding::find(&app.store, name).await?.ok_or_else(|| BindError::None(name.to_owned()))?;
-    may_bind(app, who, &bound.binding).await?;
+    let bound = show(app, who, name).await?;
+    may_change(&access::view(app, who).await?, who, &bound.binding)?;
     let at_ms = app.now_ms();
     app.store
         .act(|mut tx| async move {
@@ -203,23 +214,43 @@ pub async fn show(app: &App, who: &Principal, name: &str) -> Result<Bound, BindE
 
 fn may_see(view: &View<'_>, who: &Principal, binding: &Binding) -> bool {
     let is_own = binding.owner == who.name && who.scopes.is_none();
-    is_own || view.may_in(Action::Pull, |pattern| binding.overlaps(pattern))
+    let administers = view.judge_server() == Answer::Allowed;
+    is_own || administers || view.may_in(Action::Pull, |pattern| binding.overlaps(pattern))
 }
 
-/// A binding acts as its owner: only oneself, unless one administers the server.
-async fn may_bind(app: &App, who: &Principal, binding: &Binding) -> Result<(), BindError> {
-    let view = access::view(app, who).await?;
-    if view.judge_server() == Answer::Allowed {
-        return Ok(());
-    }
-    if binding.owner != who.name {
+/// Whether what `who` asks for can be tried out: it is a binding, and acts as a user as whom they may act. That is only
+/// oneself, unless one administers the server: a binding does what its owner may, and a dry run tells what that is.
+///
+/// # Errors
+/// [`BindError::Binding`], [`BindError::Owner`], [`BindError::User`], or the store's.
+pub async fn check(app: &App, who: &Principal, binding: &Binding) -> Result<(), BindError> {
+    binding.check()?;
+    // The server's own name has every right, and no binding has it.
+    let owner: UserName = binding.owner.parse()?;
+    if binding.owner != who.name && access::view(app, who).await?.judge_server() != Answer::Allowed {
         return Err(BindError::Owner(who.name.clone()));
     }
-    if view.judge_pattern(Action::Maintain, &binding.repositories) != Answer::Allowed {
-        let (who, pattern) = (who.name.clone(), binding.repositories.to_string());
-        return Err(BindError::Refused { who, pattern });
+    match auth::find_user(&app.store, &owner).await? {
+        Some(_) => Ok(()),
+        None => Err(UserError::Unknown(owner).into()),
     }
-    Ok(())
+}
+
+fn may_change(view: &View<'_>, who: &Principal, binding: &Binding) -> Result<(), BindError> {
+    if binding.owner != who.name && view.judge_server() != Answer::Allowed {
+        let (name, owner) = (binding.name.to_string(), binding.owner.clone());
+        return Err(BindError::Theirs { name, owner });
+    }
+    may_maintain(view, who, binding)
+}
+
+fn may_maintain(view: &View<'_>, who: &Principal, binding: &Binding) -> Result<(), BindError> {
+    let maintains = view.judge_pattern(Action::Maintain, &binding.repositories) == Answer::Allowed;
+    if maintains || view.judge_server() == Answer::Allowed {
+        return Ok(());
+    }
+    let (who, pattern) = (who.name.clone(), binding.repositories.to_string());
+    Err(BindError::Refused { who, pattern })
 }
 
 #[cfg(test)]
@@ -233,6 +264,6 @@ mod tests {
         let refused = ConfigError::Refused { plugin: "few-highs".into(), problems: vec![problem] };
         let error =
             BindError::Config(vec![gone(0, "a"), gone(1, "b"), PolicyError { index: 2, error: refused }]);
-        insta::assert_snapshot!(error, @"policy 0: there is no plugin `a`; policy 1: there is no plugin `b`; policy 2: plugin `few-highs` refuses the config: `/max`: no number; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are; `wharf plugin inspect few-highs` shows what it takes");
+        insta::assert_snapshot!(error, @"there is no plugin `a`; there is no plugin `b`; plugin `few-highs` refuses the config: `/max`: no number; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are; `wharf plugin inspect few-highs` shows what it takes");
     }
 }

@@ -30,7 +30,7 @@ pub struct ByHand {
 /// Points `to` at what `from` points at, by `who`'s own rights, and records it with the note.
 ///
 /// # Errors
-/// [`PromoteError::Refused`] without the rights; [`PromoteError::Held`] where the target refuses, or the image has been there
+/// [`PromoteError::Note`]; [`PromoteError::Refused`] without the rights; [`PromoteError::Held`] where the target refuses, or the image has been there
 /// before; [`PromoteError::NoTag`].
 pub async fn promote(
     app: &App,
@@ -41,7 +41,7 @@ pub async fn promote(
 ) -> Result<ByHand, PromoteError> {
     let held = |why: String| PromoteError::Held(to.clone(), why);
     if note.len() > NOTE_BYTES_MAX {
-        return Err(held(format!("the note has {} bytes, more than {NOTE_BYTES_MAX}", note.len())));
+        return Err(PromoteError::Note(note.len()));
     }
     if let Some(refused) = no_right(app, who, &from.repository, &to.repository).await? {
         return Err(refused);
@@ -49,7 +49,8 @@ pub async fn promote(
     let gathered = gather::tag(app, &from.repository, &from.tag).await?;
     let gathered = &gathered.ok_or_else(|| PromoteError::NoTag(from.clone()))?;
     lineage::extend(&gathered.row.lineage, from, to).map_err(|error| held(error.to_string()))?;
-    let plan = &settle::plan(app, &from.repository, gathered.digest()).await?;
+    let plan = settle::plan(app, &from.repository, gathered.digest()).await?;
+    let plan = &plan.map_err(|reason| held(reason.text))?;
     if let Some(reason) = settle::link(app, &from.repository, &to.repository, plan, &who.name).await? {
         return Err(held(reason.text));
     }

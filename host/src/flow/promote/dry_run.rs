@@ -2,19 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 use wharf_oci::{RepoName, Tag};
+use wharf_store::StoreError;
 
 use super::ask::Call;
-use super::{PromoteError, aim, ask, gather};
+use super::{PromoteError, aim, ask, gather, settle};
 use crate::App;
 use crate::access::{self, Action, Principal};
 use crate::facts::Pending;
 use crate::promote::{Binding, Judged, Mode, Reason, Verdict};
-use crate::registry::list;
+use crate::registry::{self, list};
 
 /// Tags that one dry run judges.
 pub const TAGS_MAX: usize = 500;
+/// Names of repositories and tags that one dry run looks at, judged or not.
+pub const LOOKED_AT_MAX: usize = 10_000;
 /// Names that are read at once.
 const PAGE: usize = 200;
+/// What a sealed place begins with, and no name.
+const SEALED: char = '~';
 
 /// What it would do about one tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -35,13 +40,14 @@ pub struct Would {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DryRun {
     pub tags: Vec<Would>,
-    /// Where the next run goes on, `REPOSITORY:TAG` of the last tag looked at, or `REPOSITORY:`; absent at the end.
+    /// Where the next run goes on: `REPOSITORY:TAG` of the last tag looked at, `REPOSITORY:`, or a place that only the server
+    /// reads; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
 /// Judges what the binding matches, without writing anything: at most `limit` (and [`TAGS_MAX`]) tags, behind `after`.
-/// Repositories that `who` may not read are left out.
+/// Repositories that `who` may not read are left out, and names are read only where the binding and the grants of `who` begin.
 ///
 /// # Errors
 /// Where something of the server's own failed.
@@ -56,50 +62,84 @@ pub async fn dry_run(
     let binding = &Binding { mode: Mode::Shadow, ..binding.clone() };
     let limit = limit.clamp(1, TAGS_MAX);
     let view = access::view(app, who).await?;
+    let shows = |name: &RepoName| binding.repositories.matches(name) && view.may(Action::Pull, name);
     let mut run = DryRun::default();
+    let mut left = LOOKED_AT_MAX;
     let mut last: Option<RepoName> = None;
-    if let Some((name, tag)) = after.and_then(|after| after.split_once(':')) {
-        let Ok(name) = name.parse::<RepoName>() else { return Ok(run) };
-        if view.may(Action::Pull, &name) {
-            run.next = over(app, binding, &name, tag.parse().ok(), limit, &mut run.tags).await?;
+    if let Some(after) = after {
+        let Some((name, tag)) = place(app, after) else { return Ok(run) };
+        if shows(&name) {
+            run.next = over(app, binding, &name, tag, limit, &mut left, &mut run.tags).await?;
         }
         last = Some(name);
     }
-    while run.next.is_none() {
-        let names = list::repositories(&app.store, last.as_ref().map(RepoName::as_str), PAGE).await?;
-        for name in &names.names {
-            last = Some(name.clone());
-            if binding.repositories.matches(name) && view.may(Action::Pull, name) {
-                run.next = over(app, binding, name, None, limit, &mut run.tags).await?;
+    let mut beginnings = view.beginnings(Action::Pull, binding.repositories.literal());
+    if let Some(last) = last.as_ref().map(RepoName::as_str) {
+        beginnings.retain(|beginning| beginning.as_str() > last || last.starts_with(beginning));
+    }
+    let mut beginnings = beginnings.into_iter();
+    let mut beginning = beginnings.next();
+    while let (None, Some(at)) = (&run.next, &beginning) {
+        let names =
+            list::repositories_from(&app.store, at, last.as_ref().map(RepoName::as_str), PAGE).await?;
+        for name in names.names {
+            if left == 0 {
+                run.next = Some(sealed(app, last.as_ref())?);
+                return Ok(run);
+            }
+            left -= 1;
+            if shows(&name) {
+                run.next = over(app, binding, &name, None, limit, &mut left, &mut run.tags).await?;
                 if run.next.is_some() {
                     return Ok(run);
                 }
             }
+            last = Some(name);
         }
         if !names.more {
-            break;
+            beginning = beginnings.next();
         }
     }
     Ok(run)
 }
 
-/// One repository's tags behind `after`. Returns where to go on once there are `limit`.
+/// Behind what a run goes on; none where the text is no place.
+fn place(app: &App, text: &str) -> Option<(RepoName, Option<Tag>)> {
+    let opened = match text.strip_prefix(SEALED) {
+        Some(sealed) => app.auth.seal.open(sealed)?,
+        None => text.to_owned(),
+    };
+    let (name, tag) = opened.split_once(':')?;
+    Some((name.parse().ok()?, tag.parse().ok()))
+}
+
+/// A place behind a repository that nobody who reads it need see.
+fn sealed(app: &App, last: Option<&RepoName>) -> Result<String, StoreError> {
+    let sealed = app.auth.seal.seal(&format!("{}:", last.map_or("", RepoName::as_str)));
+    let sealed = sealed.map_err(|_| StoreError::Encode("a place in a dry run cannot be sealed".into()))?;
+    Ok(format!("{SEALED}{sealed}"))
+}
+
+/// One repository's tags behind `after`. Returns where to go on once there are `limit`, or none are `left` to look at.
 async fn over(
     app: &App,
     binding: &Binding,
     name: &RepoName,
     mut after: Option<Tag>,
     limit: usize,
+    left: &mut usize,
     found: &mut Vec<Would>,
 ) -> Result<Option<String>, PromoteError> {
     loop {
         let page = list::tags(&app.store, name, after.as_ref().map(Tag::as_str), PAGE).await?;
         let Some(page) = page else { return Ok(None) };
         for tag in page.names {
-            if binding.matches(name, &tag) {
-                if found.len() >= limit {
-                    return Ok(Some(format!("{name}:{}", after.as_ref().map_or("", Tag::as_str))));
-                }
+            let matches = binding.matches(name, &tag);
+            if *left == 0 || (matches && found.len() >= limit) {
+                return Ok(Some(format!("{name}:{}", after.as_ref().map_or("", Tag::as_str))));
+            }
+            *left -= 1;
+            if matches {
                 found.extend(one(app, binding, name, &tag).await?);
             }
             after = Some(tag);
@@ -120,7 +160,13 @@ async fn one(
     let opinions = ask::binding(app, binding, &gathered.facts, Call::Trial, &mut Pending::default()).await?;
     let mut reasons = opinions.composed.reasons;
     let mut to = Vec::new();
-    for aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {
+    for mut aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {
+        if let Some(to) = aim.open()
+            && let Err(error) =
+                registry::tag::may_point(&app.store, &to.repository, &to.tag, gathered.digest()).await
+        {
+            aim.against = Some(settle::refusal(error)?);
+        }
         to.extend(aim.open().map(ToString::to_string));
         reasons.extend(aim.against);
     }

@@ -39,8 +39,14 @@ pub async fn manifest(
         Err(PromoteError::Stale) => return Ok(()),
         plan => plan?,
     };
+    let not_followed = |why| PromoteError::NotFollowed { digest: digest.clone(), why };
+    let plan = plan.map_err(|reason| not_followed(reason.text))?;
+    let images = match copy::above(&app.store, repository, digest).await {
+        Ok(images) => images,
+        Err(error) => return Err(not_followed(settle::refusal(error)?.text)),
+    };
     let mut refused = Vec::new();
-    for image in copy::above(&app.store, repository, digest).await? {
+    for image in images {
         let mut after = None;
         loop {
             let (page, next) = destination::of_image(&app.store, repository, &image, after.as_ref()).await?;
@@ -67,7 +73,7 @@ pub async fn manifest(
     }
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(PromoteError::NotFollowed { digest: digest.clone(), why: missing.join("; ") }),
+        false => Err(not_followed(missing.join("; "))),
     }
 }
 

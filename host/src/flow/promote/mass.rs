@@ -89,8 +89,9 @@ async fn over_tags(
     if let Some(repository) = repository.as_ref().filter(|_| tag.is_some()) {
         return tags_of(app, bound, repository, tag.as_deref(), cause).await.map(Some);
     }
-    let page = list::repositories(&app.store, repository.as_deref(), PAGE).await?;
-    let matching = page.names.iter().find(|name| bound.binding.repositories.matches(name));
+    let pattern = &bound.binding.repositories;
+    let page = list::repositories_from(&app.store, pattern.literal(), repository.as_deref(), PAGE).await?;
+    let matching = page.names.iter().find(|name| pattern.matches(name));
     match (matching, page.names.last()) {
         (Some(name), _) => tags_of(app, bound, name.as_str(), None, cause).await.map(Some),
         (None, Some(last)) if page.more => {

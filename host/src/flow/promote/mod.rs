@@ -45,6 +45,8 @@ pub enum PromoteError {
     NoDecision { stage: Stage, number: u64 },
     #[error("`{who}` may not {action} `{repository}`")]
     Refused { who: String, action: &'static str, repository: RepoName },
+    #[error("the note has {0} bytes, more than {max}", max = by_hand::NOTE_BYTES_MAX)]
+    Note(usize),
     #[error("`{0}` was not promoted: {1}")]
     Held(Stage, String),
     #[error("`{digest}` did not follow the image that it is about: {why}")]

@@ -91,25 +91,35 @@ async fn prepare(app: &App, case: &Case<'_>, aims: &mut [Aim]) -> Result<Option<
     let name = binding.name.as_str();
     let read = async |mut tx| decision::promotion(&mut tx, name, from, revision).await;
     let promotion = app.store.act(read).await?.0;
-    let mut plan = None;
-    for aim in aims {
+    for aim in aims.iter_mut() {
         aim.is_done = aim.to.as_ref().is_some_and(|to| promotion.of(&aim.name, &to.repository).is_some());
-        let Some(to) = aim.open() else { continue };
-        let plan = match &plan {
-            Some(plan) => plan,
-            None => plan.insert(self::plan(app, &from.repository, case.gathered.digest()).await?),
-        };
-        aim.against = link(app, &from.repository, &to.repository, plan, &binding.owner).await?;
     }
-    Ok(plan)
+    let mut open: Vec<&mut Aim> = aims.iter_mut().filter(|aim| aim.open().is_some()).collect();
+    if open.is_empty() {
+        return Ok(None);
+    }
+    let plan = self::plan(app, &from.repository, case.gathered.digest()).await?;
+    for aim in &mut open {
+        let Some(to) = aim.open() else { continue };
+        aim.against = match &plan {
+            Ok(plan) => link(app, &from.repository, &to.repository, plan, &binding.owner).await?,
+            Err(reason) => Some(reason.clone()),
+        };
+    }
+    Ok(plan.ok())
 }
 
-/// What copying an image takes. One that was deleted meanwhile is no error of the server's.
-pub(super) async fn plan(app: &App, from: &RepoName, digest: &Digest) -> Result<Plan, PromoteError> {
-    copy::plan(&app.store, from, digest).await.map_err(|error| match error {
-        RegistryError::ManifestUnknown { .. } => PromoteError::Stale,
-        error => error.into(),
-    })
+/// What copying an image takes, or why it is more than one copy takes. An image that was deleted meanwhile is no error of the
+/// server's.
+pub(super) async fn plan(
+    app: &App,
+    from: &RepoName,
+    digest: &Digest,
+) -> Result<Result<Plan, Reason>, PromoteError> {
+    match copy::plan(&app.store, from, digest).await {
+        Ok(plan) => Ok(Ok(plan)),
+        Err(error) => refusal(error).map(Err),
+    }
 }
 
 /// The commit is tried again without this target.
@@ -156,11 +166,12 @@ pub(super) async fn link(
     Ok(None)
 }
 
-/// What a target says no with; other errors stay errors.
+/// What an image is not promoted for, with a reason; other errors stay errors.
 pub(super) fn refusal(error: RegistryError) -> Result<Reason, PromoteError> {
     match error {
         RegistryError::Quota { .. } => Ok(Reason::new("quota", error.to_string())),
         RegistryError::TagImmutable { .. } => Ok(Reason::new("immutable", error.to_string())),
+        RegistryError::TooManyManifests { .. } => Ok(Reason::new("too-many-manifests", error.to_string())),
         RegistryError::ManifestUnknown { .. } | RegistryError::ManifestBlobUnknown { .. } => {
             Err(PromoteError::Stale)
         }

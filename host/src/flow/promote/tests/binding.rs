@@ -4,10 +4,14 @@ use serde_json::json;
 use wharf_oci::{RepoName, Tag, Target};
 
 use super::case::{Case, binding, no_criticals, stage_of};
-use crate::access::{self, Grant, Principal, Role, Subject};
+use crate::access::{Principal, Role};
+use crate::auth::UserError;
 use crate::flow;
-use crate::flow::promote::{bind, dry_run, explain};
-use crate::promote::{Mode, Outcome, Verdict};
+use crate::flow::promote::bind::{self, BindError};
+use crate::flow::promote::{dry_run, explain};
+use crate::promote::{Binding, Mode, Outcome, Verdict};
+use crate::registry::row::{self, RepoRow};
+use crate::registry::setting::{self, RepoSetting};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_decides_and_does_nothing() {
@@ -23,7 +27,7 @@ async fn a_shadow_decides_and_does_nothing() {
     assert_eq!(case.digest_at("qa/app:1").await, None);
     shadow.mode = Mode::Enforce;
     let stale = bind::bind(&case.app, &admin, shadow.clone(), Some(bound.revision + 1)).await;
-    assert!(matches!(stale, Err(bind::BindError::Revision { .. })));
+    assert!(matches!(stale, Err(BindError::Revision { .. })));
     bind::bind(&case.app, &admin, shadow, Some(bound.revision)).await.unwrap();
     case.until_at("qa/app:1", &digest).await;
     case.stop().await;
@@ -33,35 +37,27 @@ async fn a_shadow_decides_and_does_nothing() {
 async fn an_owner_without_the_right_holds_and_who_may_not_bind_does_not() {
     let mut case = Case::new().await;
     case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.add_user("ann").await;
     let mut theirs = binding("theirs", "dev/**", &[("qa/{name}", "%n")], no_criticals());
     theirs.owner = "ann".to_owned();
     let ann = Principal::user("ann");
     let refused = bind::bind(&case.app, &ann, theirs.clone(), None).await;
-    assert!(matches!(refused, Err(bind::BindError::Refused { .. })));
+    assert!(matches!(refused, Err(BindError::Refused { .. })));
     let as_admin = binding("theirs", "dev/**", &[("qa/{name}", "%n")], no_criticals());
-    assert!(matches!(bind::bind(&case.app, &ann, as_admin, None).await, Err(bind::BindError::Owner(_))));
+    assert!(matches!(bind::bind(&case.app, &ann, as_admin, None).await, Err(BindError::Owner(_))));
     bind::bind(&case.app, &Principal::user("admin"), theirs, None).await.unwrap();
     // Her own repositories give no right over a binding of others.
-    let own = &Grant {
-        subject: Subject::User("ann".to_owned()),
-        role: Role::Maintain,
-        pattern: "ann/**".parse().unwrap(),
-    };
-    case.app.store.act(async |mut tx| access::add(&mut tx, own, "admin").await).await.unwrap();
+    case.grant("ann", Role::Maintain, "ann/**").await;
     let mut taken = binding("theirs", "ann/**", &[("ann-qa/{name}", "%n")], no_criticals());
     taken.owner = "ann".to_owned();
     let refused = bind::bind(&case.app, &ann, taken, None).await;
-    assert!(matches!(refused, Err(bind::BindError::Refused { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(BindError::Refused { .. })), "{refused:?}");
     let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
     let decision = case.until_judged("dev/app:1", "theirs", Verdict::Approve).await;
     let Outcome::Held { reason } = &decision.effects[0].outcome else { panic!("{decision:#?}") };
     assert_eq!(reason.code, "owner-not-allowed");
-    for (role, pattern) in [(Role::Read, "dev/**"), (Role::Write, "qa/**")] {
-        let grant =
-            &Grant { subject: Subject::User("ann".to_owned()), role, pattern: pattern.parse().unwrap() };
-        let add = async |mut tx| access::add(&mut tx, grant, "admin").await;
-        case.app.store.act(add).await.unwrap();
-    }
+    case.grant("ann", Role::Read, "dev/**").await;
+    case.grant("ann", Role::Write, "qa/**").await;
     explain::ask_again(&case.app, "admin", &decision.repository, &decision.tag).await.unwrap();
     case.until_at("qa/app:1", &digest).await;
     case.stop().await;
@@ -80,7 +76,7 @@ async fn what_a_plugin_or_the_other_bindings_refuse_is_not_bound() {
     assert_eq!(pointed.last().unwrap().pointer, "/policies/2/plugin");
     case.bind("a", "dev/**", "qa/{name}", no_criticals()).await;
     let circle = binding("b", "qa/**", &[("dev/{name}", "%n")], no_criticals());
-    assert!(matches!(bind::bind(&case.app, &admin, circle, None).await, Err(bind::BindError::Cycle(_))));
+    assert!(matches!(bind::bind(&case.app, &admin, circle, None).await, Err(BindError::Cycle(_))));
     case.stop().await;
 }
 
@@ -142,6 +138,7 @@ async fn a_removed_binding_or_tag_leaves_no_standing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_binding_is_shown_to_whom_it_concerns() {
     let mut case = Case::new().await;
+    case.add_user("ann").await;
     case.bind("dev", "dev/**", "qa/{name}", no_criticals()).await;
     let mut own = binding("own", "lab/**", &[("qa/{name}", "%n")], no_criticals());
     own.owner = "ann".to_owned();
@@ -154,13 +151,8 @@ async fn a_binding_is_shown_to_whom_it_concerns() {
     assert_eq!(sees("ann").await, ["own"]);
     assert_eq!(sees("eve").await, Vec::<String>::new());
     let hidden = bind::show(&case.app, &Principal::user("eve"), "dev").await;
-    assert!(matches!(hidden, Err(bind::BindError::None(_))));
-    let grant = &Grant {
-        subject: Subject::User("eve".to_owned()),
-        role: Role::Read,
-        pattern: "dev/app".parse().unwrap(),
-    };
-    case.app.store.act(async |mut tx| access::add(&mut tx, grant, "admin").await).await.unwrap();
+    assert!(matches!(hidden, Err(BindError::None(_))));
+    case.grant("eve", Role::Read, "dev/app").await;
     assert_eq!(sees("eve").await, ["dev"], "it is about a repository that she may pull");
     case.stop().await;
 }
@@ -173,7 +165,140 @@ async fn no_binding_acts_as_the_server() {
         let mut binding = binding("b", "dev/**", &[("qa/{name}", "%n")], no_criticals());
         binding.owner = name.to_owned();
         let refused = bind::bind(&case.app, &Principal::user("admin"), binding, None).await;
-        assert!(matches!(refused, Err(bind::BindError::User(_))), "{name}: {refused:?}");
+        assert!(matches!(refused, Err(BindError::User(_))), "{name}: {refused:?}");
     }
+    case.stop().await;
+}
+
+fn owned_by(owner: &str, name: &str, from: &str, to: &str) -> Binding {
+    Binding { owner: owner.to_owned(), ..binding(name, from, &[(to, "%n")], no_criticals()) }
+}
+
+/// Regression: whoever asked what a binding would do as somebody else read what that user may do.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_administrators_try_out_what_acts_as_somebody_else() {
+    let mut case = Case::new().await;
+    for name in ["alice", "ci"] {
+        case.add_user(name).await;
+    }
+    case.grant("alice", Role::Maintain, "dev/**").await;
+    let check = async |who: &str, owner: &str| {
+        let trial = owned_by(owner, "trial", "dev/**", "qa/{name}");
+        bind::check(&case.app, &Principal::user(who), &trial).await
+    };
+    check("alice", "alice").await.unwrap();
+    check("admin", "ci").await.unwrap();
+    for owner in ["ci", "admin", "nobody"] {
+        let refused = check("alice", owner).await;
+        assert!(matches!(&refused, Err(BindError::Owner(_))), "{owner}: {refused:?}");
+    }
+    case.stop().await;
+}
+
+/// Regression: a binding that acts as a user who is not there was made without a word, and held all it judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_binding_acts_as_a_user_who_is_not_there() {
+    let mut case = Case::new().await;
+    let nobody = owned_by("nobody", "b", "dev/**", "qa/{name}");
+    let refused = bind::bind(&case.app, &Principal::user("admin"), nobody, None).await;
+    assert!(matches!(&refused, Err(BindError::User(UserError::Unknown(_)))), "{refused:?}");
+    case.stop().await;
+}
+
+/// Regression: a name that was refused was one that there is; whoever took it read that only others may bind as others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_binding_looks_missing_and_its_name_is_taken() {
+    let mut case = Case::new().await;
+    let eve = Principal::user("eve");
+    case.add_user("eve").await;
+    case.grant("eve", Role::Maintain, "eve/**").await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    let own = owned_by("eve", "to-qa", "eve/*", "eve/out/{name}");
+    let hidden = bind::unbind(&case.app, &eve, "to-qa").await;
+    assert!(matches!(&hidden, Err(BindError::None(_))), "{hidden:?}");
+    for expected in [None, Some(7)] {
+        let taken = bind::bind(&case.app, &eve, own.clone(), expected).await.unwrap_err().to_string();
+        assert_eq!(taken, "the name `to-qa` is taken; hint: choose another");
+    }
+    case.grant("eve", Role::Read, "dev/app").await;
+    for refused in [
+        bind::unbind(&case.app, &eve, "to-qa").await.unwrap_err(),
+        bind::bind(&case.app, &eve, own, None).await.unwrap_err(),
+    ] {
+        assert!(matches!(&refused, BindError::Theirs { owner, .. } if owner == "admin"), "{refused:?}");
+    }
+    case.stop().await;
+}
+
+/// Regression: whoever closed a circle read the patterns and targets of bindings that they may not see.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circle_tells_nothing_of_a_hidden_binding() {
+    let mut case = Case::new().await;
+    let eve = Principal::user("eve");
+    case.add_user("eve").await;
+    case.grant("eve", Role::Maintain, "qa/**").await;
+    case.bind("secret", "dev/**", "qa/{name}", no_criticals()).await;
+    let back = owned_by("eve", "back", "qa/**", "dev/{name}");
+    let told = async || bind::bind(&case.app, &eve, back.clone(), None).await.unwrap_err().to_string();
+    let hidden = told().await;
+    assert!(hidden.contains("`back` promotes to `dev/{name}:%n`, which another binding"), "{hidden}");
+    assert!(!hidden.contains("secret") && !hidden.contains("`qa/{name}"), "{hidden}");
+    case.grant("eve", Role::Read, "dev/**").await;
+    let seen = told().await;
+    assert!(seen.contains("which `secret` promotes to `qa/{name}:%n`"), "{seen}");
+    case.stop().await;
+}
+
+/// Regression: it said where an image would go that an immutable tag keeps it from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_meets_an_immutable_tag() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    for (at, content) in [("dev/app:1", "x"), ("dev/app:2", "y"), ("qa/app:1", "other"), ("qa/app:2", "y")] {
+        case.push(at, content, &[("zlib", "1")]).await;
+    }
+    case.until_idle().await;
+    let qa = &stage_of("qa/app:1").repository;
+    let immutable = &RepoSetting { immutable_tags: vec!["*".into()] };
+    case.app.store.act(async |mut tx| setting::put(&mut tx, qa, immutable)).await.unwrap();
+    let binding = binding("x", "dev/*", &[("qa/{name}", "%n")], no_criticals());
+    let run = dry_run::dry_run(&case.app, &Principal::user("admin"), &binding, None, 10).await.unwrap();
+    assert_eq!(run.tags[0].to, Vec::<String>::new());
+    assert_eq!(run.tags[0].reasons.last().unwrap().code, "immutable");
+    // What it points to already is no move.
+    assert_eq!(run.tags[1].to, ["qa/app:2"]);
+    case.stop().await;
+}
+
+/// Regression: a dry run read the names of all repositories, whoever asked, and the place where it went on could name one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_looks_at_so_many_names_and_tells_of_none_that_is_hidden() {
+    let mut case = Case::new().await;
+    case.push_unscanned("z/app:1", "x").await;
+    case.until_idle().await;
+    let hidden: Vec<RepoName> =
+        (0..dry_run::LOOKED_AT_MAX + 500).map(|n| format!("m/secret{n:05}").parse().unwrap()).collect();
+    for names in hidden.chunks(1000) {
+        let row = RepoRow { created_at_ms: 0, created_by: "admin".into() };
+        let put = async |mut tx: wharf_store::Tx| {
+            names.iter().try_for_each(|name| tx.put_value(&row::repo(name), &row))
+        };
+        case.app.store.act(put).await.unwrap();
+    }
+    let check = async |grant: &str, expected: usize| {
+        let who = Principal::user(grant.replace(['*', '/'], "x"));
+        case.grant(&who.name, Role::Read, grant).await;
+        let all = binding("x", "**", &[("qa/{name}", "%n")], no_criticals());
+        let (mut runs, mut after, mut found) = (0, None, Vec::new());
+        while runs == 0 || after.is_some() {
+            let run = dry_run::dry_run(&case.app, &who, &all, after.as_deref(), 10).await.unwrap();
+            assert!(!run.next.as_ref().is_some_and(|next| next.contains("secret")), "{run:?}");
+            found.extend(run.tags.into_iter().map(|would| would.repository.to_string()));
+            (runs, after) = (runs + 1, run.next);
+        }
+        assert_eq!((found, runs), (vec!["z/app".to_owned()], expected), "{grant}");
+    };
+    check("z/*", 1).await;
+    check("*/app", 2).await;
     case.stop().await;
 }

@@ -14,7 +14,7 @@ use wharf_scan::{Distro, ImageFacts, Knowledge, Package, PackageKind, Report};
 use wharf_store::{Model, Store};
 
 use super::guests::{criteria, guest};
-use crate::access::Principal;
+use crate::access::{self, Grant, Principal, Role, Subject};
 use crate::config::Config;
 use crate::event::{self, Event, Kind, Stage};
 use crate::flow::plugin_drop::{self, PluginFolder};
@@ -238,6 +238,17 @@ impl Case {
         };
         let imported = db_import::import(&self.app, "admin", vec![export], true).await.unwrap();
         assert_eq!(imported.kept, flaws.len() as u64, "{imported:?}");
+    }
+
+    pub(super) async fn add_user(&self, name: &str) {
+        let (admin, name) = (Principal::user("admin"), name.parse().unwrap());
+        flow::account::add_user(&self.app, &admin, &name, None).await.unwrap();
+    }
+
+    pub(super) async fn grant(&self, user: &str, role: Role, pattern: &str) {
+        let (subject, pattern) = (Subject::User(user.to_owned()), pattern.parse().unwrap());
+        let grant = &Grant { subject, role, pattern };
+        self.app.store.act(async |mut tx| access::add(&mut tx, grant, "admin").await).await.unwrap();
     }
 
     pub(super) async fn bind(&self, name: &str, from: &str, to: &str, policy: Value) -> Bound {

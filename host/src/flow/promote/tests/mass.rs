@@ -11,6 +11,7 @@ use super::guests::marked;
 use crate::access::Principal;
 use crate::event::Kind;
 use crate::flow;
+use crate::flow::promote::mass;
 use crate::jobs::{self, Queue};
 use crate::promote::Verdict;
 use crate::promote::standing::{self, Place, Standing};
@@ -77,5 +78,25 @@ async fn a_manifest_that_goes_with_many_tags_is_forgotten_by_one_job() {
     let told = case.events(|kind| matches!(kind, Kind::TagDeleted { hidden: true, .. })).await;
     assert_eq!(told.len(), TAGS, "each tag is told of");
     assert_eq!(judgements(&case).await, 0);
+    case.stop().await;
+}
+
+/// Regression: the names of all repositories were read for a binding over a few of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_read_only_where_a_binding_begins() {
+    let mut case = Case::new().await;
+    case.push_unscanned("dev/app:1", "x").await;
+    for n in 0..150 {
+        case.push_unscanned(&format!("a/{n}:1"), "x").await;
+    }
+    case.bind("rejects", "dev/*", "qa/{name}", does("list")).await;
+    case.until_idle().await;
+    let mut portions = Vec::new();
+    let mut next = mass::by_binding(&case.app, "rejects", None, None).await.unwrap();
+    while let Some(at) = next {
+        next = mass::by_binding(&case.app, "rejects", Some(&at), None).await.unwrap();
+        portions.push(at);
+    }
+    assert_eq!(portions, ["tags|dev/app|", "standing|rejects|"]);
     case.stop().await;
 }

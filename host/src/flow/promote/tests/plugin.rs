@@ -61,16 +61,20 @@ async fn whatever_fails_is_a_hold_and_the_breaker_says_so() {
     let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
     case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
     let stage = stage_of("dev/app:1");
-    for _ in 0..3 {
+    // It is asked again each time it has cooled down, which on a slow machine may be before we look; twice as long each time.
+    let mut asked = 0;
+    let open = loop {
         case.until_idle().await;
+        let newest = case.newest(&stage, "to-qa").await.unwrap();
+        if newest.policies[0].held_because.as_ref().unwrap().code == "breaker-open" {
+            break newest;
+        }
+        assert!(asked < 12, "it is asked for ever: {newest:#?}");
         explain::ask_again(&case.app, "admin", &stage.repository, &stage.tag).await.unwrap();
-    }
-    let open = case.until("an open breaker", async |case| {
-        let newest = case.newest(&stage, "to-qa").await?;
-        (newest.policies[0].held_because.as_ref()?.code == "breaker-open").then_some(newest)
-    });
-    assert_eq!(open.await.verdict, Verdict::Hold);
-    assert_eq!(case.events(|kind| matches!(kind, Kind::PluginBreakerOpened { .. })).await.len(), 1);
+        asked += 1;
+    };
+    assert_eq!(open.verdict, Verdict::Hold);
+    assert!(!case.events(|kind| matches!(kind, Kind::PluginBreakerOpened { .. })).await.is_empty());
     assert_ne!(case.digest_at("qa/app:1").await, Some(digest));
     case.stop().await;
 }

@@ -1,7 +1,7 @@
 //! Where approved images go, by policy and by hand, and what keeps them from it.
 
 use serde_json::json;
-use wharf_oci::{Digest, RepoName};
+use wharf_oci::{Digest, MediaType, RepoName};
 use wharf_store::StoreError;
 
 use super::case::{Case, binding, no_criticals, stage_of};
@@ -9,7 +9,8 @@ use crate::access::Principal;
 use crate::flow::promote::{PromoteError, bind, by_hand, explain, settle};
 use crate::promote::standing::{self, Place};
 use crate::promote::{Effect, Outcome, Verdict, decision};
-use crate::registry::{self, quota};
+use crate::registry::manifest::DESCRIPTORS_MAX;
+use crate::registry::{self, blob, copy, quota};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_branches_and_a_dated_tag_is_made_once_for_each_push() {
@@ -118,6 +119,9 @@ async fn a_promotion_by_hand_leaves_its_note_and_the_way_back_is_closed() {
     assert_eq!(serde_json::to_value(decision.unwrap().authority).unwrap(), note);
     let back = by_hand::promote(&case.app, &admin, &qa, &dev, "").await;
     assert!(matches!(back, Err(PromoteError::Held(..))), "{back:?}");
+    // Regression: what is wrong with the request was told as what the target refuses.
+    let long = by_hand::promote(&case.app, &admin, &dev, &qa, &"x".repeat(by_hand::NOTE_BYTES_MAX + 1)).await;
+    assert!(matches!(long, Err(PromoteError::Note(_))), "{long:?}");
     let absent = by_hand::promote(&case.app, &admin, &stage_of("dev/app:none"), &qa, "").await;
     assert!(matches!(absent, Err(PromoteError::NoTag(_))));
     case.stop().await;
@@ -148,5 +152,46 @@ async fn a_target_that_was_moved_is_another_one() {
     let all = case.promotions().await;
     let to: Vec<&str> = all.iter().map(|(_, to)| to.as_str()).collect();
     assert_eq!(to, ["qaa/app:1", "qa/app:1"], "a new tag alone makes no new target of it");
+    case.stop().await;
+}
+
+/// Regression: an image with more manifests than one copy takes failed its jobs, with a text about one manifest.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_too_many_manifests_is_held_and_says_so() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    let mut only = binding("only", "dev/**", &[("qa/{name}", "%n"), ("lab/{name}", "%n")], no_criticals());
+    only.tags = "all".parse().unwrap();
+    bind::bind(&case.app, &Principal::user("admin"), only, None).await.unwrap();
+    let image = case.push("dev/app:one", "x", &[("zlib", "1")]).await;
+    let stage = stage_of("dev/app:all");
+    let size = blob::find(&case.app.store, &stage.repository, &image).await.unwrap().unwrap().size;
+    let entry = |media_type: &str, digest: &Digest, size: u64, os: &str| {
+        json!({"mediaType": media_type, "digest": digest, "size": size,
+            "platform": {"os": os, "architecture": if os == "unknown" { os } else { "amd64" }}})
+    };
+    let index = |entries: Vec<serde_json::Value>| {
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries}).to_string()
+    };
+    let mut all = vec![entry(MediaType::OCI_MANIFEST, &image, size, "linux")];
+    // None of what these name is there, and each name has to be looked for.
+    for part in 0..=copy::MANIFESTS_MAX / DESCRIPTORS_MAX {
+        let absent = (0..DESCRIPTORS_MAX).map(|n| Digest::sha256(format!("{part} {n}").as_bytes()));
+        let nested = index(absent.map(|of| entry(MediaType::OCI_MANIFEST, &of, 1, "unknown")).collect());
+        let (at, size) = (stage_of(&format!("dev/app:part{part}")), nested.len() as u64);
+        let digest = case.push_manifest(&at, MediaType::OCI_INDEX, nested).await;
+        all.push(entry(MediaType::OCI_INDEX, &digest, size, "unknown"));
+    }
+    case.push_manifest(&stage, MediaType::OCI_INDEX, index(all)).await;
+    let decision = case.until_judged("dev/app:all", "only", Verdict::Approve).await;
+    for effect in &decision.effects {
+        let Outcome::Held { reason } = &effect.outcome else { panic!("{decision:#?}") };
+        assert_eq!(reason.code, "too-many-manifests");
+        assert!(reason.text.starts_with("more than 2048 manifests hang together with"), "{}", reason.text);
+    }
+    assert_eq!(decision.effects.len(), 2);
+    let (admin, to) = (Principal::user("admin"), stage_of("qa/app:all"));
+    let by_hand = by_hand::promote(&case.app, &admin, &stage, &to, "").await;
+    assert!(matches!(by_hand, Err(PromoteError::Held(..))), "{by_hand:?}");
     case.stop().await;
 }
