@@ -81,6 +81,14 @@ load() {
     [ "$2" != blobs ] || note "$1" "$3, MB/s" "$mb"
 }
 
+# rest: waits until Wharf has scanned what was pushed; its peer does nothing with it.
+rest() {
+    until curl -sf -u "${login[wharf]}" "${url[wharf]}/api/v1/status" |
+        python3 -c 'import json, sys; sys.exit(any(q["live"] for q in json.load(sys.stdin)["queues"] if q["queue"] == "scan"))'; do
+        sleep 1
+    done
+}
+
 # The first start makes keys and tables; what counts is the second.
 timeout 5 "$wharf" serve --data "$work/wharf" --listen "127.0.0.1:$port" >/dev/null 2>&1 || true
 start wharf "$wharf" serve --data "$work/wharf" --listen "127.0.0.1:$port"
@@ -93,6 +101,7 @@ sleep 2
 for name in wharf peer; do note "$name" "resident, idle, MB" "$(rss "$name" VmRSS)"; done
 
 for name in wharf peer; do load "$name" images "push of small images, 16 clients"; done
+rest
 
 token=$(curl -sf -u "${login[wharf]}" "${url[wharf]}/token?service=bench&scope=repository:bench/app0:pull" |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["token"])')

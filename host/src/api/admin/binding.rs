@@ -239,7 +239,7 @@ async fn dry_run_new(
 
 /// The same of a binding in force that the caller sees, whoever it acts as.
 #[utoipa::path(post, path = "/api/v1/bindings/{name}/dry-run", tag = "bindings", params(("name" = String, Path)),
-    request_body = Portion, responses((status = 200, body = DryRun), (status = 404, body = ErrorBody), Failures))]
+    request_body = Portion, responses((status = 200, body = DryRun), (status = 404, body = ErrorBody), Unread, Failures))]
 async fn dry_run_bound(
     State(app): State<App>,
     caller: Caller,
