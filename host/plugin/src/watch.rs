@@ -82,6 +82,21 @@ pub struct Snapshot {
     pub unreadable: Vec<Unreadable>,
 }
 
+impl Snapshot {
+    /// Whether it is of the same files, and of the same grants beside them.
+    fn is_of(&self, stamps: &[Stamps]) -> bool {
+        let readable = self.files.iter().map(|seen| (&seen.file, Some(seen.grants.is_some())));
+        let mut read: Vec<_> = readable.chain(self.unreadable.iter().map(|one| (&one.file, None))).collect();
+        read.sort_unstable();
+        let stamped = stamps.iter().map(|(file, _, grants)| (file, Some(grants.is_some())));
+        read.len() == stamps.len()
+            && read
+                .iter()
+                .zip(stamped)
+                .all(|(read, stamped)| read.0 == stamped.0 && (read.1.is_none() || read.1 == stamped.1))
+    }
+}
+
 /// Why a folder cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("plugin folder `{}`: {error}; hint: it must be a folder that the server may read", dir.display())]
@@ -279,6 +294,9 @@ fn folder_inode(dir: &Path) -> Option<u64> {
     std::fs::metadata(dir).ok().map(|meta| meta.ino())
 }
 
+/// A file, and what tells whether it or the grants beside it changed.
+type Stamps = (String, Option<Stamp>, Option<Stamp>);
+
 /// A snapshot by digests.
 type Gist = (Vec<(String, String, Option<String>)>, Vec<Unreadable>);
 
@@ -300,7 +318,7 @@ struct Worker {
 impl Worker {
     fn run(mut self, mut on_snapshot: impl FnMut(&Snapshot)) {
         let mut events: Option<(RecommendedWatcher, u64)> = None;
-        let mut stamps = Vec::new();
+        let mut stamps = None;
         let mut forced = true;
         while !self.stop.load(Ordering::SeqCst) {
             // A folder that was removed and made again is another one, and its watch tells nothing.
@@ -309,28 +327,37 @@ impl Worker {
                 events = self.watch_events().zip(inode);
             }
             let found = self.stamps();
-            if forced || found != stamps {
+            if forced || stamps.as_ref() != Some(&found) {
                 // A file that makes the loader panic must not end the watch: the next one would never be seen.
-                let reported = catch_unwind(AssertUnwindSafe(|| self.report(forced, &mut on_snapshot)));
-                if reported.is_err() {
+                let reported = AssertUnwindSafe(|| self.report(forced, &found, &mut on_snapshot));
+                let settled = catch_unwind(reported).unwrap_or_else(|_| {
                     tracing::error!(dir = %self.dir.display(), "loading plugins panicked; they stay as they are");
-                }
+                    true
+                });
                 // Taken before the report: what changes meanwhile is seen the next time.
-                stamps = found;
+                stamps = settled.then_some(found);
             }
             forced = self.wait();
         }
     }
 
-    fn report(&mut self, forced: bool, on_snapshot: &mut impl FnMut(&Snapshot)) {
-        match scan(&self.dir, Duration::from_millis(self.config.settle_ms)) {
-            Ok(snapshot) if forced || self.seen.as_ref() != Some(&gist(&snapshot)) => {
-                on_snapshot(&snapshot);
-                self.seen = Some(gist(&snapshot));
+    /// False: files came or went between the look that `stamps` is of and the reading, so no later look may be compared with that
+    /// one. What came would be reported, go again, and leave the folder as it was at that look.
+    fn report(&mut self, forced: bool, stamps: &[Stamps], on_snapshot: &mut impl FnMut(&Snapshot)) -> bool {
+        let snapshot = match scan(&self.dir, Duration::from_millis(self.config.settle_ms)) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                tracing::warn!(%error, "plugins stay as they are");
+                return true;
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "plugins stay as they are"),
+        };
+        let gist = gist(&snapshot);
+        let settled = snapshot.is_of(stamps);
+        if forced || self.seen.as_ref() != Some(&gist) {
+            on_snapshot(&snapshot);
+            self.seen = Some(gist);
         }
+        settled
     }
 
     fn watch_events(&self) -> Option<RecommendedWatcher> {
@@ -352,7 +379,7 @@ impl Worker {
     }
 
     /// Cheap enough for a poll: nothing is read.
-    fn stamps(&self) -> Vec<(String, Option<Stamp>, Option<Stamp>)> {
+    fn stamps(&self) -> Vec<Stamps> {
         let names = plugin_names(&self.dir).unwrap_or_default();
         let stamp = |file: String| {
             let path = self.dir.join(&file);

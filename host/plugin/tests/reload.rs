@@ -364,6 +364,28 @@ fn the_folder_is_watched_however_files_come() {
     wait("a rescan", || last.lock().unwrap().0 > count);
 }
 
+/// Regression: what came after a look at the folder was read by the report of that look, and when it had gone again the folder was
+/// as it had been at the look: it stayed reported for ever.
+#[test]
+fn a_file_that_comes_and_goes_during_a_report_is_seen_to_be_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("a.wasm");
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let config = WatchConfig { settle_ms: 300, ..quick() };
+    let _watch = Watch::start(root.path().to_owned(), config, {
+        let (file, reports) = (file.clone(), Arc::clone(&reports));
+        move |snapshot| {
+            let _ = std::fs::remove_file(&file);
+            reports.lock().unwrap().push(snapshot.files.len());
+        }
+    })
+    .unwrap();
+    // The first report has begun, and waits for the folder to settle.
+    std::thread::sleep(Duration::from_millis(150));
+    std::fs::write(&file, b"one").unwrap();
+    wait("it comes, and is gone", || matches!(reports.lock().unwrap()[..], [.., 1, 0]));
+}
+
 #[test]
 fn a_panic_does_not_end_the_watch() {
     let root = tempfile::tempdir().unwrap();
