@@ -15,8 +15,11 @@ use wharf_scan::{Image, Layer, Limits, Open, Report, cyclonedx, scan};
 use wharf_store::links::Blob;
 use wharf_store::{BlobId, Counter, Key, KeyRange, Refs, Rev, Row, Space, key, number, parse_number};
 
+/// A target: what is done with any bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target but `plugin`, by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("names", names),
     ("manifest", manifest),
     ("layer", layer),

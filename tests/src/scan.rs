@@ -200,6 +200,19 @@ fn a_file_with_less_than_half_the_records_is_taken_only_by_force() {
     assert_ne!(fs::read(path("own.db")).unwrap(), before);
 }
 
+/// Regression: a database that could not be read, damaged or of another version, could not be replaced by an import either.
+#[test]
+fn an_import_takes_the_place_of_a_database_that_cannot_be_read() {
+    let (folder, image, db) = prepared();
+    let file = folder.path().join("own.json");
+    for broken in [&b"nonsense"[..], &fs::read(&db).unwrap()[..100]] {
+        fs::write(&db, broken).unwrap();
+        assert_ne!(wharf(&["scan", &image, "--db", &db]).status.code(), Some(0));
+        answer(&["db", "import", "--db", &db, "--output", "json", file.to_str().unwrap()]);
+        assert_eq!(wharf(&["db", "status", "--db", &db]).status.code(), Some(0));
+    }
+}
+
 #[test]
 fn the_prefixes_of_other_tools_are_understood() {
     let (_folder, image, _) = prepared();

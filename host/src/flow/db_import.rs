@@ -91,7 +91,7 @@ pub async fn import(
         let app = app.clone();
         move || -> Result<(Arc<Db>, ImportStats), DbImportError> {
             let mut import = Import::new().accept_fewer(accepts_fewer);
-            if let Some(db) = app.vulnerability_data.current()? {
+            if let Some(db) = app.vulnerability_data.usable()? {
                 let replaced: Vec<&str> = exports.iter().map(|export| export.source.as_str()).collect();
                 import.carry(&db, &replaced)?;
             }

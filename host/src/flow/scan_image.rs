@@ -208,7 +208,7 @@ pub async fn finish(
 /// The data in force. Looks at its file: not for a thread that serves.
 async fn data(app: &App) -> Result<Option<Arc<Db>>, ScanImageError> {
     let app = app.clone();
-    let current = tokio::task::spawn_blocking(move || app.vulnerability_data.current());
+    let current = tokio::task::spawn_blocking(move || app.vulnerability_data.usable());
     Ok(current.await.map_err(|_| ScanImageError::Thread)??)
 }
 

@@ -10,7 +10,7 @@ use super::queue::Work;
 use super::run::{Failure, Handler, Running};
 use super::schedule::Every;
 use crate::App;
-use crate::event::{Kind, Recorded};
+use crate::event::{Kind, Recorded, Stage};
 use crate::flow::promote::{follow, judge, mass};
 use crate::flow::{collect, delete, retention, scan_image, scrub};
 
@@ -33,9 +33,12 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
             [scan].into_iter().chain(judge).chain(said).collect()
         }
         Kind::ImagePromoted { from, to, digest, .. } => {
-            // What was said of the image while it was on its way has seen no promotion.
-            let follow = Work::Follow { repository: from.repository.clone(), digest: digest.clone() };
-            vec![Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() }, follow]
+            // What was said of the image while it was on its way has seen no promotion, and what came along with it may be
+            // missing further down, where the image went before.
+            let follow =
+                |stage: &Stage| Work::Follow { repository: stage.repository.clone(), digest: digest.clone() };
+            let judge = Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() };
+            vec![judge, follow(from), follow(to)]
         }
         Kind::ReferrerPromoted { to, digest, subject, .. } => said_of(subject, to, digest).into(),
         Kind::JudgementAsked { repository, tag, digest } => {
@@ -56,7 +59,7 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
             ]
         }
         Kind::ImageScanned { digest, .. } | Kind::FindingsChanged { digest, .. } => {
-            vec![Work::RejudgeImage { digest: digest.clone(), from: None }]
+            vec![Work::RejudgeImage { digest: digest.clone(), repository: None, from: None }]
         }
         Kind::VulnerabilityDataImported { .. } => vec![Work::Rematch { from: None }],
         Kind::BindingChanged { binding } | Kind::BindingRemoved { binding } => {
@@ -69,10 +72,11 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
     }
 }
 
-/// What follows from a new referrer: it goes where its subject went, and whoever waits for one asks again.
+/// What follows from a new referrer: it goes where its subject went, and whoever waits for one in its repository asks again.
 fn said_of(subject: &Digest, repository: &RepoName, digest: &Digest) -> [Work; 2] {
     let follow = Work::Follow { repository: repository.clone(), digest: digest.clone() };
-    [follow, Work::RejudgeImage { digest: subject.clone(), from: None }]
+    let repository = Some(repository.clone());
+    [follow, Work::RejudgeImage { digest: subject.clone(), repository, from: None }]
 }
 
 /// Does the work of jobs.
@@ -132,8 +136,8 @@ async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
             Work::RejudgePlugin { plugin, from } => {
                 mass::by_plugin(app, plugin, from.as_deref(), cause).await
             }
-            Work::RejudgeImage { digest, from } => {
-                mass::by_image(app, digest.as_str(), from.as_deref(), cause).await
+            Work::RejudgeImage { digest, repository, from } => {
+                mass::by_image(app, digest.as_str(), repository.as_ref(), from.as_deref(), cause).await
             }
             Work::Forget { repository, from } => mass::forget_gone(app, repository, from.as_deref()).await,
             Work::Rematch { from } => {
@@ -196,15 +200,15 @@ mod tests {
         check(push, &["scan D", "judge dev/app:1"]);
         check(
             json!({"kind": "image-pushed", "repository": "dev/app", "digest": DIGEST, "subject": DIGEST}),
-            &["scan D", "follow dev/app@D", "rejudge image D"],
+            &["scan D", "follow dev/app@D", "rejudge image dev/app@D"],
         );
         check(
             json!({"kind": "referrer-promoted", "from": "dev/app", "to": "qa/app", "digest": DIGEST, "subject": DIGEST, "decision": 1}),
-            &["follow qa/app@D", "rejudge image D"],
+            &["follow qa/app@D", "rejudge image qa/app@D"],
         );
         check(
             json!({"kind": "image-promoted", "from": stage("dev/app"), "to": stage("qa/app"), "digest": DIGEST, "lineage": [], "decision": 1}),
-            &["judge qa/app:1", "follow dev/app@D"],
+            &["judge qa/app:1", "follow dev/app@D", "follow qa/app@D"],
         );
         check(
             json!({"kind": "manifest-deleted", "repository": "dev/app", "digest": DIGEST, "tags-left": true}),

@@ -102,9 +102,11 @@ pub enum Work {
         #[serde(default)]
         from: Option<String>,
     },
-    /// Judge again whatever waits for an answer about this image.
+    /// Judge again whatever waits for an answer about this image; where a repository is named, there alone.
     RejudgeImage {
         digest: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<RepoName>,
         #[serde(default)]
         from: Option<String>,
     },
@@ -192,7 +194,10 @@ impl Work {
             Work::Judge { repository, tag } => format!("{repository}:{tag}"),
             Work::RejudgeBinding { binding, .. } => format!("binding {binding}"),
             Work::RejudgePlugin { plugin, .. } => format!("plugin {plugin}"),
-            Work::RejudgeImage { digest, .. } => format!("image {digest}"),
+            Work::RejudgeImage { digest, repository: Some(repository), .. } => {
+                format!("image {repository}@{digest}")
+            }
+            Work::RejudgeImage { digest, repository: None, .. } => format!("image {digest}"),
             Work::Forget { repository, .. } => format!("forget {repository}"),
             Work::Follow { repository, digest } => format!("{repository}@{digest}"),
             Work::Rematch { .. } => "vulnerability data".to_owned(),

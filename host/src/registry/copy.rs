@@ -22,7 +22,7 @@
 use std::collections::BTreeSet;
 
 use wharf_oci::{Descriptor, Digest, Manifest, RepoName, Target};
-use wharf_store::{MAX_PAGE, Row, Store, Tx};
+use wharf_store::{MAX_PAGE, Store, Tx};
 
 use super::manifest::{self, Checked, Sparse};
 use super::row::{self, ManifestRow};
@@ -71,6 +71,14 @@ impl Plan {
         portions(self.steps.split_last().map_or(&[], |(_, before)| before))
     }
 
+    /// All manifests, each behind what it needs.
+    pub fn manifests(&self) -> impl Iterator<Item = &Digest> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Manifest { digest, .. } => Some(digest),
+            Step::Blobs(_) => None,
+        })
+    }
+
     /// As [`Plan::chunks`], with the root: for a referrer, which comes along as all others do.
     pub fn whole(&self) -> Vec<&[Step]> {
         portions(&self.steps)
@@ -100,7 +108,8 @@ pub struct Referrer {
     pub subject: Digest,
 }
 
-/// Walks an image of `from`: itself, the manifests of an index, their referrers and so on.
+/// Walks an image of `from`: itself, the manifests of an index, their referrers and so on. A container image is no referrer,
+/// whatever its subject: it would come to the target unjudged.
 ///
 /// # Errors
 /// [`RegistryError::ManifestUnknown`] where the image is not there, [`RegistryError::TooManyManifests`] where it is
@@ -108,9 +117,9 @@ pub struct Referrer {
 pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan, RegistryError> {
     let mut plan = Plan { root: root.clone(), steps: Vec::new() };
     // A manifest is entered twice: first to put what it needs before it, then to take it up itself.
-    let mut stack = vec![(root.clone(), None::<Manifest>)];
+    let mut stack = vec![(root.clone(), None::<Manifest>, false)];
     let mut seen = BTreeSet::from([root.clone()]);
-    while let Some((digest, entered)) = stack.pop() {
+    while let Some((digest, entered, is_referrer)) = stack.pop() {
         if let Some(manifest) = entered {
             take_up(&mut plan.steps, digest, &manifest);
             continue;
@@ -123,14 +132,18 @@ pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan,
             // A sparse index names it, or it is just being deleted.
             continue;
         };
-        let children = manifest.manifests.iter().map(|child| child.digest.clone());
-        let mut next: Vec<Digest> = children.chain(referrers(store, from, &digest).await?).collect();
-        next.retain(|digest| seen.insert(digest.clone()));
+        if is_referrer && manifest.is_container_image() {
+            continue;
+        }
+        let children = manifest.manifests.iter().map(|child| (child.digest.clone(), None, false));
+        let referrers = referrers(store, from, &digest).await?.into_iter().map(|digest| (digest, None, true));
+        let mut next: Vec<_> = children.chain(referrers).collect();
+        next.retain(|(digest, ..)| seen.insert(digest.clone()));
         if seen.len() > MANIFESTS_MAX {
             return Err(RegistryError::TooManyManifests { digest: root.clone(), max: MANIFESTS_MAX });
         }
-        stack.push((digest, Some(manifest)));
-        stack.extend(next.into_iter().rev().map(|digest| (digest, None)));
+        stack.push((digest, Some(manifest), is_referrer));
+        stack.extend(next.into_iter().rev());
     }
     Ok(plan)
 }
@@ -143,8 +156,8 @@ fn take_up(steps: &mut Vec<Step>, digest: Digest, manifest: &Manifest) {
     steps.push(Step::Manifest { digest, needs });
 }
 
-/// The way up: a manifest of `from` with all that it is about or part of, which is its subject, the indexes that hold it,
-/// and what these are about in turn. An image's [`plan`] takes along what has the image above it.
+/// The way up: a manifest of `from` with all that it is about or part of, which is its subject unless it is a container image
+/// itself, the indexes that hold it, and what these are about in turn. An image's [`plan`] takes along what has the image above it.
 ///
 /// # Errors
 /// [`RegistryError::TooManyManifests`] above [`MANIFESTS_MAX`]; else only where the store cannot be read.
@@ -153,10 +166,11 @@ pub async fn above(store: &Store, from: &RepoName, digest: &Digest) -> Result<Ve
     let mut seen: BTreeSet<Digest> = found.iter().cloned().collect();
     let mut at = 0;
     while let Some(digest) = found.get(at).cloned() {
-        let row = store.get(&row::manifest(from, &digest)).await?;
-        let row: Option<ManifestRow> = row.as_ref().map(Row::value).transpose()?;
+        let manifest = manifest::parsed(store, from, &digest).await?;
+        let subject =
+            manifest.filter(|manifest| !manifest.is_container_image()).and_then(|said| said.subject);
         let indexes = blob::holders(store, from, &digest, MANIFESTS_MAX + 1).await?;
-        let next = row.and_then(|row| row.subject).into_iter().chain(indexes);
+        let next = subject.map(|subject| subject.digest).into_iter().chain(indexes);
         found.extend(next.filter(|digest| seen.insert(digest.clone())));
         if found.len() > MANIFESTS_MAX {
             return Err(RegistryError::TooManyManifests { digest: found.swap_remove(0), max: MANIFESTS_MAX });

@@ -54,7 +54,7 @@ pub async fn point(
         lineage: lineage.to_vec(),
     };
     tx.put_value(&row::tag(repository, tag), &new)?;
-    // A manifest that this commit writes has no revision yet, and nobody can have seen it to delete it.
+    // A manifest that this commit writes has no revision yet: a delete that has seen an older one expects its revision.
     if manifest.rev != Rev::default() {
         tx.add(&tagged(repository, &to.digest), 1);
     }

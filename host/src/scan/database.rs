@@ -42,6 +42,22 @@ impl Database {
         &self.path
     }
 
+    /// [`Database::current`], but without data where the file is damaged or of another version: that is logged, and the next
+    /// import puts another in its place.
+    ///
+    /// # Errors
+    /// [`DbError::Io`] where the file cannot be read.
+    pub fn usable(&self) -> Result<Option<Arc<Db>>, DbError> {
+        match self.current() {
+            Err(DbError::Io(error)) => Err(DbError::Io(error)),
+            Err(error) => {
+                tracing::warn!(%error, file = %self.path.display(), "there is no vulnerability data");
+                Ok(None)
+            }
+            current => current,
+        }
+    }
+
     /// The database as it is now; `None` if there is none. Blocks for its digest when the file is a new one, 2 ms for 1 MB.
     ///
     /// # Errors
@@ -118,5 +134,6 @@ mod tests {
         let database = Database::of_data(folder.path());
         database.replace(b"nonsense").unwrap();
         assert!(matches!(database.current(), Err(DbError::NotADatabase)));
+        assert!(database.usable().unwrap().is_none(), "and no data to whoever compares or imports");
     }
 }

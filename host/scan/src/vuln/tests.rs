@@ -372,7 +372,7 @@ fn one_record_does_not_make_a_release_known() {
     assert_eq!(of(&mention(98), &[]), unknown);
     let known = (Knowledge::Complete, 1, true);
     assert_eq!(of(&mention(99), &[]), known);
-    assert_eq!(of(json.as_bytes(), &[debian_12.clone()]), known);
+    assert_eq!(of(json.as_bytes(), std::slice::from_ref(&debian_12)), known);
     let mut import = Import::new();
     import.add("own", Cursor::new(json)).unwrap();
     let other = "Debian:11".parse().unwrap();

@@ -120,7 +120,7 @@ impl From<DbImportError> for ApiError {
 pub(super) async fn entry(app: &App) -> Result<DatabaseEntry, ApiError> {
     let app = app.clone();
     // Reads the file where it is a new one.
-    let read = tokio::task::spawn_blocking(move || app.vulnerability_data.current());
+    let read = tokio::task::spawn_blocking(move || app.vulnerability_data.usable());
     let Some(db) = read.await.map_err(ApiError::internal)?.map_err(ApiError::internal)? else {
         return Ok(DatabaseEntry { version: None, sources: Vec::new(), releases: BTreeMap::new() });
     };

@@ -54,7 +54,7 @@ struct Imported {
 pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
     let names: Vec<String> = files.files.iter().map(|file| files.source(file)).collect();
     let mut import = Import::new().accept_fewer(files.force);
-    if let Some(old) = database.current().with_context(|| database.path().display().to_string())? {
+    if let Some(old) = database.usable().with_context(|| database.path().display().to_string())? {
         let replaced: Vec<&str> = names.iter().map(String::as_str).collect();
         import.carry(&old, &replaced)?;
     }

@@ -7,7 +7,7 @@ use wharf_store::StoreError;
 use super::ask::Call;
 use super::{PromoteError, aim, ask, gather, settle};
 use crate::App;
-use crate::access::{self, Action, Principal};
+use crate::access::{self, Action, Principal, View};
 use crate::facts::Pending;
 use crate::promote::{Binding, Judged, Mode, Reason, Verdict};
 use crate::registry::{self, list};
@@ -46,6 +46,15 @@ pub struct DryRun {
     pub next: Option<String>,
 }
 
+/// A binding, and what the one who asks may see of what it would do.
+struct Trial<'a> {
+    app: &'a App,
+    binding: &'a Binding,
+    view: &'a View<'a>,
+    /// Tags judged.
+    limit: usize,
+}
+
 /// Judges what the binding matches, without writing anything: at most `limit` (and [`TAGS_MAX`]) tags, behind `after`.
 /// Repositories that `who` may not read are left out, and names are read only where the binding and the grants of `who` begin.
 ///
@@ -60,8 +69,8 @@ pub async fn dry_run(
 ) -> Result<DryRun, PromoteError> {
     // A binding that is off would do nothing at all; what is asked is what it would do.
     let binding = &Binding { mode: Mode::Shadow, ..binding.clone() };
-    let limit = limit.clamp(1, TAGS_MAX);
     let view = access::view(app, who).await?;
+    let trial = Trial { app, binding, view: &view, limit: limit.clamp(1, TAGS_MAX) };
     let shows = |name: &RepoName| binding.repositories.matches(name) && view.may(Action::Pull, name);
     let mut run = DryRun::default();
     let mut left = LOOKED_AT_MAX;
@@ -69,7 +78,7 @@ pub async fn dry_run(
     if let Some(after) = after {
         let Some((name, tag)) = place(app, after) else { return Ok(run) };
         if shows(&name) {
-            run.next = over(app, binding, &name, tag, limit, &mut left, &mut run.tags).await?;
+            run.next = trial.over(&name, tag, &mut left, &mut run.tags).await?;
         }
         last = Some(name);
     }
@@ -82,6 +91,7 @@ pub async fn dry_run(
     while let (None, Some(at)) = (&run.next, &beginning) {
         let names =
             list::repositories_from(&app.store, at, last.as_ref().map(RepoName::as_str), PAGE).await?;
+        let is_last = !names.more || names.names.is_empty();
         for name in names.names {
             if left == 0 {
                 run.next = Some(sealed(app, last.as_ref())?);
@@ -89,14 +99,14 @@ pub async fn dry_run(
             }
             left -= 1;
             if shows(&name) {
-                run.next = over(app, binding, &name, None, limit, &mut left, &mut run.tags).await?;
+                run.next = trial.over(&name, None, &mut left, &mut run.tags).await?;
                 if run.next.is_some() {
                     return Ok(run);
                 }
             }
             last = Some(name);
         }
-        if !names.more {
+        if is_last {
             beginning = beginnings.next();
         }
     }
@@ -120,63 +130,67 @@ fn sealed(app: &App, last: Option<&RepoName>) -> Result<String, StoreError> {
     Ok(format!("{SEALED}{sealed}"))
 }
 
-/// One repository's tags behind `after`. Returns where to go on once there are `limit`, or none are `left` to look at.
-async fn over(
-    app: &App,
-    binding: &Binding,
-    name: &RepoName,
-    mut after: Option<Tag>,
-    limit: usize,
-    left: &mut usize,
-    found: &mut Vec<Would>,
-) -> Result<Option<String>, PromoteError> {
-    loop {
-        let page = list::tags(&app.store, name, after.as_ref().map(Tag::as_str), PAGE).await?;
-        let Some(page) = page else { return Ok(None) };
-        for tag in page.names {
-            let matches = binding.matches(name, &tag);
-            if *left == 0 || (matches && found.len() >= limit) {
-                return Ok(Some(format!("{name}:{}", after.as_ref().map_or("", Tag::as_str))));
+impl Trial<'_> {
+    /// One repository's tags behind `after`. Returns where to go on once there are `limit`, or none are `left` to look at.
+    async fn over(
+        &self,
+        name: &RepoName,
+        mut after: Option<Tag>,
+        left: &mut usize,
+        found: &mut Vec<Would>,
+    ) -> Result<Option<String>, PromoteError> {
+        loop {
+            let page = list::tags(&self.app.store, name, after.as_ref().map(Tag::as_str), PAGE).await?;
+            let Some(page) = page else { return Ok(None) };
+            for tag in page.names {
+                let matches = self.binding.matches(name, &tag);
+                if *left == 0 || (matches && found.len() >= self.limit) {
+                    return Ok(Some(format!("{name}:{}", after.as_ref().map_or("", Tag::as_str))));
+                }
+                *left -= 1;
+                if matches {
+                    found.extend(self.one(name, &tag).await?);
+                }
+                after = Some(tag);
             }
-            *left -= 1;
-            if matches {
-                found.extend(one(app, binding, name, &tag).await?);
+            if !page.more {
+                return Ok(None);
             }
-            after = Some(tag);
-        }
-        if !page.more {
-            return Ok(None);
         }
     }
-}
 
-async fn one(
-    app: &App,
-    binding: &Binding,
-    name: &RepoName,
-    tag: &Tag,
-) -> Result<Option<Would>, PromoteError> {
-    let Some(gathered) = gather::tag(app, name, tag).await? else { return Ok(None) };
-    let opinions = ask::binding(app, binding, &gathered.facts, Call::Trial, &mut Pending::default()).await?;
-    let mut reasons = opinions.composed.reasons;
-    let mut to = Vec::new();
-    for mut aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {
-        if let Some(to) = aim.open()
-            && let Err(error) =
-                registry::tag::may_point(&app.store, &to.repository, &to.tag, gathered.digest()).await
-        {
-            aim.against = Some(settle::refusal(error)?);
+    async fn one(&self, name: &RepoName, tag: &Tag) -> Result<Option<Would>, PromoteError> {
+        let Trial { app, binding, view, .. } = *self;
+        let Some(gathered) = gather::tag(app, name, tag).await? else { return Ok(None) };
+        let opinions =
+            ask::binding(app, binding, &gathered.facts, Call::Trial, &mut Pending::default()).await?;
+        let mut reasons = opinions.composed.reasons;
+        let mut to = Vec::new();
+        for mut aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {
+            if let Some(to) = aim.open()
+                && let Err(error) =
+                    registry::tag::may_point(&app.store, &to.repository, &to.tag, gathered.digest()).await
+            {
+                // What is there now is for those who may read it.
+                aim.against = Some(match view.may(Action::Pull, &to.repository) {
+                    true => settle::refusal(error)?,
+                    false => Reason::new(
+                        "immutable",
+                        format!("tag `{}` of `{}` is immutable", to.tag, to.repository),
+                    ),
+                });
+            }
+            to.extend(aim.open().map(ToString::to_string));
+            reasons.extend(aim.against);
         }
-        to.extend(aim.open().map(ToString::to_string));
-        reasons.extend(aim.against);
+        Ok(Some(Would {
+            repository: name.clone(),
+            tag: tag.clone(),
+            digest: gathered.digest().to_string(),
+            verdict: opinions.composed.verdict,
+            to,
+            reasons,
+            policies: opinions.judged,
+        }))
     }
-    Ok(Some(Would {
-        repository: name.clone(),
-        tag: tag.clone(),
-        digest: gathered.digest().to_string(),
-        verdict: opinions.composed.verdict,
-        to,
-        reasons,
-        policies: opinions.judged,
-    }))
 }

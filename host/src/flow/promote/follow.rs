@@ -7,6 +7,7 @@
 //!
 //! Invariant: of a referrer and a promotion, the job of whichever was committed last sees both.
 //! Invariant: no tag moves, and nothing is kept for its own sake: a referrer lives as long as its subject.
+//! Invariant: nothing that runs comes unjudged: an image that names another as its subject says nothing of it.
 //! Invariant: it is done by the right that the promotion was made by, as far as that is in force now.
 
 use tokio_util::sync::CancellationToken;
@@ -67,7 +68,7 @@ pub async fn manifest(
     // What one right does not allow another may have done.
     let mut missing = Vec::new();
     for (to, reason) in refused {
-        if app.store.get(&row::manifest(&to, digest)).await?.is_none() {
+        if lacks(app, &plan, repository, &to).await? {
             missing.push(reason.text);
         }
     }
@@ -75,6 +76,17 @@ pub async fn manifest(
         true => Ok(()),
         false => Err(not_followed(missing.join("; "))),
     }
+}
+
+/// Whether something of the plan is not there that the source has.
+async fn lacks(app: &App, plan: &Plan, from: &RepoName, to: &RepoName) -> Result<bool, PromoteError> {
+    for digest in plan.manifests() {
+        let (there, here) = (row::manifest(to, digest), row::manifest(from, digest));
+        if app.store.get(&there).await?.is_none() && app.store.get(&here).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Takes it along to one repository. Returns why that refuses it.

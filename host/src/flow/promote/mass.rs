@@ -197,13 +197,14 @@ fn behind(names: &[&str], name: &str) -> Option<Position> {
     Some(Position::Standing { binding: (*next).to_owned(), after: None })
 }
 
-/// Judges a portion of what waits for an answer about an image.
+/// Judges a portion of what waits for an answer about an image, in one repository or in all.
 ///
 /// # Errors
 /// Where something of the server's own failed.
 pub async fn by_image(
     app: &App,
     digest: &str,
+    repository: Option<&RepoName>,
     from: Option<&str>,
     cause: Option<EventId>,
 ) -> Result<Portion, PromoteError> {
@@ -211,7 +212,8 @@ pub async fn by_image(
         .and_then(|from| from.split_once(' '))
         .and_then(|(name, place)| place_key(&["image", digest, name], place));
     let places = standing::of_image(&app.store, digest, after.as_ref(), PAGE).await?;
-    for place in &places.places {
+    for place in places.places.iter().filter(|place| repository.is_none_or(|only| *only == place.repository))
+    {
         one(app, &place.repository, &place.tag, &place.binding, cause).await?;
     }
     let last = places.places.last().filter(|_| places.next.is_some());

@@ -140,10 +140,20 @@ impl Case {
 
     /// Pushes a manifest without a tag that says something of another.
     pub(super) async fn refer(&self, repository: &str, subject: &Digest, content: &str) -> Digest {
+        self.refer_with(repository, subject, content, "application/vnd.example.said").await
+    }
+
+    /// With a config of that type.
+    pub(super) async fn refer_with(
+        &self,
+        repository: &str,
+        subject: &Digest,
+        content: &str,
+        config: &str,
+    ) -> Digest {
         let repository: RepoName = repository.parse().unwrap();
         let digest = self.blob(&repository, content).await;
-        let said =
-            json!({"mediaType": "application/vnd.example.said", "digest": digest, "size": content.len()});
+        let said = json!({"mediaType": config, "digest": digest, "size": content.len()});
         let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
             "artifactType": "application/vnd.example.said", "config": said, "layers": [],
             "subject": {"mediaType": MediaType::OCI_MANIFEST, "digest": subject, "size": 1}})

@@ -35,14 +35,14 @@ async fn a_signature_follows_down_the_chain_once_and_moves_no_tag() {
 
     let signature = case.refer("dev/app", &image, "signed").await;
     case.until_referred("prod/app", &image, &signature).await;
-    assert_eq!(case.referrers("qa/app", &image).await, [signature.clone()]);
+    assert_eq!(case.referrers("qa/app", &image).await, std::slice::from_ref(&signature));
     // What is said of the signature follows it, and so does what is said where the chain has begun already.
     let countersigned = case.refer("dev/app", &signature, "countersigned").await;
     case.until_referred("prod/app", &signature, &countersigned).await;
     let seen = case.refer("qa/app", &image, "seen in qa").await;
     case.until_referred("prod/app", &image, &seen).await;
     case.until_idle().await;
-    assert_eq!(case.referrers("dev/app", &image).await, [signature.clone()]);
+    assert_eq!(case.referrers("dev/app", &image).await, std::slice::from_ref(&signature));
     assert_eq!(followed(&case).await, 2 + 2 + 1);
     assert_eq!(tag::find(&case.app.store, &prod.repository, &prod.tag).await.unwrap(), before);
 
@@ -59,6 +59,22 @@ async fn a_signature_follows_down_the_chain_once_and_moves_no_tag() {
     let now_ms = case.app.now_ms();
     let trimmed = flow::retention::run(&case.app, now_ms, &CancellationToken::new()).await.unwrap();
     assert_eq!(trimmed.destinations, 1, "nothing follows where the image is no more");
+    case.stop().await;
+}
+
+/// Regression: whoever pushes to dev could have any image in prod, unjudged, by naming as its subject one that went there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_with_a_subject_is_nothing_said_of_it() {
+    let mut case = Case::new().await;
+    let image = case.push_unscanned("dev/app:1", "x").await;
+    let stowaway = case.refer_with("dev/app", &image, "{}", MediaType::OCI_CONFIG).await;
+    let (dev, qa) = (stage_of("dev/app:1"), stage_of("qa/app:1"));
+    by_hand::promote(&case.app, &Principal::user("admin"), &dev, &qa, "").await.unwrap();
+    follow_now(&case, "dev/app", &stowaway).await.unwrap();
+    follow_now(&case, "dev/app", &image).await.unwrap();
+    case.until_idle().await;
+    assert_eq!(case.referrers("dev/app", &image).await, [stowaway]);
+    assert!(case.referrers("qa/app", &image).await.is_empty());
     case.stop().await;
 }
 
@@ -102,6 +118,8 @@ async fn it_goes_by_the_rights_of_who_promoted_as_they_are_now() {
     let signature = case.refer("dev/app", &image, "signed").await;
     let refused = follow_now(&case, "dev/app", &signature).await.unwrap_err();
     assert!(refused.to_string().ends_with("`ben` may not promote into `qa/app`"), "{refused}");
+    // Regression: of the image, which is there, the same job called that a success.
+    assert!(follow_now(&case, "dev/app", &image).await.is_err());
     assert!(case.referrers("qa/app", &image).await.is_empty());
     // Where somebody else answers for it, too, that is enough.
     let stable = stage_of("qa/app:stable");
