@@ -288,7 +288,7 @@ impl Plugin {
     }
 
     /// The host's limits with the operator's for this plugin, and no more memory than the engine has.
-    fn limits(&self, limits: &CallLimits) -> CallLimits {
+    pub fn limits(&self, limits: &CallLimits) -> CallLimits {
         let limits = self.granted.limits.over(limits);
         CallLimits { memory_bytes: limits.memory_bytes.min(self.engine.max_memory_bytes()), ..limits }
     }

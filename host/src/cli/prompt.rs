@@ -147,6 +147,14 @@ pub(super) fn line() -> anyhow::Result<String> {
     given(&text)
 }
 
+/// Whether standard input goes on behind the lines that were read.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(super) fn has_more() -> anyhow::Result<bool> {
+    Ok(!io::stdin().lock().fill_buf()?.is_empty())
+}
+
 fn given(text: &str) -> anyhow::Result<String> {
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {

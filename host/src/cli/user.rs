@@ -131,6 +131,16 @@ async fn set_password(
         })?,
         false => prompt::new_secret(&format!("new password of {name}"))?,
     };
+    if password_stdin && prompt::has_more()? {
+        return Err(Stop::usage(
+            "there is a line too many on standard input; hint: WHARF_PASSWORD has the present password already, or it is another \
+             user's, and then the new one stands there alone",
+        )
+        .into());
+    }
+    if current.as_ref() == Some(&password) {
+        return Err(Stop::usage("the new password is the present one").into());
+    }
     let request = client.request(Method::PUT, &["users", &name, "password"]);
     client.call(request.json(&NewPassword { password, current })).await?;
     note(format!("`{name}` has a new password"));

@@ -44,7 +44,9 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
         Kind::JudgementAsked { repository, tag, digest } => {
             let scan = digest.clone().map(|digest| Work::Scan { repository: repository.clone(), digest });
             let judge = Work::Judge { repository: repository.clone(), tag: tag.clone() };
-            scan.into_iter().chain([judge]).collect()
+            // Where it stands already, what was said of it while the binding was off is missing.
+            let follow = digest.clone().map(|digest| Work::Follow { repository: repository.clone(), digest });
+            scan.into_iter().chain([judge]).chain(follow).collect()
         }
         // Of those there may be any number: how they stood is forgotten since their manifest was deleted.
         Kind::TagDeleted { hidden: true, .. } => Vec::new(),

@@ -87,6 +87,10 @@ impl Running {
     }
 }
 
+/// How often the end of a run is written at most, and how much longer each pause between is than the one before.
+const END_TRIES: u32 = 6;
+const END_PAUSE: Duration = Duration::from_millis(50);
+
 /// How a run ended.
 enum End {
     Done,
@@ -96,19 +100,37 @@ enum End {
     Lost,
 }
 
-/// Runs a claimed job to its end and writes that end.
-pub(super) async fn run(shared: &Shared, running: &Running, queue: Queue) {
+/// Writes how a run ended. Returns that in a word.
+async fn write(shared: &Shared, running: &Running, end: &End) -> Result<&'static str, ClaimError> {
     let claimed = &running.claimed;
-    let end = supervise(shared, running, queue).await;
-    let written = match &end {
+    match end {
         End::Done => claim::complete(&running.store, claimed).await.map(|()| "done"),
         End::Failed(error) => {
-            tracing::warn!(%queue, subject = claimed.work.subject(), attempt = claimed.attempt, error, "a job failed");
             let dead = claim::fail(&running.store, claimed, error, shared.settings.attempts_max).await;
             dead.map(|dead| if dead { "dead" } else { "failed" })
         }
         End::HandedBack => claim::hand_back(&running.store, claimed).await.map(|()| "handed-back"),
         End::Lost => Err(ClaimError::Lost),
+    }
+}
+
+/// Runs a claimed job to its end and writes that end.
+pub(super) async fn run(shared: &Shared, running: &Running, queue: Queue) {
+    let claimed = &running.claimed;
+    let end = supervise(shared, running, queue).await;
+    if let End::Failed(error) = &end {
+        tracing::warn!(%queue, subject = claimed.work.subject(), attempt = claimed.attempt, error, "a job failed");
+    }
+    let mut tries = 1;
+    let written = loop {
+        match write(shared, running, &end).await {
+            // Whoever keeps adding to a busy tag's job changes its row; unwritten, its end would wait for the lease.
+            Err(ClaimError::Store(StoreError::Conflict(_))) if tries < END_TRIES => {
+                tokio::time::sleep(END_PAUSE * tries).await;
+                tries += 1;
+            }
+            written => break written,
+        }
     };
     let outcome = written.unwrap_or_else(|error| {
         // Its effects are idempotent; the lease runs out and it runs again.

@@ -30,6 +30,8 @@ const ZIP_LIST_BYTES: u64 = 128 << 20;
 const ROWS: u64 = 16_000_000;
 /// Malformed records described; further ones are counted.
 const DESCRIBED: usize = 20;
+/// A whole export of which more than one record in so many cannot be read is not one.
+const MALFORMED_SHARE: u64 = 100;
 /// How much of a file is looked at to tell what it is.
 const PEEK_BYTES: usize = 4096;
 
@@ -52,6 +54,16 @@ pub enum ImportError {
          and these stay; hint: download it again, or `--force` if it is right"
     )]
     Fewer { source_name: String, what: String, records: u64, before: u64 },
+    #[error(
+        "`{source_name}` covered {release} before and would not now, and what was imported stays; hint: `--covers {release}` if these \
+         are all records of it, else `--force`"
+    )]
+    Uncovered { source_name: String, release: Release },
+    #[error(
+        "`{source_name}` has {malformed} records of {records} that cannot be read, too many for a whole export, and what was imported \
+         stays; hint: download it again, or `--force` to import the rest"
+    )]
+    Malformed { source_name: String, malformed: u64, records: u64 },
     #[error("`{source_name}` has no records of {release}, which it is said to cover")]
     NotCovered { source_name: String, release: Release },
     #[error("`{source_name}` is beyond a bound: {what}")]
@@ -82,14 +94,21 @@ pub struct ImportStats {
     pub exploited: u64,
 }
 
+impl ImportError {
+    /// Whether [`Import::accept_fewer`] lets it through.
+    pub fn is_forced(&self) -> bool {
+        matches!(self, Self::Fewer { .. } | Self::Uncovered { .. } | Self::Malformed { .. })
+    }
+}
+
 /// Collects records of any number of files, then writes one database.
 #[derive(Debug, Default)]
 pub struct Import {
     meta: Meta,
     groups: BTreeMap<(Release, String), Vec<Row>>,
     stats: ImportStats,
-    /// Records that the sources to be replaced had of each release.
-    before: BTreeMap<(String, Release), u64>,
+    /// What the sources to be replaced had of each release.
+    before: BTreeMap<(String, Release), ReleaseData>,
     accepts_fewer: bool,
 }
 
@@ -99,7 +118,8 @@ impl Import {
         Self::default()
     }
 
-    /// Accepts a file with less than half the records of the one that it replaces.
+    /// Accepts a file with less than half the records of the one that it replaces, one that covers less, and a whole export of
+    /// which much cannot be read: see [`ImportError::is_forced`].
     #[must_use]
     pub fn accept_fewer(self, accepts_fewer: bool) -> Self {
         Self { accepts_fewer, ..self }
@@ -124,7 +144,7 @@ impl Import {
                 match (places.get(old), db.meta.sources.get(usize::from(*old))) {
                     (Some(new), _) => self.of_release(release, *new).join(*data),
                     (None, Some(source)) => {
-                        self.before.insert((source.source.clone(), release.clone()), data.records);
+                        self.before.insert((source.source.clone(), release.clone()), *data);
                     }
                     (None, None) => {}
                 }
@@ -200,13 +220,17 @@ impl Import {
     /// The database's bytes. The same records in the same order give the same bytes.
     ///
     /// # Errors
-    /// [`ImportError::Fewer`] if a source has less than half the records of a release that it had before, and
-    /// [`ImportError::Write`] if one package has more rows than the form allows.
+    /// [`ImportError::Fewer`] if a source has less than half the records of a release that it had before,
+    /// [`ImportError::Uncovered`] if it covered one that it does not now, and [`ImportError::Write`] if one package has more rows than the form allows.
     pub fn finish(self) -> Result<Vec<u8>, ImportError> {
         for ((source, release), before) in &self.before {
             let by = self.meta.releases.get(release).zip(self.find(source));
-            let records = by.and_then(|(by, place)| by.get(&place)).map_or(0, |data| data.records);
-            self.refuse_fewer(source, release.as_str(), records, *before)?;
+            let now = by.and_then(|(by, place)| by.get(&place)).copied().unwrap_or_default();
+            self.refuse_fewer(source, release.as_str(), now.records, before.records)?;
+            if before.covered && !now.covered && !self.accepts_fewer {
+                let (source_name, release) = (source.clone(), release.clone());
+                return Err(ImportError::Uncovered { source_name, release });
+            }
         }
         let groups =
             self.groups.into_iter().map(|((release, package), rows)| Group { release, package, rows });
@@ -224,6 +248,7 @@ impl Import {
         };
         let mut left = EXPORT_BYTES;
         let mut text = Vec::new();
+        let (malformed_before, mut records) = (self.stats.malformed, 0);
         // The directory at its end was read, so no entry is missing; each entry's checksum is compared at its own end.
         for i in 0..archive.len() {
             let entry = archive.by_index(i).map_err(bad)?;
@@ -231,6 +256,7 @@ impl Import {
             if !name.ends_with(".json") {
                 continue;
             }
+            records += 1;
             text.clear();
             // The declared size is a claim; what comes out is what counts.
             match entry.take(RECORD_BYTES + 1).read_to_end(&mut text) {
@@ -250,6 +276,10 @@ impl Import {
             if left == 0 {
                 return Err(self.too_large(source, "uncompressed bytes of the export"));
             }
+        }
+        let malformed = self.stats.malformed - malformed_before;
+        if records >= COVERING_RECORDS && malformed > records / MALFORMED_SHARE && !self.accepts_fewer {
+            return Err(ImportError::Malformed { source_name: source.to_owned(), malformed, records });
         }
         self.settle(source);
         self.cover(source);

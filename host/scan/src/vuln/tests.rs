@@ -605,3 +605,40 @@ fn a_file_that_brings_nothing_replaces_nothing() {
         assert!(matches!(added, Err(ImportError::Nothing { .. })), "{nothing}: {added:?}");
     }
 }
+
+/// Regression: an export of which next to nothing could be read covered its release, and images were shown clean.
+#[test]
+fn an_export_that_cannot_be_read_for_the_most_part_is_refused() {
+    let check = |malformed: usize, is_refused: bool| {
+        let broken = (0..malformed).map(|i| serde_json::json!({ "id": format!("CVE-{i}") }));
+        let zip = zipped(export("Debian:12", 300).chain(broken));
+        let added = Import::new().add("Debian", Cursor::new(&zip));
+        assert_eq!(matches!(added, Err(ImportError::Malformed { .. })), is_refused, "{malformed}");
+        assert!(Import::new().accept_fewer(true).add("Debian", Cursor::new(&zip)).is_ok());
+    };
+    check(0, false);
+    check(3, false);
+    check(4, true);
+    check(1_000, true);
+}
+
+/// Regression: images lost their data without a word when a nightly import forgot `--covers`.
+#[test]
+fn a_source_does_not_stop_covering_a_release_unasked() {
+    let import = |old: Option<&Db>, covers: bool, accepts_fewer: bool| {
+        let mut import = Import::new().accept_fewer(accepts_fewer);
+        if let Some(old) = old {
+            import.carry(old, &["own"]).unwrap();
+        }
+        let records: Vec<_> = export("Debian:12", 3).collect();
+        import.add("own", Cursor::new(serde_json::to_string(&records).unwrap())).unwrap();
+        if covers {
+            import.covers("own", &"Debian:12".parse().unwrap()).unwrap();
+        }
+        import.finish().map(|bytes| Db::from_bytes(bytes).unwrap())
+    };
+    let old = import(None, true, false).unwrap();
+    assert!(import(Some(&old), true, false).is_ok());
+    assert!(matches!(import(Some(&old), false, false), Err(ImportError::Uncovered { .. })));
+    assert!(import(Some(&old), false, true).is_ok());
+}

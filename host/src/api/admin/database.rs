@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use wharf_scan::vuln::{ImportError, Release, ReleaseData};
+use wharf_scan::vuln::{Release, ReleaseData};
 
 use super::Failures;
 use super::extract::{Administrator, Asked};
@@ -89,7 +89,8 @@ struct Query {
     /// has at least 100 records of; other files are single records and cover none.
     #[param(example = "Debian:12,Alpine:v3.20")]
     covers: Option<String>,
-    /// Also where it has less than half the records of a release that were imported under the name before.
+    /// Also where it has less than half the records of a release that were imported under the name before, covers less, or
+    /// cannot be read for a good part.
     #[serde(default)]
     force: bool,
 }
@@ -106,7 +107,7 @@ pub(super) struct Doc;
 impl From<DbImportError> for ApiError {
     fn from(error: DbImportError) -> Self {
         match error {
-            DbImportError::Import(error @ ImportError::Fewer { .. }) => ApiError::conflict(error),
+            DbImportError::Import(error) if error.is_forced() => ApiError::conflict(error),
             DbImportError::Import(error) => ApiError::invalid(error),
             DbImportError::Store(error) => error.into(),
             DbImportError::Db(_) | DbImportError::Write(_) | DbImportError::Interrupted => {

@@ -149,7 +149,7 @@ async fn show(
         description: inspected.manifest.description.clone(),
         asked: inspected.manifest.capabilities.iter().cloned().collect(),
         granted: plugin.granted().capabilities.iter().cloned().collect(),
-        limits: app.plugins.limits().into(),
+        limits: plugin.limits(&app.plugins.limits()).into(),
         config_schema: inspected.manifest.config_schema.clone(),
         bindings: bindings.iter().filter(asks).map(|bound| bound.binding.name.to_string()).collect(),
     }))

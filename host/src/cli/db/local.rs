@@ -69,6 +69,11 @@ pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
             tell(import.stats());
             return Err(Stop::usage(nothing.to_string()).into());
         }
+        if let Err(forced) = &added
+            && forced.is_forced()
+        {
+            return Err(Stop::refused(forced.to_string()).into());
+        }
         added.with_context(shown)?;
         for release in &files.covers {
             import.covers(name, release).map_err(|error| Stop::usage(error.to_string()))?;
@@ -76,9 +81,9 @@ pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
     }
     let stats = import.stats().clone();
     tell(&stats);
-    let bytes = import.finish().map_err(|error| match error {
-        fewer @ ImportError::Fewer { .. } => Stop::refused(fewer.to_string()).into(),
-        other => anyhow::Error::from(other),
+    let bytes = import.finish().map_err(|error| match error.is_forced() {
+        true => Stop::refused(error.to_string()).into(),
+        false => anyhow::Error::from(error),
     })?;
     let about = About { imported: Some(imported(stats)), ..about(&Data::from_bytes(bytes.clone())?) };
     database.replace(&bytes).with_context(|| format!("cannot write `{}`", database.path().display()))?;

@@ -63,7 +63,8 @@ struct Files {
     /// Releases that the file has everything about, such as `Debian:12`; an image of any other has no data
     #[arg(long, value_name = "RELEASE", value_delimiter = ',')]
     covers: Vec<Release>,
-    /// Also take a file with less than half the records of the one that it replaces
+    /// Also take a file with less than half the records of the one that it replaces, one that covers less, or one of which much
+    /// cannot be read
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -72,6 +72,7 @@ pub async fn manifest(
             missing.push(reason.text);
         }
     }
+    missing.dedup();
     match missing.is_empty() {
         true => Ok(()),
         false => Err(not_followed(missing.join("; "))),
