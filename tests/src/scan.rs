@@ -154,8 +154,11 @@ fn single_records_do_not_make_an_image_known_and_a_cut_file_replaces_nothing() {
         |file: &str, more: &[&str]| wharf(&[&["db", "import", "--db", &db, file][..], more].concat());
     let findings = || answer(&["scan", &image, "--db", &db, "--output", "json"])["findings"].clone();
 
-    // The same records without the word that they are all there is.
-    assert_eq!(import(&path("own.json"), &[]).status.code(), Some(0));
+    // The same records without the word that they are all there is: not unasked.
+    let refused = import(&path("own.json"), &[]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("covered Debian:12 before"), "{}", text(&refused.stderr));
+    assert_eq!(import(&path("own.json"), &["--force"]).status.code(), Some(0));
     let found = findings();
     assert_eq!((&found["knowledge"], &found["coverage"]), (&json!("none"), &json!([])));
     assert_eq!(found["findings"][0]["id"], "CVE-2026-1");
