@@ -4,12 +4,14 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Seek as _, SeekFrom, Write as _};
+use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use cap_std::fs::{OpenOptions, OpenOptionsExt as _};
+use rustix::fs::Advice;
 use tokio::task::JoinHandle;
 
 use super::hash::Hashes;
@@ -17,9 +19,12 @@ use super::sidecar::{Sidecar, hash_file};
 use super::{BlobError, BlobId, Claim, INLINE_MAX, blocking, failed, missing, sync_dir};
 
 /// Bytes gathered before a blocking thread writes and hashes them; while it does, as many may gather again.
-const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 512 * 1024;
 /// Nor more chunks than this, whoever sends them byte by byte.
 const PIECE_CHUNKS: usize = 1024;
+
+/// Bytes written before the disk begins with them, so that the sync at the end finds little left to do.
+const WRITEBACK_BYTES: u64 = 1 << 20;
 
 /// Where a finished blob's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,13 +85,16 @@ struct Sink {
     hashes: Hashes,
     /// None while everything fits in memory.
     file: Option<File>,
+    /// Of the file, in bytes: how much there is, and how much of it the disk was told to begin with.
+    written: u64,
+    begun: u64,
     small: Vec<u8>,
     dir_sync: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl BlobWriter {
     pub(super) fn new(claim: Claim, owner: String, sha512: bool) -> BlobWriter {
-        let sink = Sink { hashes: Hashes::new(sha512), file: None, small: Vec::new(), dir_sync: None };
+        let sink = Sink::new(Hashes::new(sha512), None, 0, Vec::new());
         BlobWriter::with(claim, owner, 0, sink, false)
     }
 
@@ -139,7 +147,7 @@ impl BlobWriter {
             Ok((hashes, Some(file)))
         };
         let (hashes, file) = open().map_err(|e| missing(e, "resume", &id))?;
-        let sink = Sink { hashes, file, small: sidecar.bytes, dir_sync: None };
+        let sink = Sink::new(hashes, file, offset, sidecar.bytes);
         Ok(BlobWriter::with(claim, sidecar.owner, offset, sink, true))
     }
 
@@ -277,6 +285,10 @@ impl Drop for BlobWriter {
 }
 
 impl Sink {
+    fn new(hashes: Hashes, file: Option<File>, written: u64, small: Vec<u8>) -> Sink {
+        Sink { hashes, file, written, begun: written, small, dir_sync: None }
+    }
+
     fn write(&mut self, claim: &Claim, chunks: &[Bytes]) -> io::Result<()> {
         let more: usize = chunks.iter().map(Bytes::len).sum();
         match &mut self.file {
@@ -287,12 +299,29 @@ impl Sink {
             None => {
                 let file = self.file.insert(create(claim)?);
                 self.dir_sync = Some(start_dir_sync(claim)?);
+                self.written = self.small.len() as u64;
                 file.write_all(&std::mem::take(&mut self.small))?;
                 write_all(file, chunks)?;
             }
         }
+        if self.file.is_some() {
+            self.written += more as u64;
+            self.begin_writeback();
+        }
         chunks.iter().for_each(|chunk| self.hashes.update(chunk));
         Ok(())
+    }
+
+    /// Has the disk begin with what was written, once it is enough. The kernel writes out a range that nobody will need, and
+    /// keeps in memory what it is still writing, so whoever reads the blob next finds it there. It does nothing that the sync
+    /// at the end does not do, so it may fail.
+    fn begin_writeback(&mut self) {
+        if let (Some(file), Some(length)) = (&self.file, NonZeroU64::new(self.written - self.begun))
+            && length.get() >= WRITEBACK_BYTES
+        {
+            let _ = rustix::fs::fadvise(file, self.begun, Some(length), Advice::DontNeed);
+            self.begun = self.written;
+        }
     }
 
     fn finish(mut self, claim: &Claim, sha512: bool) -> io::Result<(Stored, Hashes)> {
