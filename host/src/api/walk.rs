@@ -16,8 +16,6 @@ use crate::registry::list;
 const LOOKED_AT_MAX: usize = 10_000;
 /// Names read at once, so that a small page among many unseen ones takes few reads.
 const NAMES: usize = 100;
-/// What a sealed place begins with, and no name.
-pub(super) const SEALED: char = '~';
 
 /// A walk over them.
 #[derive(Debug)]
@@ -46,9 +44,8 @@ impl<'a> Walk<'a> {
         pattern: Option<&'a RepoPattern>,
         after: Option<&str>,
     ) -> Option<Walk<'a>> {
-        let last = match after.map(|after| (after, after.strip_prefix(SEALED))) {
-            Some((_, Some(sealed))) => Some(app.auth.seal.open(sealed)?),
-            Some((name, None)) => Some(name.to_owned()),
+        let last = match after {
+            Some(after) => Some(app.auth.seal.open_place(after)?),
             None => None,
         };
         let mut beginnings = view.beginnings(action, pattern.map_or("", RepoPattern::literal));
@@ -128,9 +125,7 @@ impl<'a> Walk<'a> {
         let Some(last) = self.last.as_ref().filter(|_| self.looked_at == LOOKED_AT_MAX) else {
             return Ok(None);
         };
-        let sealed = self.app.auth.seal.seal(last);
-        let sealed = sealed.map_err(|_| StoreError::Encode("a place in a list cannot be sealed".into()))?;
-        Ok(Some(format!("{SEALED}{sealed}")))
+        self.app.auth.seal.seal_place(last).map(Some)
     }
 }
 

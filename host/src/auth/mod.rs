@@ -32,7 +32,7 @@ pub use access_token::{
 };
 pub use bearer::{ACCESS_TTL_S, Bearer, BearerError, Kind, REFRESH_TTL_S, Signer};
 pub use password::{PasswordError, Passwords, hash_password, random_password};
-pub use seal::Seal;
+pub use seal::{SEALED, Seal};
 pub use throttle::Throttle;
 pub use user::{
     User, UserError, UserName, add_user, expect_user, find_user, remove_user, set_password, users,

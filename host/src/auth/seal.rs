@@ -7,9 +7,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::error::Unspecified;
 use ring::hkdf;
+use wharf_store::StoreError;
 
 /// Sealed text is as long as the next multiple of this, bytes: its length says nothing of what is in it.
 const PADDED_TO: usize = 256;
+/// What a sealed place begins with, and no name.
+pub const SEALED: char = '~';
 /// What the key is derived for.
 const PURPOSE: &[u8] = b"wharf sealed text 1";
 
@@ -30,11 +33,29 @@ impl Seal {
         Ok(Seal(LessSafeKey::new(key)))
     }
 
+    /// A place in a list that its reader need not see, to go on from. [`Seal::open_place`] takes it back.
+    ///
+    /// # Errors
+    /// Where it cannot be sealed, as it is longer than any memory.
+    pub fn seal_place(&self, place: &str) -> Result<String, StoreError> {
+        let sealed = self.seal(place);
+        let sealed = sealed.map_err(|_| StoreError::Encode("a place in a list cannot be sealed".into()))?;
+        Ok(format!("{SEALED}{sealed}"))
+    }
+
+    /// A place that a client gave: opened where it is sealed, else as it stands. None where it is sealed with another key.
+    pub fn open_place(&self, text: &str) -> Option<String> {
+        match text.strip_prefix(SEALED) {
+            Some(sealed) => self.open(sealed),
+            None => Some(text.to_owned()),
+        }
+    }
+
     /// The text, sealed: letters, digits, `-` and `_`.
     ///
     /// # Errors
     /// Where it is longer than any memory.
-    pub fn seal(&self, text: &str) -> Result<String, Unspecified> {
+    fn seal(&self, text: &str) -> Result<String, Unspecified> {
         let nonce: [u8; NONCE_LEN] = rand::random();
         let mut bytes = text.as_bytes().to_vec();
         bytes.resize(bytes.len().next_multiple_of(PADDED_TO), 0);
@@ -44,7 +65,7 @@ impl Seal {
     }
 
     /// What [`Seal::seal`] was given; none where this was sealed with another key, or is no sealed text.
-    pub fn open(&self, sealed: &str) -> Option<String> {
+    fn open(&self, sealed: &str) -> Option<String> {
         let mut bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (nonce, rest) = bytes.split_first_chunk_mut::<NONCE_LEN>()?;
         let text = self.0.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), rest).ok()?;

@@ -10,8 +10,8 @@ use super::queue::Work;
 use super::run::{Failure, Handler, Running};
 use super::schedule::Every;
 use crate::App;
-use crate::event::{Kind, Recorded, Stage};
-use crate::flow::promote::{follow, judge, mass};
+use crate::event::{Kind, Recorded};
+use crate::flow::promote::{self, judge, mass};
 use crate::flow::{collect, delete, retention, scan_image, scrub};
 
 /// Work that comes back without an event.
@@ -35,18 +35,16 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
         Kind::ImagePromoted { from, to, digest, .. } => {
             // What was said of the image while it was on its way has seen no promotion, and what came along with it may be
             // missing further down, where the image went before.
-            let follow =
-                |stage: &Stage| Work::Follow { repository: stage.repository.clone(), digest: digest.clone() };
             let judge = Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() };
-            vec![judge, follow(from), follow(to)]
+            vec![judge, follow(&from.repository, digest), follow(&to.repository, digest)]
         }
         Kind::ReferrerPromoted { to, digest, subject, .. } => said_of(subject, to, digest).into(),
         Kind::JudgementAsked { repository, tag, digest } => {
             let scan = digest.clone().map(|digest| Work::Scan { repository: repository.clone(), digest });
             let judge = Work::Judge { repository: repository.clone(), tag: tag.clone() };
             // Where it stands already, what was said of it while the binding was off is missing.
-            let follow = digest.clone().map(|digest| Work::Follow { repository: repository.clone(), digest });
-            scan.into_iter().chain([judge]).chain(follow).collect()
+            let said = digest.as_ref().map(|digest| follow(repository, digest));
+            scan.into_iter().chain([judge]).chain(said).collect()
         }
         // Of those there may be any number: how they stood is forgotten since their manifest was deleted.
         Kind::TagDeleted { hidden: true, .. } => Vec::new(),
@@ -76,9 +74,13 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
 
 /// What follows from a new referrer: it goes where its subject went, and whoever waits for one in its repository asks again.
 fn said_of(subject: &Digest, repository: &RepoName, digest: &Digest) -> [Work; 2] {
-    let follow = Work::Follow { repository: repository.clone(), digest: digest.clone() };
-    let repository = Some(repository.clone());
-    [follow, Work::RejudgeImage { digest: subject.clone(), repository, from: None }]
+    let again =
+        Work::RejudgeImage { digest: subject.clone(), repository: Some(repository.clone()), from: None };
+    [follow(repository, digest), again]
+}
+
+fn follow(repository: &RepoName, digest: &Digest) -> Work {
+    Work::Follow { repository: repository.clone(), digest: digest.clone() }
 }
 
 /// Does the work of jobs.
@@ -96,7 +98,7 @@ async fn work(app: &App, job: &Running) -> Result<(), Failure> {
         }
         Work::Scan { repository, digest } => scan(app, repository, digest, job).await,
         Work::Follow { repository, digest } => {
-            follow::manifest(app, repository, digest, job.stop()).await.map_err(Failure::new)
+            promote::follow::manifest(app, repository, digest, job.stop()).await.map_err(Failure::new)
         }
         Work::Collect => collect::run(app, app.now_ms()).await.map(drop).map_err(Failure::new),
         Work::Trim => retention::run(app, app.now_ms(), job.stop()).await.map(drop).map_err(Failure::new),

@@ -8,6 +8,7 @@ use wharf_store::{Model, Store};
 
 use super::*;
 use crate::access::{self, Principal};
+use crate::auth::SEALED;
 use crate::config::Config;
 use crate::flow;
 use crate::registry::row;

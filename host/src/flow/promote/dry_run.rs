@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 use wharf_oci::{RepoName, Tag};
-use wharf_store::StoreError;
 
 use super::ask::Call;
 use super::{PromoteError, aim, ask, gather, settle};
@@ -18,8 +17,6 @@ pub const TAGS_MAX: usize = 500;
 pub const LOOKED_AT_MAX: usize = 10_000;
 /// Names that are read at once.
 const PAGE: usize = 200;
-/// What a sealed place begins with, and no name.
-const SEALED: char = '~';
 
 /// What it would do about one tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -94,7 +91,9 @@ pub async fn dry_run(
         let is_last = !names.more || names.names.is_empty();
         for name in names.names {
             if left == 0 {
-                run.next = Some(sealed(app, last.as_ref())?);
+                // The last one looked at may be nothing that who asks may see.
+                let last = last.as_ref().map_or("", RepoName::as_str);
+                run.next = Some(app.auth.seal.seal_place(&format!("{last}:"))?);
                 return Ok(run);
             }
             left -= 1;
@@ -115,19 +114,9 @@ pub async fn dry_run(
 
 /// Behind what a run goes on; none where the text is no place.
 fn place(app: &App, text: &str) -> Option<(RepoName, Option<Tag>)> {
-    let opened = match text.strip_prefix(SEALED) {
-        Some(sealed) => app.auth.seal.open(sealed)?,
-        None => text.to_owned(),
-    };
+    let opened = app.auth.seal.open_place(text)?;
     let (name, tag) = opened.split_once(':')?;
     Some((name.parse().ok()?, tag.parse().ok()))
-}
-
-/// A place behind a repository that nobody who reads it need see.
-fn sealed(app: &App, last: Option<&RepoName>) -> Result<String, StoreError> {
-    let sealed = app.auth.seal.seal(&format!("{}:", last.map_or("", RepoName::as_str)));
-    let sealed = sealed.map_err(|_| StoreError::Encode("a place in a dry run cannot be sealed".into()))?;
-    Ok(format!("{SEALED}{sealed}"))
 }
 
 impl Trial<'_> {

@@ -23,6 +23,15 @@ async fn read(blobs: &Blobs, id: &BlobId, range: std::ops::Range<u64>) -> Vec<u8
     chunks.concat()
 }
 
+/// An upload of so many bytes, to be resumed.
+async fn suspended(blobs: &Blobs, bytes: Bytes) -> BlobId {
+    let mut writer = blobs.create("dev/app", false).await.unwrap();
+    let id = writer.id().clone();
+    writer.write(bytes).await.unwrap();
+    writer.suspend().await.unwrap();
+    id
+}
+
 #[tokio::test]
 async fn a_blob_comes_back_whole_and_in_ranges() {
     let dir = tempfile::tempdir().unwrap();
@@ -83,10 +92,7 @@ async fn an_upload_goes_on_in_another_process() {
 async fn a_finished_upload_is_not_continued_even_if_its_state_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = open(&dir);
-    let mut writer = blobs.create("dev/app", false).await.unwrap();
-    let id = writer.id().clone();
-    writer.write(bytes(100_000)).await.unwrap();
-    writer.suspend().await.unwrap();
+    let id = suspended(&blobs, bytes(100_000)).await;
     let sidecar = dir.path().join("uploads").join(id.as_str());
     let state = std::fs::read(&sidecar).unwrap();
     blobs.resume(&id).await.unwrap().finish(false).await.unwrap();
@@ -100,10 +106,7 @@ async fn a_finished_upload_is_not_continued_even_if_its_state_comes_back() {
 async fn a_state_of_another_boot_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = open(&dir);
-    let mut writer = blobs.create("dev/app", false).await.unwrap();
-    let id = writer.id().clone();
-    writer.write(bytes(100_000)).await.unwrap();
-    writer.suspend().await.unwrap();
+    let id = suspended(&blobs, bytes(100_000)).await;
     let path = dir.path().join("blobs").join(id.file());
     let mut torn = bytes(90_000).to_vec();
     torn[50_000..].fill(0);
@@ -123,10 +126,7 @@ async fn a_state_of_another_boot_is_not_believed() {
 async fn an_upload_whose_file_was_cut_is_not_continued() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = open(&dir);
-    let mut writer = blobs.create("dev/app", false).await.unwrap();
-    let id = writer.id().clone();
-    writer.write(bytes(100_000)).await.unwrap();
-    writer.suspend().await.unwrap();
+    let id = suspended(&blobs, bytes(100_000)).await;
     std::fs::write(dir.path().join("blobs").join(id.file()), &bytes(100_000)[..90_000]).unwrap();
     assert!(matches!(blobs.resume(&id).await, Err(BlobError::NotFound(_))));
 }
@@ -154,10 +154,7 @@ async fn what_an_interrupted_request_wrote_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = open(&dir);
     let data = bytes(600_000);
-    let mut writer = blobs.create("dev/app", false).await.unwrap();
-    let id = writer.id().clone();
-    writer.write(data.slice(..10_000)).await.unwrap();
-    writer.suspend().await.unwrap();
+    let id = suspended(&blobs, data.slice(..10_000)).await;
     let mut writer = blobs.resume(&id).await.unwrap();
     assert!(matches!(blobs.resume(&id).await, Err(BlobError::InUse(_))));
     writer.write(bytes(400_000)).await.unwrap();
