@@ -12,18 +12,19 @@ mod components;
 mod findings;
 mod query;
 
-pub use components::check_range;
+pub use components::{MAX_ALLOWED_LICENCES, check_range};
 use query::pages;
 pub use query::{Ask, Components, Findings, PAGE, Query};
 
 pub use facts::{
     Approval, Component, Confidence, Coverage, Finding, FixState, Knowledge, Platform, Severity, Signature,
 };
+pub(crate) use facts::{ComponentCriterion, FactCriterion, FindingCriterion};
 
 #[cfg(not(target_family = "wasm"))]
-use crate::testing::{ComponentQuery, Facts as Answers, FindingQuery};
+use crate::testing::Facts as Answers;
 #[cfg(target_family = "wasm")]
-use facts::{ComponentQuery, FindingQuery, Image as Answers};
+use facts::Image as Answers;
 
 /// One image, or one platform of it.
 pub struct Image<'a>(Handle<'a>);
@@ -218,12 +219,12 @@ impl<'a> Image<'a> {
 
     /// All findings that are not waived and not mere hints; narrow it by what follows.
     pub fn findings(&self) -> Findings<'_> {
-        Findings { answers: &self.0, query: FindingQuery::new() }
+        Findings::new(&self.0)
     }
 
     /// All components; narrow it by what follows.
     pub fn components(&self) -> Components<'_> {
-        Components { answers: &self.0, query: ComponentQuery::new() }
+        Components::new(&self.0)
     }
 }
 

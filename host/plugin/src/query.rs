@@ -1,6 +1,6 @@
 //! Questions about components and findings, as data: the trace stores them, and asks them again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +14,25 @@ mod tests;
 /// The most entries of the list of `licence-outside`.
 pub const MAX_ALLOWED_LICENCES: usize = 1_024;
 
-/// The most criteria of one sort in one query (globs for the name, ranges …).
+/// The most criteria of one case in one question (globs for the name, ranges …).
 pub const MAX_CRITERIA: usize = 64;
 
-/// The criteria of a `component-query`; all hold.
+/// A fact by its name, and the glob that its value matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactGlob {
+    /// As `component-fact` and `finding-fact` take it.
+    pub name: String,
+    /// What its value matches.
+    pub glob: String,
+}
+
+impl FactGlob {
+    fn holds(&self, facts: &BTreeMap<String, String>, clock: Clock<'_>) -> bool {
+        facts.get(&self.name).is_some_and(|value| step(clock) && Glob::new(&self.glob).matches(value))
+    }
+}
+
+/// Criteria of components; all hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct ComponentQuery {
@@ -54,6 +69,9 @@ pub struct ComponentQuery {
     /// The least confidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence_at_least: Option<Confidence>,
+    /// Facts that are known, and match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fact: Vec<FactGlob>,
     /// Hints match as well.
     #[serde(skip_serializing_if = "is_false")]
     pub include_hints: bool,
@@ -62,7 +80,7 @@ pub struct ComponentQuery {
     pub include_undecided: bool,
 }
 
-/// The criteria of a `finding-query`; all hold, and of the lists `severity` and `id` one.
+/// Criteria of findings; all hold, and of the lists `severity` and `id` one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct FindingQuery {
@@ -102,6 +120,9 @@ pub struct FindingQuery {
     /// Layers, all equal to the component's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layer: Vec<u32>,
+    /// Facts that are known, and match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fact: Vec<FactGlob>,
     /// Leaves out what is only possible.
     #[serde(skip_serializing_if = "is_false")]
     pub certain: bool,
@@ -163,7 +184,8 @@ pub(crate) struct ComponentMatcher<'q, 'f> {
     source_name: Globs<'q>,
     any_name: Globs<'q>,
     path: Globs<'q>,
-    ranges: Vec<Range>,
+    /// None: one does not read.
+    ranges: Option<Vec<Range>>,
     /// For each list of `licence-outside`, the licence texts of the image that it does not satisfy: there are few, however
     /// many components there are.
     outside: Vec<BTreeSet<&'f str>>,
@@ -173,7 +195,7 @@ pub(crate) struct ComponentMatcher<'q, 'f> {
 }
 
 impl<'q, 'f> ComponentMatcher<'q, 'f> {
-    /// Ranges that cannot be read were refused when they were added; in a stored trace they match nothing.
+    /// Ranges that cannot be read end the call that asks with them; in a stored trace they match nothing.
     pub(crate) fn new(
         query: &'q ComponentQuery,
         facts: &'f SealedFacts,
@@ -186,7 +208,7 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
             source_name: Globs::new(&query.source_name, clock),
             any_name: Globs::new(&query.any_name, clock),
             path: Globs::new(&query.path, clock),
-            ranges: query.version.iter().filter_map(|text| Range::parse(text).ok()).collect(),
+            ranges: query.version.iter().map(|text| Range::parse(text)).collect::<Result<_, _>>().ok(),
             outside: query.licence_outside.iter().map(|allowed| unsatisfied(allowed, facts, clock)).collect(),
             facts,
             order,
@@ -236,7 +258,8 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
             && (query.path.is_empty() || component.path.as_deref().is_some_and(|path| self.path.all(path)))
             && (!query.unlicensed || component.licences.is_empty())
             && query.licence.iter().all(|glob| self.names_licence(component, glob))
-            && self.ranges.iter().all(|range| self.in_range(component, range))
+            && self.ranges.as_ref().is_some_and(|all| all.iter().all(|range| self.in_range(component, range)))
+            && query.fact.iter().all(|fact| fact.holds(&component.facts, self.clock))
             && self
                 .outside
                 .iter()
@@ -299,6 +322,7 @@ pub(crate) struct FindingMatcher<'q, 'f> {
     /// One bit for each severity that matches.
     severities: u8,
     facts: &'f SealedFacts,
+    clock: Clock<'q>,
 }
 
 impl<'q, 'f> FindingMatcher<'q, 'f> {
@@ -313,6 +337,7 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
                 false => query.severity.iter().fold(0, |bits, one| bits | severity_bit(*one)),
             },
             facts,
+            clock,
         }
     }
 
@@ -348,6 +373,7 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
                 .published_before_ms
                 .is_none_or(|bound| finding.published_at_ms.is_some_and(|at| at < bound))
             && query.layer.iter().all(|layer| component.is_some_and(|c| c.layer == Some(*layer)))
+            && query.fact.iter().all(|fact| fact.holds(&finding.facts, self.clock))
             && (query.component_name.is_empty()
                 || component.is_some_and(|component| self.component_name.all_of_either(component)))
     }
@@ -357,6 +383,7 @@ impl<'q, 'f> FindingMatcher<'q, 'f> {
             && self.query.source.is_empty()
             && self.query.component_name.is_empty()
             && self.query.layer.is_empty()
+            && self.query.fact.is_empty()
             && self.query.published_before_ms.is_none()
     }
 

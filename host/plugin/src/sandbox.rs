@@ -17,7 +17,7 @@ mod notes;
 pub(crate) mod wasi;
 
 pub(crate) use deadline::{Deadline, FIRST_LOOK_TICKS};
-pub(crate) use handles::{ComponentQueryHandle, FindingQueryHandle, ImageHandle, ReportHandle};
+pub(crate) use handles::{ImageHandle, ReportHandle};
 pub(crate) use memory::{MAX_TABLE_ELEMENTS, Memory};
 pub(crate) use notes::{Log, Notes};
 pub use notes::{LogLevel, LogLine, Reason};
@@ -25,9 +25,6 @@ pub use notes::{LogLevel, LogLine, Reason};
 /// The most bytes that a plugin may hand to the host in one host call, or return. Past it the call ends with
 /// [`Cause::OutputLimit`](crate::Cause::OutputLimit): the host would have to copy them first.
 pub const MAX_TRANSFER_BYTES: usize = 1 << 20;
-
-/// The most bytes that the queries of one call may hold at a time.
-const MAX_STORED_BYTES: usize = 1 << 20;
 
 /// The limits of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +85,6 @@ pub(crate) struct CallState {
     facts: Option<Arc<SealedFacts>>,
     order: VersionOrder,
     random: Option<u64>,
-    stored_bytes: usize,
 }
 
 impl CallState {
@@ -105,7 +101,6 @@ impl CallState {
             facts,
             order,
             random: None,
-            stored_bytes: 0,
         }
     }
 
@@ -126,19 +121,6 @@ impl CallState {
     /// Where the subject of the call is.
     pub(crate) fn subject(&self, subject: Subject) -> Option<Node> {
         self.facts.as_ref().and_then(|facts| Node::of(facts, subject, None))
-    }
-
-    /// Counts bytes that a resource of the plugin keeps on the host's side.
-    pub(crate) fn store_bytes(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        self.stored_bytes += bytes;
-        if self.stored_bytes > MAX_STORED_BYTES {
-            return Err(wasmtime::Error::new(LimitHit::Output));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn free_bytes(&mut self, bytes: usize) {
-        self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
     }
 
     pub(crate) fn order(&self) -> VersionOrder {

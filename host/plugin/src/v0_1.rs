@@ -23,8 +23,6 @@ mod bindings {
         imports: { default: trappable },
         with: {
             "wharf:plugin/facts.image": crate::sandbox::handles::ImageHandle,
-            "wharf:plugin/facts.component-query": crate::sandbox::handles::ComponentQueryHandle,
-            "wharf:plugin/facts.finding-query": crate::sandbox::handles::FindingQueryHandle,
             "wharf:plugin/outcome.report": crate::sandbox::handles::ReportHandle,
         },
     });

@@ -85,15 +85,7 @@ fn host_calls_have_a_limit() {
 
 #[test]
 fn output_has_a_limit() {
-    for action in [
-        "reason-flood",
-        "huge-error",
-        "big-error",
-        "huge-reason",
-        "huge-list",
-        "query-flood",
-        "empty-query-flood",
-    ] {
+    for action in ["reason-flood", "huge-error", "big-error", "huge-reason", "huge-list", "criteria-flood"] {
         assert_eq!(fails(action), Cause::OutputLimit, "{action}");
     }
     // They say that they give 1 GB, and have no such memory.
@@ -105,6 +97,18 @@ fn output_has_a_limit() {
     }
     let error = plugin().validate(r#"{"do":"problem-flood"}"#, &limits()).unwrap_err();
     assert_eq!(error.cause, Cause::OutputLimit);
+}
+
+#[test]
+fn a_question_has_bounds() {
+    for (action, why) in [
+        ("too-many-criteria", "64 criteria of one case"),
+        ("too-long-criterion", "1024 bytes"),
+        ("bad-range", "`3`"),
+    ] {
+        let Cause::Trap { message } = fails(action) else { panic!("{action}: a trap") };
+        assert!(message.contains(why), "{action}: {message}");
+    }
 }
 
 #[test]

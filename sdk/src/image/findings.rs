@@ -1,111 +1,102 @@
 //! What narrows a question about findings.
 
-use super::{Findings, Severity};
+use super::{FactCriterion, FindingCriterion, Findings, Severity};
 
 impl Findings<'_> {
     /// Of this severity or worse. Findings without a rating are left out: see [`Findings::severity`].
     #[must_use]
     pub fn at_least(self, least: Severity) -> Self {
-        self.query.at_least(least);
-        self
+        self.by(FindingCriterion::AtLeast(least))
     }
 
     /// Of exactly this severity; called more than once: one of them.
     #[must_use]
     pub fn severity(self, which: Severity) -> Self {
-        self.query.severity(which);
-        self
+        self.by(FindingCriterion::Severity(which))
     }
 
     /// With this CVSS score or more, 0.0 to 10.0; findings without a score are left out.
     #[must_use]
     pub fn cvss_at_least(self, score: f32) -> Self {
-        self.query.cvss_at_least(tenths(score));
-        self
+        self.by(FindingCriterion::CvssAtLeast(tenths(score)))
     }
 
     /// With a CVSS score under this; findings without a score are left out.
     #[must_use]
     pub fn cvss_below(self, score: f32) -> Self {
-        self.query.cvss_below(tenths(score));
-        self
+        self.by(FindingCriterion::CvssBelow(tenths(score)))
     }
 
     /// Without a CVSS score.
     #[must_use]
     pub fn unscored(self) -> Self {
-        self.query.unscored();
-        self
+        self.by(FindingCriterion::Unscored)
     }
 
     /// Whose id or an alias matches: `CVE-2024-6119`, `CVE-2024-*`; called more than once: one of them.
     #[must_use]
     pub fn id(self, glob: &str) -> Self {
-        self.query.id(glob);
-        self
+        self.by(FindingCriterion::Id(glob.to_owned()))
     }
 
     /// That a source matching this reports.
     #[must_use]
     pub fn source(self, glob: &str) -> Self {
-        self.query.source(glob);
-        self
+        self.by(FindingCriterion::Source(glob.to_owned()))
     }
 
     /// That a newer version of the component fixes.
     #[must_use]
     pub fn fixable(self) -> Self {
-        self.query.fixable();
-        self
+        self.by(FindingCriterion::Fixable)
     }
 
     /// Known to be used by attackers.
     #[must_use]
     pub fn known_exploited(self) -> Self {
-        self.query.known_exploited();
-        self
+        self.by(FindingCriterion::KnownExploited)
     }
 
     /// Published before this time; findings without a date are left out.
     #[must_use]
     pub fn published_before_ms(self, at: u64) -> Self {
-        self.query.published_before_ms(at);
-        self
+        self.by(FindingCriterion::PublishedBeforeMs(at))
     }
 
     /// Of a component whose name, or source package, matches.
     #[must_use]
     pub fn component_name(self, glob: &str) -> Self {
-        self.query.component_name(glob);
-        self
+        self.by(FindingCriterion::ComponentName(glob.to_owned()))
     }
 
     /// That came with this layer; 0 is the lowest.
     #[must_use]
     pub fn layer(self, index: u32) -> Self {
-        self.query.layer(index);
-        self
+        self.by(FindingCriterion::Layer(index))
+    }
+
+    /// Of which more is known by this name ([`Image::finding_fact`](super::Image::finding_fact)), and matches.
+    #[must_use]
+    pub fn fact(self, name: &str, glob: &str) -> Self {
+        self.by(FindingCriterion::Fact(FactCriterion { name: name.to_owned(), glob: glob.to_owned() }))
     }
 
     /// That are certain: without those of a component whose version is known as a range only.
     #[must_use]
     pub fn certain(self) -> Self {
-        self.query.certain();
-        self
+        self.by(FindingCriterion::Certain)
     }
 
     /// Waived ones too.
     #[must_use]
     pub fn include_waived(self) -> Self {
-        self.query.include_waived();
-        self
+        self.by(FindingCriterion::IncludeWaived)
     }
 
     /// Those too that rest on a mere hint of a component.
     #[must_use]
     pub fn include_hints(self) -> Self {
-        self.query.include_hints();
-        self
+        self.by(FindingCriterion::IncludeHints)
     }
 }
 

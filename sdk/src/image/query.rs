@@ -1,6 +1,6 @@
 //! A question that is narrowed before it is asked, and the pages of its answer.
 
-use super::{Answers, Component, ComponentQuery, Finding, FindingQuery};
+use super::{Answers, Component, ComponentCriterion, Finding, FindingCriterion};
 use std::fmt;
 
 /// How many records one question fetches while iterating.
@@ -8,21 +8,32 @@ pub const PAGE: u32 = 100;
 
 /// A question about one sort of records; every condition narrows it. Nothing is asked before [`count`](Query::count) and its
 /// like.
-pub struct Query<'a, Q> {
-    pub(super) answers: &'a Answers,
-    pub(super) query: Q,
+pub struct Query<'a, C> {
+    answers: &'a Answers,
+    criteria: Vec<C>,
 }
 
 /// A question about findings.
-pub type Findings<'a> = Query<'a, FindingQuery>;
+pub type Findings<'a> = Query<'a, FindingCriterion>;
 
 /// A question about components.
-pub type Components<'a> = Query<'a, ComponentQuery>;
+pub type Components<'a> = Query<'a, ComponentCriterion>;
 
-impl<Q: Ask> Query<'_, Q> {
+impl<'a, C> Query<'a, C> {
+    pub(super) fn new(answers: &'a Answers) -> Self {
+        Query { answers, criteria: Vec::new() }
+    }
+
+    pub(super) fn by(mut self, criterion: C) -> Self {
+        self.criteria.push(criterion);
+        self
+    }
+}
+
+impl<C: Ask> Query<'_, C> {
     /// How many there are. On an index, those of its worst platform.
     pub fn count(&self) -> u32 {
-        self.query.count(self.answers)
+        C::count(self.answers, &self.criteria)
     }
 
     /// Whether there is any.
@@ -31,49 +42,49 @@ impl<Q: Ask> Query<'_, Q> {
     }
 
     /// All of them, fetched a page at a time.
-    pub fn iter(&self) -> impl Iterator<Item = Q::Record> + '_ {
-        pages(|start, max| self.query.page(self.answers, start, max))
+    pub fn iter(&self) -> impl Iterator<Item = C::Record> + '_ {
+        pages(|start, max| C::page(self.answers, &self.criteria, start, max))
     }
 
     /// The first few.
-    pub fn first(&self, max: u32) -> Vec<Q::Record> {
-        self.query.page(self.answers, 0, max)
+    pub fn first(&self, max: u32) -> Vec<C::Record> {
+        C::page(self.answers, &self.criteria, 0, max)
     }
 }
 
-impl<Q> fmt::Debug for Query<'_, Q> {
+impl<C> fmt::Debug for Query<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Query").finish_non_exhaustive()
     }
 }
 
-/// What there is a query for: findings and components.
-pub trait Ask {
+/// What there are questions about: findings and components, each with its criteria.
+pub trait Ask: Sized {
     /// What it finds.
     type Record;
     #[doc(hidden)]
-    fn count(&self, answers: &Answers) -> u32;
+    fn count(answers: &Answers, criteria: &[Self]) -> u32;
     #[doc(hidden)]
-    fn page(&self, answers: &Answers, start: u32, max: u32) -> Vec<Self::Record>;
+    fn page(answers: &Answers, criteria: &[Self], start: u32, max: u32) -> Vec<Self::Record>;
 }
 
-impl Ask for FindingQuery {
+impl Ask for FindingCriterion {
     type Record = Finding;
-    fn count(&self, answers: &Answers) -> u32 {
-        answers.count_findings(self)
+    fn count(answers: &Answers, criteria: &[Self]) -> u32 {
+        answers.count_findings(criteria)
     }
-    fn page(&self, answers: &Answers, start: u32, max: u32) -> Vec<Finding> {
-        answers.findings(self, start, max)
+    fn page(answers: &Answers, criteria: &[Self], start: u32, max: u32) -> Vec<Finding> {
+        answers.findings(criteria, start, max)
     }
 }
 
-impl Ask for ComponentQuery {
+impl Ask for ComponentCriterion {
     type Record = Component;
-    fn count(&self, answers: &Answers) -> u32 {
-        answers.count_components(self)
+    fn count(answers: &Answers, criteria: &[Self]) -> u32 {
+        answers.count_components(criteria)
     }
-    fn page(&self, answers: &Answers, start: u32, max: u32) -> Vec<Component> {
-        answers.components(self, start, max)
+    fn page(answers: &Answers, criteria: &[Self], start: u32, max: u32) -> Vec<Component> {
+        answers.components(criteria, start, max)
     }
 }
 

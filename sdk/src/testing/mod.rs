@@ -24,11 +24,11 @@
 mod query;
 mod version;
 
-pub use query::{ComponentQuery, FindingQuery};
+pub(crate) use version::check_range;
 
 use crate::image::{
-    Approval, Component, Confidence, Coverage, Finding, FixState, Image, Knowledge, Platform, Severity,
-    Signature,
+    Approval, Component, ComponentCriterion, Confidence, Coverage, Finding, FindingCriterion, FixState,
+    Image, Knowledge, Platform, Severity, Signature,
 };
 use crate::{Config, Outcome, Policy, policy};
 use serde_json::Value;
@@ -327,17 +327,17 @@ impl Facts {
         let distinct: std::collections::BTreeSet<&String> = all.flat_map(|c| &c.licences).collect();
         page(&distinct.into_iter().cloned().collect::<Vec<_>>(), start, max)
     }
-    pub(crate) fn count_findings(&self, query: &FindingQuery) -> u32 {
-        query.select(self).len() as u32
+    pub(crate) fn count_findings(&self, criteria: &[FindingCriterion]) -> u32 {
+        self.select_findings(criteria).len() as u32
     }
-    pub(crate) fn findings(&self, query: &FindingQuery, start: u32, max: u32) -> Vec<Finding> {
-        page(&query.select(self), start, max)
+    pub(crate) fn findings(&self, criteria: &[FindingCriterion], start: u32, max: u32) -> Vec<Finding> {
+        page(&self.select_findings(criteria), start, max)
     }
-    pub(crate) fn count_components(&self, query: &ComponentQuery) -> u32 {
-        query.select(self).len() as u32
+    pub(crate) fn count_components(&self, criteria: &[ComponentCriterion]) -> u32 {
+        self.select_components(criteria).len() as u32
     }
-    pub(crate) fn components(&self, query: &ComponentQuery, start: u32, max: u32) -> Vec<Component> {
-        page(&query.select(self), start, max)
+    pub(crate) fn components(&self, criteria: &[ComponentCriterion], start: u32, max: u32) -> Vec<Component> {
+        page(&self.select_components(criteria), start, max)
     }
     pub(crate) fn finding_fact(&self, finding: u32, name: &str) -> Option<String> {
         self.finding_facts.get(&(finding, name.to_owned())).cloned()

@@ -1,117 +1,106 @@
-//! What a query narrows to, over facts in memory.
+//! What a question narrows to, over facts in memory.
 
 use super::version::Range;
 use super::{Confidence, FixState};
 use crate::glob;
-use crate::image::{Component, Finding, Severity};
+use crate::image::{Component, ComponentCriterion, Finding, FindingCriterion};
 use crate::testing::Facts;
-use std::cell::{Cell, RefCell};
-use std::fmt;
 
-type Test<T> = Box<dyn Fn(&T) -> bool>;
-
-/// Stands in for the interface's `component-query`.
-#[derive(Default)]
-pub struct ComponentQuery {
-    tests: RefCell<Vec<Test<Component>>>,
-    ranges: RefCell<Vec<Range>>,
-    hints: Cell<bool>,
-    undecided: Cell<bool>,
-}
-
-impl ComponentQuery {
-    pub(crate) fn new() -> Self {
-        Self::default()
+impl Facts {
+    pub(super) fn select_components(&self, criteria: &[ComponentCriterion]) -> Vec<Component> {
+        self.worst(|facts| {
+            let matching = facts.components.iter().filter(|component| facts.has(component, criteria));
+            matching.cloned().collect()
+        })
     }
 
-    fn add(&self, test: impl Fn(&Component) -> bool + 'static) {
-        self.tests.borrow_mut().push(Box::new(test));
-    }
-
-    pub(crate) fn name(&self, pattern: &str) {
-        let pattern = pattern.to_owned();
-        self.add(move |c| glob(&pattern, &c.name));
-    }
-
-    pub(crate) fn source_name(&self, pattern: &str) {
-        let pattern = pattern.to_owned();
-        self.add(move |c| glob(&pattern, c.source_name.as_ref().unwrap_or(&c.name)));
-    }
-
-    pub(crate) fn any_name(&self, pattern: &str) {
-        let pattern = pattern.to_owned();
-        self.add(move |c| {
-            glob(&pattern, &c.name) || c.source_name.as_ref().is_some_and(|s| glob(&pattern, s))
-        });
-    }
-
-    pub(crate) fn version(&self, range: &str) -> Result<(), String> {
-        self.ranges.borrow_mut().push(Range::parse(range)?);
-        Ok(())
-    }
-
-    pub(crate) fn ecosystem(&self, purl_type: &str) {
-        let purl_type = purl_type.to_owned();
-        self.add(move |c| c.ecosystem == purl_type);
-    }
-
-    pub(crate) fn licence(&self, pattern: &str) {
-        let pattern = pattern.to_lowercase();
-        self.add(move |c| c.licences.iter().any(|text| names(text, &pattern)));
-    }
-
-    pub(crate) fn licence_outside(&self, allowed: &[String]) -> Result<(), String> {
-        let allowed = allowed.to_vec();
-        let licensees: Vec<spdx::Licensee> =
-            allowed.iter().filter_map(|text| spdx::Licensee::parse(text).ok()).collect();
-        self.add(move |c| {
-            c.licences.iter().any(|text| match spdx::Expression::parse(text) {
-                Ok(expression) => !expression.evaluate(|req| licensees.iter().any(|l| l.satisfies(req))),
-                Err(_) => !allowed.contains(text),
-            })
-        });
-        Ok(())
-    }
-
-    pub(crate) fn unlicensed(&self) {
-        self.add(|c| c.licences.is_empty());
-    }
-
-    pub(crate) fn layer(&self, index: u32) {
-        self.add(move |c| c.layer == Some(index));
-    }
-
-    pub(crate) fn path(&self, pattern: &str) {
-        let pattern = pattern.to_owned();
-        self.add(move |c| c.path.as_ref().is_some_and(|path| glob(&pattern, path)));
-    }
-
-    pub(crate) fn confidence_at_least(&self, least: Confidence) {
-        self.add(move |c| c.confidence >= least);
-    }
-
-    pub(crate) fn include_hints(&self) {
-        self.hints.set(true);
-    }
-
-    pub(crate) fn include_undecided(&self) {
-        self.undecided.set(true);
-    }
-
-    fn matches(&self, component: &Component) -> bool {
-        let in_ranges = || {
-            self.ranges.borrow().iter().all(|range| match &component.version {
-                Some(version) => range.contains(version),
-                None => self.undecided.get(),
-            })
+    fn has(&self, component: &Component, criteria: &[ComponentCriterion]) -> bool {
+        use ComponentCriterion as By;
+        let source = component.source_name.as_ref().unwrap_or(&component.name);
+        let hints = criteria.iter().any(|criterion| matches!(criterion, By::IncludeHints));
+        let undecided = criteria.iter().any(|criterion| matches!(criterion, By::IncludeUndecided));
+        let holds = |criterion: &By| match criterion {
+            By::Name(pattern) => glob(pattern, &component.name),
+            By::SourceName(pattern) => glob(pattern, source),
+            By::AnyName(pattern) => glob(pattern, &component.name) || glob(pattern, source),
+            By::Version(range) => match (&component.version, Range::parse(range)) {
+                (Some(version), Ok(range)) => range.contains(version),
+                (None, Ok(_)) => undecided,
+                (_, Err(_)) => false,
+            },
+            By::Ecosystem(purl_type) => component.ecosystem == *purl_type,
+            By::Licence(pattern) => {
+                let pattern = pattern.to_lowercase();
+                component.licences.iter().any(|text| names(text, &pattern))
+            }
+            By::LicenceOutside(allowed) => component.licences.iter().any(|text| !satisfied(text, allowed)),
+            By::Unlicensed => component.licences.is_empty(),
+            By::Layer(index) => component.layer == Some(*index),
+            By::Path(pattern) => component.path.as_ref().is_some_and(|path| glob(pattern, path)),
+            By::ConfidenceAtLeast(least) => component.confidence >= *least,
+            By::Fact(fact) => {
+                self.component_fact(component.index, &fact.name).is_some_and(|value| glob(&fact.glob, &value))
+            }
+            By::IncludeHints | By::IncludeUndecided => true,
         };
-        (self.hints.get() || component.confidence != Confidence::Hint)
-            && self.tests.borrow().iter().all(|test| test(component))
-            && in_ranges()
+        (hints || component.confidence != Confidence::Hint) && criteria.iter().all(holds)
     }
 
-    pub(super) fn select(&self, facts: &Facts) -> Vec<Component> {
-        worst(facts, |facts| facts.components.iter().filter(|c| self.matches(c)).cloned().collect())
+    pub(super) fn select_findings(&self, criteria: &[FindingCriterion]) -> Vec<Finding> {
+        self.worst(|facts| {
+            let matching = facts.findings.iter().filter(|finding| facts.found(finding, criteria));
+            matching.cloned().collect()
+        })
+    }
+
+    fn found(&self, finding: &Finding, criteria: &[FindingCriterion]) -> bool {
+        use FindingCriterion as By;
+        let component = self.components.get(finding.component as usize);
+        let is_hint = component.is_some_and(|c| c.confidence == Confidence::Hint);
+        let source = component.and_then(|c| c.source_name.as_ref());
+        let ids = || finding.aliases.iter().chain([&finding.id]);
+        let holds = |criterion: &By| match criterion {
+            By::AtLeast(least) => finding.severity >= *least,
+            By::Severity(which) => finding.severity == *which,
+            By::CvssAtLeast(tenths) => finding.cvss_tenths.is_some_and(|score| score >= *tenths),
+            By::CvssBelow(tenths) => finding.cvss_tenths.is_some_and(|score| score < *tenths),
+            By::Unscored => finding.cvss_tenths.is_none(),
+            By::Id(pattern) => ids().any(|id| glob(pattern, id)),
+            By::Source(pattern) => glob(pattern, &finding.source),
+            By::Fixable => finding.fix == FixState::Fixed,
+            By::KnownExploited => finding.known_exploited,
+            By::PublishedBeforeMs(at) => finding.published_at_ms.is_some_and(|published| published < *at),
+            By::ComponentName(pattern) => {
+                glob(pattern, &finding.component_name) || source.is_some_and(|source| glob(pattern, source))
+            }
+            By::Layer(layer) => component.and_then(|c| c.layer) == Some(*layer),
+            By::Fact(fact) => {
+                self.finding_fact(finding.index, &fact.name).is_some_and(|value| glob(&fact.glob, &value))
+            }
+            By::Certain => !finding.possible_only,
+            By::IncludeWaived | By::IncludeHints => true,
+        };
+        let one_of = |these: fn(&By) -> bool| {
+            let mut these = criteria.iter().filter(|criterion| these(criterion)).peekable();
+            these.peek().is_none() || these.any(holds)
+        };
+        let is_severity = |criterion: &By| matches!(criterion, By::Severity(_));
+        let is_id = |criterion: &By| matches!(criterion, By::Id(_));
+        let asked = |which: By| criteria.contains(&which);
+        (asked(By::IncludeWaived) || !finding.waived)
+            && (asked(By::IncludeHints) || !is_hint)
+            && one_of(is_severity)
+            && one_of(is_id)
+            && criteria.iter().filter(|one| !is_severity(one) && !is_id(one)).all(holds)
+    }
+
+    /// An index answers as its worst platform: the first one where most match.
+    fn worst<T>(&self, select: impl Fn(&Facts) -> Vec<T>) -> Vec<T> {
+        self.platforms
+            .iter()
+            .map(&select)
+            .reduce(|a, b| if b.len() > a.len() { b } else { a })
+            .unwrap_or_else(|| select(self))
     }
 }
 
@@ -128,127 +117,11 @@ fn names(text: &str, pattern: &str) -> bool {
     }
 }
 
-/// Stands in for the interface's `finding-query`.
-#[derive(Default)]
-pub struct FindingQuery {
-    tests: RefCell<Vec<Test<Finding>>>,
-    severities: RefCell<Vec<Severity>>,
-    ids: RefCell<Vec<String>>,
-    layer: Cell<Option<u32>>,
-    component: RefCell<Vec<String>>,
-    waived: Cell<bool>,
-    hints: Cell<bool>,
-}
-
-impl FindingQuery {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
-    fn add(&self, test: impl Fn(&Finding) -> bool + 'static) {
-        self.tests.borrow_mut().push(Box::new(test));
-    }
-
-    pub(crate) fn at_least(&self, least: Severity) {
-        self.add(move |f| f.severity >= least);
-    }
-
-    pub(crate) fn severity(&self, which: Severity) {
-        self.severities.borrow_mut().push(which);
-    }
-
-    pub(crate) fn cvss_at_least(&self, tenths: u8) {
-        self.add(move |f| f.cvss_tenths.is_some_and(|score| score >= tenths));
-    }
-
-    pub(crate) fn cvss_below(&self, tenths: u8) {
-        self.add(move |f| f.cvss_tenths.is_some_and(|score| score < tenths));
-    }
-
-    pub(crate) fn unscored(&self) {
-        self.add(|f| f.cvss_tenths.is_none());
-    }
-
-    pub(crate) fn id(&self, pattern: &str) {
-        self.ids.borrow_mut().push(pattern.to_owned());
-    }
-
-    pub(crate) fn source(&self, pattern: &str) {
-        let pattern = pattern.to_owned();
-        self.add(move |f| glob(&pattern, &f.source));
-    }
-
-    pub(crate) fn fixable(&self) {
-        self.add(|f| f.fix == FixState::Fixed);
-    }
-
-    pub(crate) fn known_exploited(&self) {
-        self.add(|f| f.known_exploited);
-    }
-
-    pub(crate) fn published_before_ms(&self, at: u64) {
-        self.add(move |f| f.published_at_ms.is_some_and(|published| published < at));
-    }
-
-    pub(crate) fn component_name(&self, pattern: &str) {
-        self.component.borrow_mut().push(pattern.to_owned());
-    }
-
-    pub(crate) fn layer(&self, index: u32) {
-        self.layer.set(Some(index));
-    }
-
-    pub(crate) fn certain(&self) {
-        self.add(|f| !f.possible_only);
-    }
-
-    pub(crate) fn include_waived(&self) {
-        self.waived.set(true);
-    }
-
-    pub(crate) fn include_hints(&self) {
-        self.hints.set(true);
-    }
-
-    fn matches(&self, facts: &Facts, finding: &Finding) -> bool {
-        let component = facts.components.get(finding.component as usize);
-        let is_hint = component.is_some_and(|c| c.confidence == Confidence::Hint);
-        let named = |pattern: &String| {
-            let source = component.and_then(|c| c.source_name.as_ref());
-            glob(pattern, &finding.component_name) || source.is_some_and(|source| glob(pattern, source))
-        };
-        let identified =
-            |pattern: &String| finding.aliases.iter().chain([&finding.id]).any(|id| glob(pattern, id));
-        let (severities, ids) = (self.severities.borrow(), self.ids.borrow());
-        (self.waived.get() || !finding.waived)
-            && (self.hints.get() || !is_hint)
-            && (severities.is_empty() || severities.contains(&finding.severity))
-            && (ids.is_empty() || ids.iter().any(identified))
-            && self.component.borrow().iter().all(named)
-            && self.layer.get().is_none_or(|layer| component.and_then(|c| c.layer) == Some(layer))
-            && self.tests.borrow().iter().all(|test| test(finding))
-    }
-
-    pub(super) fn select(&self, facts: &Facts) -> Vec<Finding> {
-        worst(facts, |facts| facts.findings.iter().filter(|f| self.matches(facts, f)).cloned().collect())
+/// Whether a licence expression can be satisfied with these alone.
+fn satisfied(text: &str, allowed: &[String]) -> bool {
+    let licensees = || allowed.iter().filter_map(|text| spdx::Licensee::parse(text).ok());
+    match spdx::Expression::parse(text) {
+        Ok(expression) => expression.evaluate(|required| licensees().any(|one| one.satisfies(required))),
+        Err(_) => allowed.iter().any(|entry| entry == text),
     }
 }
-
-/// An index answers as its worst platform: the first one where most match.
-fn worst<T>(facts: &Facts, select: impl Fn(&Facts) -> Vec<T>) -> Vec<T> {
-    facts
-        .platforms
-        .iter()
-        .map(&select)
-        .reduce(|a, b| if b.len() > a.len() { b } else { a })
-        .unwrap_or_else(|| select(facts))
-}
-
-macro_rules! opaque_debug {
-    ($($name:ident),*) => { $( impl fmt::Debug for $name {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct(stringify!($name)).finish_non_exhaustive()
-        }
-    } )* };
-}
-opaque_debug!(ComponentQuery, FindingQuery);

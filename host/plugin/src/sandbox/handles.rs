@@ -1,7 +1,6 @@
 //! What the resources of the interface are on the host's side.
 #![expect(unreachable_pub, reason = "the generated bindings export them once more, inside this crate")]
 
-use crate::query::{ComponentQuery, FindingQuery};
 use crate::trace::Node;
 
 /// What an `image` handle of a plugin points at.
@@ -10,20 +9,6 @@ pub struct ImageHandle {
     pub(crate) node: Node,
     /// Set where it is not the subject itself but one of its platforms.
     pub(crate) platform: Option<u32>,
-}
-
-/// A `component-query` of a plugin, with the bytes of its texts.
-#[derive(Debug, Default)]
-pub struct ComponentQueryHandle {
-    pub(crate) query: ComponentQuery,
-    pub(crate) bytes: usize,
-}
-
-/// A `finding-query` of a plugin, with the bytes of its texts.
-#[derive(Debug, Default)]
-pub struct FindingQueryHandle {
-    pub(crate) query: FindingQuery,
-    pub(crate) bytes: usize,
 }
 
 /// The `report` of a call.

@@ -5,6 +5,7 @@ use wasmtime::{Error, Result};
 
 use super::bindings::wharf::plugin::facts as wit;
 use crate::facts::{self, Knowledge};
+use crate::pattern::Range;
 use crate::sandbox::{CallState, ImageHandle, LimitHit};
 use crate::trace::{Answer, Ask, ComponentItem, FindingItem, Item, Node, Page, View};
 
@@ -22,18 +23,17 @@ impl CallState {
         Ok(View { facts: self.facts()?, node, order: self.order(), clock: Some(&self.deadline) })
     }
 
-    /// Puts a question on record with what `answer` says to it, and returns what it has for the plugin; `bytes` are those of
-    /// the texts in the question.
+    /// Lets `answer` look at the facts, puts its question and answer on record, and returns what it has for the plugin;
+    /// `bytes` are those of the texts in the question.
     fn answered<T>(
         &mut self,
         image: &Image,
-        ask: Ask,
         bytes: usize,
-        answer: impl FnOnce(&View<'_>, &Ask) -> (Answer, T),
+        answer: impl FnOnce(&View<'_>) -> (Ask, Answer, T),
     ) -> Result<T> {
         self.charge()?;
         let (node, platform) = self.handle(image)?;
-        let (answer, told) = answer(&self.look(node)?, &ask);
+        let (ask, answer, told) = answer(&self.look(node)?);
         if self.deadline.is_up() {
             return Err(Error::new(LimitHit::Time));
         }
@@ -43,9 +43,9 @@ impl CallState {
 
     /// A question whose answer on record is also what the plugin gets.
     fn ask(&mut self, image: &Image, ask: Ask, bytes: usize) -> Result<Answer> {
-        self.answered(image, ask, bytes, |view, ask| {
-            let answer = view.answer(ask);
-            (answer.clone(), answer)
+        self.answered(image, bytes, |view| {
+            let answer = view.answer(&ask);
+            (ask, answer.clone(), answer)
         })
     }
 
@@ -70,22 +70,11 @@ impl CallState {
             other => Err(odd(&other)),
         }
     }
-
-    /// Answers a question for a page: `items` finds them, and makes their records.
-    fn page<T>(
-        &mut self,
-        image: &Image,
-        ask: Ask,
-        bytes: usize,
-        items: impl FnOnce(&View<'_>) -> (Answer, Vec<T>),
-    ) -> Result<Vec<T>> {
-        self.answered(image, ask, bytes, |view, _| items(view))
-    }
 }
 
-/// A page as it goes on record, and as the plugin gets it.
-fn listed<I: Item, T>(items: &[I], record: impl FnMut(&I) -> T) -> (Answer, Vec<T>) {
-    (Answer::page(items), items.iter().map(record).collect())
+/// The question for a page, the page as it goes on record, and as the plugin gets it.
+fn listed<I: Item, T>(ask: Ask, items: &[I], record: impl FnMut(&I) -> T) -> (Ask, Answer, Vec<T>) {
+    (ask, Answer::page(items), items.iter().map(record).collect())
 }
 
 /// [`View::answer`] gives each question one type of answer.
@@ -93,7 +82,12 @@ fn odd(answer: &Answer) -> Error {
     Error::msg(format!("a question has the unexpected answer {answer:?}"))
 }
 
-impl wit::Host for CallState {}
+impl wit::Host for CallState {
+    fn check_range(&mut self, range: String) -> Result<Result<(), String>> {
+        self.charge()?;
+        Ok(Range::parse(&range).map(|_| ()))
+    }
+}
 
 impl wit::HostImage for CallState {
     fn repository(&mut self, image: Image) -> Result<String> {
@@ -124,15 +118,15 @@ impl wit::HostImage for CallState {
         Ok(u32::try_from(self.number(&image, Ask::LayerCount, 0)?)?)
     }
     fn platform(&mut self, image: Image) -> Result<Option<wit::Platform>> {
-        self.answered(&image, Ask::Platform, 0, |view, ask| {
+        self.answered(&image, 0, |view| {
             let known = view.platform().and_then(|p| p.platform.as_ref());
-            (view.answer(ask), known.map(platform))
+            (Ask::Platform, view.answer(&Ask::Platform), known.map(platform))
         })
     }
     fn platforms(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<Image>> {
         let page = Page { start, max };
-        let count =
-            self.page(&image, Ask::Platforms(page), 0, |view| listed(view.platforms(page), |_| ()))?.len();
+        let ask = Ask::Platforms(page);
+        let count = self.answered(&image, 0, |view| listed(ask, view.platforms(page), |_| ()))?.len();
         let positions = start..start.saturating_add(u32::try_from(count)?);
         let handle = |position| {
             // Each handle counts: it takes memory of the host's.
@@ -167,11 +161,11 @@ impl wit::HostImage for CallState {
         self.number(&image, Ask::EvaluatedAtMs, 0)
     }
     fn scan(&mut self, image: Image) -> Result<wit::Knowledge> {
-        self.answered(&image, Ask::Scan, 0, |view, ask| (view.answer(ask), knowledge(view.scan())))
+        self.answered(&image, 0, |view| (Ask::Scan, view.answer(&Ask::Scan), knowledge(view.scan())))
     }
     fn vulnerability_data(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Coverage>> {
         let page = Page { start, max };
-        self.page(&image, Ask::VulnerabilityData(page), 0, |view| listed(view.coverage(page), coverage))
+        self.answered(&image, 0, |view| listed(Ask::VulnerabilityData(page), view.coverage(page), coverage))
     }
     fn distribution(&mut self, image: Image) -> Result<Option<String>> {
         self.optional_text(&image, Ask::Distribution, 0)
@@ -189,51 +183,53 @@ impl wit::HostImage for CallState {
     }
     fn signatures(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Signature>> {
         let page = Page { start, max };
-        self.page(&image, Ask::Signatures(page), 0, |view| {
-            listed(page.of(&view.signatures()), |one| signature(one))
+        self.answered(&image, 0, |view| {
+            listed(Ask::Signatures(page), page.of(&view.signatures()), |one| signature(one))
         })
     }
     fn approvals(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<wit::Approval>> {
         let page = Page { start, max };
-        self.page(&image, Ask::Approvals(page), 0, |view| listed(view.approvals(page), approval))
+        self.answered(&image, 0, |view| listed(Ask::Approvals(page), view.approvals(page), approval))
     }
-    fn count_findings(&mut self, image: Image, query: Resource<wit::FindingQuery>) -> Result<u32> {
-        let handle = self.table.get(&query)?;
-        let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
-        Ok(u32::try_from(self.number(&image, Ask::CountFindings(query), bytes)?)?)
+    fn count_findings(&mut self, image: Image, criteria: Vec<wit::FindingCriterion>) -> Result<u32> {
+        let (query, bytes) = queries::findings(criteria)?;
+        Ok(u32::try_from(self.number(&image, Ask::CountFindings(Box::new(query)), bytes)?)?)
     }
     fn findings(
         &mut self,
         image: Image,
-        query: Resource<wit::FindingQuery>,
+        criteria: Vec<wit::FindingCriterion>,
         start: u32,
         max: u32,
     ) -> Result<Vec<wit::Finding>> {
-        let handle = self.table.get(&query)?;
-        let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
-        let ask = Ask::Findings { query: query.clone(), start, max };
-        self.page(&image, ask, bytes, |view| listed(&view.findings(&query, Page { start, max }), finding))
+        let (query, bytes) = queries::findings(criteria)?;
+        let query = Box::new(query);
+        self.answered(&image, bytes, |view| {
+            let found = view.findings(&query, Page { start, max });
+            listed(Ask::Findings { query, start, max }, &found, finding)
+        })
     }
     fn finding_fact(&mut self, image: Image, finding: u32, name: String) -> Result<Option<String>> {
         let bytes = name.len();
         self.optional_text(&image, Ask::FindingFact { finding, name }, bytes)
     }
-    fn count_components(&mut self, image: Image, query: Resource<wit::ComponentQuery>) -> Result<u32> {
-        let handle = self.table.get(&query)?;
-        let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
-        Ok(u32::try_from(self.number(&image, Ask::CountComponents(query), bytes)?)?)
+    fn count_components(&mut self, image: Image, criteria: Vec<wit::ComponentCriterion>) -> Result<u32> {
+        let (query, bytes) = queries::components(criteria)?;
+        Ok(u32::try_from(self.number(&image, Ask::CountComponents(Box::new(query)), bytes)?)?)
     }
     fn components(
         &mut self,
         image: Image,
-        query: Resource<wit::ComponentQuery>,
+        criteria: Vec<wit::ComponentCriterion>,
         start: u32,
         max: u32,
     ) -> Result<Vec<wit::Component>> {
-        let handle = self.table.get(&query)?;
-        let (query, bytes) = (Box::new(handle.query.clone()), handle.bytes);
-        let ask = Ask::Components { query: query.clone(), start, max };
-        self.page(&image, ask, bytes, |view| listed(&view.components(&query, Page { start, max }), component))
+        let (query, bytes) = queries::components(criteria)?;
+        let query = Box::new(query);
+        self.answered(&image, bytes, |view| {
+            let found = view.components(&query, Page { start, max });
+            listed(Ask::Components { query, start, max }, &found, component)
+        })
     }
     fn component_fact(&mut self, image: Image, component: u32, name: String) -> Result<Option<String>> {
         let bytes = name.len();
@@ -241,8 +237,8 @@ impl wit::HostImage for CallState {
     }
     fn licences(&mut self, image: Image, start: u32, max: u32) -> Result<Vec<String>> {
         let page = Page { start, max };
-        self.page(&image, Ask::Licences(page), 0, |view| {
-            listed(page.of(&view.licences()), |text| (*text).to_owned())
+        self.answered(&image, 0, |view| {
+            listed(Ask::Licences(page), page.of(&view.licences()), |text| (*text).to_owned())
         })
     }
     fn fact(&mut self, image: Image, name: String) -> Result<Option<String>> {

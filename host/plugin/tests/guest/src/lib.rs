@@ -4,7 +4,9 @@
 wit_bindgen::generate!({ path: "../../../../wit/v0.1", world: "promotion-policy" });
 
 use exports::wharf::plugin::policy::{Guest, Problem, Verdict};
-use wharf::plugin::facts::{ComponentQuery, FindingQuery, Image, Severity};
+use wharf::plugin::facts::{
+    ComponentCriterion, FactCriterion, FindingCriterion, Image, Severity, check_range,
+};
 use wharf::plugin::{log, outcome::Report};
 
 /// The manifest, in the section where the host looks for it.
@@ -39,8 +41,7 @@ impl Guest for TestGuest {
             "list" => list(image, report),
             "platforms" => {
                 for platform in image.platforms(0, 10) {
-                    let query = ComponentQuery::new();
-                    let text = format!("{} {}", platform.digest(), platform.count_components(&query));
+                    let text = format!("{} {}", platform.digest(), platform.count_components(&[]));
                     report.reason("platform", &text);
                 }
                 Ok(Verdict::Approve)
@@ -90,28 +91,28 @@ impl Guest for TestGuest {
                 report.reason("last", "what comes after it");
                 Ok(Verdict::Approve)
             }
-            "query-flood" => {
-                let mut all = Vec::new();
-                loop {
-                    let query = ComponentQuery::new();
-                    query.name(&"*".repeat(1_000));
-                    all.push(query);
-                }
+            "criteria-flood" => {
+                let glob = ComponentCriterion::Name("*".repeat(1_000));
+                image.count_components(&vec![glob; 2_000]);
+                Ok(Verdict::Approve)
             }
-            "empty-query-flood" => {
-                let mut all = Vec::new();
-                loop {
-                    all.push(FindingQuery::new());
-                }
+            "too-many-criteria" => {
+                image.count_findings(&vec![FindingCriterion::Id("CVE-*".into()); 65]);
+                Ok(Verdict::Approve)
+            }
+            "too-long-criterion" => {
+                image.count_components(&[ComponentCriterion::Path("x".repeat(1_025))]);
+                Ok(Verdict::Approve)
+            }
+            "bad-range" => {
+                image.count_components(&[ComponentCriterion::Version("3".into())]);
+                Ok(Verdict::Approve)
             }
             "slow-question" => {
                 // Against a long text of one letter this fails late, at every place where it may start.
                 let glob = format!("*{}b", "a".repeat(500));
-                let query = ComponentQuery::new();
-                for _ in 0..64 {
-                    query.path(&glob);
-                }
-                Ok(if image.count_components(&query) == 0 { Verdict::Approve } else { Verdict::Hold })
+                let criteria = vec![ComponentCriterion::Path(glob); 64];
+                Ok(if image.count_components(&criteria) == 0 { Verdict::Approve } else { Verdict::Hold })
             }
             "lying-error" => Err(lie()),
             "lying-reason" => {
@@ -127,8 +128,7 @@ impl Guest for TestGuest {
             "huge-list" => {
                 let text = "x".repeat(512 << 10);
                 let list = vec![text; 4];
-                let query = ComponentQuery::new();
-                query.licence_outside(&list)?;
+                image.count_components(&[ComponentCriterion::LicenceOutside(list)]);
                 Ok(Verdict::Approve)
             }
             "error" => Err("no verdict today".into()),
@@ -178,28 +178,23 @@ fn ask(image: &Image, report: &Report) -> Result<Verdict, String> {
     said.push(format!("{:?} {:?}", image.vulnerability_data(0, 10), image.distribution()));
     said.push(format!("{:?} {:?}", image.end_of_life(), image.signature_check()));
     said.push(format!("{:?} {:?}", image.signatures(0, 10), image.approvals(0, 10)));
-    let all = FindingQuery::new();
-    all.include_waived();
-    all.include_hints();
-    let critical = FindingQuery::new();
-    critical.at_least(Severity::Critical);
-    let scored = FindingQuery::new();
-    scored.cvss_at_least(70);
-    let named = FindingQuery::new();
-    named.id("CVE-2024-3094");
-    let fixable = FindingQuery::new();
-    fixable.fixable();
-    let counts = [&all, &critical, &scored, &named, &fixable].map(|query| image.count_findings(query));
+    let counts = [
+        vec![FindingCriterion::IncludeWaived, FindingCriterion::IncludeHints],
+        vec![FindingCriterion::AtLeast(Severity::Critical)],
+        vec![FindingCriterion::CvssAtLeast(70)],
+        vec![FindingCriterion::Id("CVE-2024-3094".into())],
+        vec![FindingCriterion::Fixable],
+        vec![FindingCriterion::Fact(FactCriterion { name: "epss".into(), glob: "0.*".into() })],
+    ]
+    .map(|criteria| image.count_findings(&criteria));
     said.push(format!("findings {counts:?}"));
-    let old = ComponentQuery::new();
-    old.name("lib*");
-    old.version("<3")?;
-    let outside = ComponentQuery::new();
-    outside.licence_outside(&["MIT".to_string(), "Apache-2.0".to_string()])?;
-    let counts = [&old, &outside].map(|query| image.count_components(query));
+    let counts = [
+        vec![ComponentCriterion::Name("lib*".into()), ComponentCriterion::Version("<3".into())],
+        vec![ComponentCriterion::LicenceOutside(vec!["MIT".into(), "Apache-2.0".into()])],
+    ]
+    .map(|criteria| image.count_components(&criteria));
     said.push(format!("components {counts:?}"));
-    let refused = old.version("3").err();
-    said.push(format!("{:?}", refused.is_some()));
+    said.push(format!("{:?} {}", check_range("<3"), check_range("3").is_err()));
     said.push(format!("{:?} {:?}", image.finding_fact(0, "epss"), image.component_fact(0, "x")));
     said.push(format!("{:?} {:?}", image.licences(0, 10), image.fact("config.user")));
     for text in said {
@@ -210,17 +205,16 @@ fn ask(image: &Image, report: &Report) -> Result<Verdict, String> {
 
 /// Lists everything, page by page.
 fn list(image: &Image, report: &Report) -> Result<Verdict, String> {
-    let (components, findings) = (ComponentQuery::new(), FindingQuery::new());
     let mut names = 0;
     loop {
-        let page = image.components(&components, names, 7);
+        let page = image.components(&[], names, 7);
         names += page.len() as u32;
         if page.len() < 7 {
             break;
         }
     }
     report.reason("components", &names.to_string());
-    let page = image.findings(&findings, 0, u32::MAX);
+    let page = image.findings(&[], 0, u32::MAX);
     report.reason("findings", &page.len().to_string());
     if let Some(first) = page.first() {
         report.reason("first", &format!("{} {} {:?}", first.id, first.component_name, first.cvss_tenths));
