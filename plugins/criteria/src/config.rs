@@ -6,8 +6,7 @@ use crate::check::{By, Check, Compare, Criteria, Criterion, TextTest};
 use crate::field::{self, Field, Operator};
 use crate::value::{duration_ms, size_bytes, time_ms};
 use regex_lite::Regex;
-use serde::Deserialize as _;
-use serde_json::{Map, Value};
+use serde_json_borrow::{ObjectAsVec as Map, Value};
 use std::fmt::{Arguments, Display};
 use wharf_sdk::prelude::*;
 
@@ -95,8 +94,8 @@ impl Reader {
         })
     }
 
-    fn no_others(&mut self, pointer: Arguments<'_>, object: &Map<String, Value>, known: &[&str]) {
-        for key in object.keys().filter(|key| !known.contains(&key.as_str())) {
+    fn no_others(&mut self, pointer: Arguments<'_>, object: &Map<'_>, known: &[&str]) {
+        for key in object.keys().filter(|key| !known.contains(key)) {
             let escaped = key.replace('~', "~0").replace('/', "~1");
             self.problems.push(problem(
                 format!("{pointer}/{escaped}"),
@@ -106,9 +105,9 @@ impl Reader {
     }
 
     /// Which of the two words it is; the first is the default.
-    fn word(&mut self, root: &Map<String, Value>, key: &str, words: [&str; 2]) -> usize {
+    fn word(&mut self, root: &Map<'_>, key: &str, words: [&str; 2]) -> usize {
         let Some(value) = root.get(key) else { return 0 };
-        match words.iter().position(|word| value == word) {
+        match words.iter().position(|word| value.as_str() == Some(word)) {
             Some(at) => at,
             None => {
                 self.problems.push(problem(
@@ -120,7 +119,7 @@ impl Reader {
         }
     }
 
-    fn criterion(&mut self, pointer: Arguments<'_>, item: &Value) -> Option<Criterion> {
+    fn criterion(&mut self, pointer: Arguments<'_>, item: &Value<'_>) -> Option<Criterion> {
         let Value::Object(item) = item else {
             return self.wrong(pointer, "this is not an object with `field`, `operator` and `values`");
         };
@@ -137,9 +136,9 @@ impl Reader {
     fn field(
         &mut self,
         pointer: Arguments<'_>,
-        item: &Map<String, Value>,
+        item: &Map<'_>,
     ) -> Option<(&'static str, Field, &'static [Operator])> {
-        let Some(Value::String(name)) = item.get("field") else {
+        let Some(Value::Str(name)) = item.get("field") else {
             return self.wrong(format_args!("{pointer}/field"), "the name of a field is missing");
         };
         match field::find(name) {
@@ -157,12 +156,12 @@ impl Reader {
     fn operator(
         &mut self,
         pointer: Arguments<'_>,
-        item: &Map<String, Value>,
+        item: &Map<'_>,
         takes: Option<&'static [Operator]>,
     ) -> Option<Operator> {
         let pointer = format_args!("{pointer}/operator");
         let Some(word) = item.get("operator") else { return self.wrong(pointer, "the operator is missing") };
-        let Ok(operator) = Operator::deserialize(word) else {
+        let Some(operator) = word.as_str().and_then(Operator::of) else {
             return self.wrong(pointer, format!("{word} is no operator"));
         };
         match takes {
@@ -180,7 +179,7 @@ impl Reader {
     fn values(
         &mut self,
         pointer: Arguments<'_>,
-        item: &Map<String, Value>,
+        item: &Map<'_>,
         field: Option<Field>,
     ) -> Option<Vec<String>> {
         let pointer = format_args!("{pointer}/values");
@@ -197,7 +196,7 @@ impl Reader {
         let mut texts = Vec::with_capacity(values.len());
         for (at, value) in values.iter().enumerate() {
             match value {
-                Value::String(text) if !text.trim().is_empty() => texts.push(text.clone()),
+                Value::Str(text) if !text.trim().is_empty() => texts.push(text.to_string()),
                 Value::Number(number) => texts.push(number.to_string()),
                 _ => self
                     .problems

@@ -1,11 +1,9 @@
 //! The fields that a criterion may name, and the operators that each takes.
 
-use serde::Deserialize;
 use wharf_sdk::prelude::Severity;
 
 /// How a field compares, in the words of Docker Trusted Registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operator {
     /// Equals one of the values.
     Eq,
@@ -34,6 +32,28 @@ pub(crate) enum Operator {
 }
 
 impl Operator {
+    const ALL: [Self; 14] = [
+        Operator::Eq,
+        Operator::Neq,
+        Operator::Sw,
+        Operator::Ew,
+        Operator::C,
+        Operator::Oo,
+        Operator::Noo,
+        Operator::Matches,
+        Operator::Gt,
+        Operator::Gte,
+        Operator::Lt,
+        Operator::Lte,
+        Operator::Bf,
+        Operator::Af,
+    ];
+
+    /// What a word in a configuration says.
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operator| operator.word() == word)
+    }
+
     /// The word in a configuration.
     pub(crate) fn word(self) -> &'static str {
         match self {
