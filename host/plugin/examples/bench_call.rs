@@ -51,7 +51,7 @@ const TARGET_US: (f64, f64) = (15.0, 50.0);
 
 const PACKAGES: u32 = 500;
 const FINDINGS: u32 = 300;
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = 100_000;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
-use wasmtime::component::Resource;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::engine::Engine;
@@ -18,7 +17,7 @@ use crate::inspect::{Inspected, schema_validator};
 use crate::sandbox::{
     CallLimits, CallState, FIRST_LOOK_TICKS, ImageHandle, LogLine, MAX_TRANSFER_BYTES, Reason, ReportHandle,
 };
-use crate::trace::{Subject, Trace};
+use crate::trace::{Node, Subject, Trace};
 use crate::v0_1::{self, PromotionPolicy, PromotionPolicyPre};
 
 mod error;
@@ -255,13 +254,12 @@ impl Plugin {
         let limits = self.limits(limits);
         let mut state = CallState::new(limits, Some(Arc::clone(facts)), self.engine.version_order());
         state.notes.targets = targets.to_vec();
-        let Some(node) = state.subject(subject) else {
-            return Err(self.error(Cause::NoSubject, state, CallStats::default()));
-        };
+        match Node::of(facts, subject, None) {
+            Some(node) => state.subject = node,
+            None => return Err(self.error(Cause::NoSubject, state, CallStats::default())),
+        }
         let call = self.call(state, |plugin, store| {
-            let table = &mut store.data_mut().table;
-            let image: Resource<ImageHandle> = table.push(ImageHandle { node, platform: None })?;
-            let report = table.push(ReportHandle)?;
+            let (image, report) = (ImageHandle::subject(), ReportHandle::of_the_call());
             plugin.wharf_plugin_policy().call_evaluate(&mut *store, config_json, image, report)
         });
         let mut state = call.state;

@@ -4,11 +4,9 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::ResourceTable;
-
 use crate::facts::SealedFacts;
 use crate::pattern::VersionOrder;
-use crate::trace::{Answer, Ask, Node, Question, Recorder, Subject};
+use crate::trace::{Answer, Ask, Node, Question, Recorder};
 
 mod deadline;
 pub(crate) mod handles;
@@ -73,7 +71,6 @@ pub(crate) enum LimitHit {
 
 /// The data of one call's store.
 pub(crate) struct CallState {
-    pub(crate) table: ResourceTable,
     pub(crate) limits: CallLimits,
     pub(crate) host_calls: u32,
     pub(crate) memory: Memory,
@@ -81,6 +78,8 @@ pub(crate) struct CallState {
     pub(crate) recorder: Recorder,
     pub(crate) notes: Notes,
     pub(crate) log: Log,
+    /// What is judged.
+    pub(crate) subject: Node,
     /// None while a config is validated: then there is no image.
     facts: Option<Arc<SealedFacts>>,
     order: VersionOrder,
@@ -90,7 +89,6 @@ pub(crate) struct CallState {
 impl CallState {
     pub(crate) fn new(limits: CallLimits, facts: Option<Arc<SealedFacts>>, order: VersionOrder) -> Self {
         Self {
-            table: ResourceTable::new(),
             limits,
             host_calls: 0,
             memory: Memory::new(limits.memory_bytes),
@@ -98,6 +96,7 @@ impl CallState {
             recorder: Recorder { max_bytes: limits.trace_bytes, ..Recorder::default() },
             notes: Notes::new(limits.output_bytes),
             log: Log::new(limits.log_bytes),
+            subject: Node::Index,
             facts,
             order,
             random: None,
@@ -116,11 +115,6 @@ impl CallState {
     /// The facts of the call.
     pub(crate) fn facts(&self) -> wasmtime::Result<&Arc<SealedFacts>> {
         self.facts.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no image during this call"))
-    }
-
-    /// Where the subject of the call is.
-    pub(crate) fn subject(&self, subject: Subject) -> Option<Node> {
-        self.facts.as_ref().and_then(|facts| Node::of(facts, subject, None))
     }
 
     pub(crate) fn order(&self) -> VersionOrder {

@@ -14,9 +14,8 @@ mod queries;
 type Image = Resource<ImageHandle>;
 
 impl CallState {
-    fn handle(&self, image: &Image) -> Result<(Node, Option<u32>)> {
-        let handle = self.table.get(image)?;
-        Ok((handle.node, handle.platform))
+    fn node(&self, platform: Option<u32>) -> Node {
+        platform.map_or(self.subject, Node::Platform)
     }
 
     fn look(&self, node: Node) -> Result<View<'_>> {
@@ -32,8 +31,8 @@ impl CallState {
         answer: impl FnOnce(&View<'_>) -> (Ask, Answer, T),
     ) -> Result<T> {
         self.charge()?;
-        let (node, platform) = self.handle(image)?;
-        let (ask, answer, told) = answer(&self.look(node)?);
+        let platform = ImageHandle::position(image);
+        let (ask, answer, told) = answer(&self.look(self.node(platform))?);
         if self.deadline.is_up() {
             return Err(Error::new(LimitHit::Time));
         }
@@ -131,8 +130,7 @@ impl wit::HostImage for CallState {
         let handle = |position| {
             // Each handle counts: it takes memory of the host's.
             self.charge()?;
-            let handle = ImageHandle { node: Node::Platform(position), platform: Some(position) };
-            Ok(self.table.push(handle)?)
+            Ok(ImageHandle::platform(position))
         };
         positions.map(handle).collect()
     }
@@ -245,8 +243,7 @@ impl wit::HostImage for CallState {
         let bytes = name.len();
         self.optional_text(&image, Ask::Fact { name }, bytes)
     }
-    fn drop(&mut self, image: Image) -> Result<()> {
-        self.table.delete(image)?;
+    fn drop(&mut self, _: Image) -> Result<()> {
         Ok(())
     }
 }
