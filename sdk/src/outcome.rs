@@ -3,13 +3,8 @@
 //! Invariant: an outcome only gets worse while a policy adds to it: `reject` beats `hold`, and both beat `approve`.
 
 pub use crate::bindings::exports::wharf::plugin::policy::Verdict;
-
 /// One sentence of the explanation. `code` is for machines (`kebab-case`, stable), `text` for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    pub code: String,
-    pub text: String,
-}
+pub use crate::bindings::wharf::plugin::outcome::Reason;
 
 /// A verdict with its reasons. Start from [`approve`] and let each rule make it worse.
 #[derive(Debug, Clone, PartialEq)]

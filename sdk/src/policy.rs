@@ -128,8 +128,8 @@ pub mod guest {
                 outcome.hold("target", format!("the policy chose the target `{name}`: {why}"));
             }
         }
-        for reason in &outcome.reasons {
-            into.reason(&reason.code, &reason.text);
+        if !outcome.reasons.is_empty() {
+            into.reasons(&outcome.reasons);
         }
         if let Some(at) = outcome.recheck_at_ms {
             into.recheck_at_ms(at);

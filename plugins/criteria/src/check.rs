@@ -18,18 +18,30 @@ pub(crate) struct Criteria {
 #[derive(Debug)]
 pub(crate) struct Criterion {
     pub(crate) name: &'static str,
-    /// What it wants, for its reason: `lte 0`.
-    pub(crate) wants: String,
+    pub(crate) operator: Operator,
+    pub(crate) values: Vec<String>,
     pub(crate) needs: Needs,
     pub(crate) check: Check,
+}
+
+impl Criterion {
+    /// What it wants, for its reason: `lte 0`.
+    pub(crate) fn wants(&self) -> String {
+        format!("{} {}", self.operator.word(), self.values.join(" or "))
+    }
+
+    /// Whether it wants what it names, rather than none of it.
+    pub(crate) fn wanted(&self) -> bool {
+        self.operator != Operator::Noo
+    }
 }
 
 #[derive(Debug)]
 pub(crate) enum Check {
     Text { which: Text, test: TextTest, negative: bool },
-    Components { by: By, globs: Vec<String>, wanted: bool },
-    Versions { pairs: Vec<(String, String)>, wanted: bool },
-    Cve { globs: Vec<String>, wanted: bool },
+    Components(By),
+    Versions(Vec<(String, String)>),
+    Cve,
     Count { which: Count, compare: Compare, bound: u64 },
     Cvss { compare: Compare, tenths: u64 },
     Size { compare: Compare, bytes: u64 },
@@ -46,21 +58,22 @@ pub(crate) enum By {
 
 #[derive(Debug)]
 pub(crate) enum TextTest {
-    Equals(Vec<String>),
-    StartsWith(Vec<String>),
-    EndsWith(Vec<String>),
-    Contains(Vec<String>),
+    Equals,
+    StartsWith,
+    EndsWith,
+    Contains,
     Matches(Vec<Regex>),
 }
 
 impl TextTest {
-    pub(crate) fn holds(&self, text: &str) -> bool {
+    /// Whether one of the values, or of what was compiled of them, says yes.
+    pub(crate) fn holds(&self, text: &str, values: &[String]) -> bool {
         match self {
-            TextTest::Equals(values) => values.iter().any(|v| text == v),
-            TextTest::StartsWith(values) => values.iter().any(|v| text.starts_with(v)),
-            TextTest::EndsWith(values) => values.iter().any(|v| text.ends_with(v)),
-            TextTest::Contains(values) => values.iter().any(|v| text.contains(v)),
-            TextTest::Matches(values) => values.iter().any(|v| v.is_match(text)),
+            TextTest::Equals => values.iter().any(|v| text == v),
+            TextTest::StartsWith => values.iter().any(|v| text.starts_with(v)),
+            TextTest::EndsWith => values.iter().any(|v| text.ends_with(v)),
+            TextTest::Contains => values.iter().any(|v| text.contains(v)),
+            TextTest::Matches(compiled) => compiled.iter().any(|v| v.is_match(text)),
         }
     }
 }

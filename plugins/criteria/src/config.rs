@@ -31,7 +31,7 @@ impl Config for Criteria {
 pub(crate) fn check_ranges(config: &Criteria) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (at, criterion) in config.criteria.iter().enumerate() {
-        if let Check::Versions { pairs, .. } = &criterion.check {
+        if let Check::Versions(pairs) = &criterion.check {
             for (value, (_, range)) in pairs.iter().enumerate() {
                 if let Err(why) = wharf_sdk::image::check_range(range) {
                     problems
@@ -128,9 +128,8 @@ impl Reader {
         let operator = self.operator(pointer, item, found.map(|(.., operators)| operators));
         let values = self.values(pointer, item, found.map(|(_, field, _)| field));
         let ((name, field, _), operator, values) = (found?, operator?, values?);
-        let wants = format!("{} {}", operator.word(), values.join(" or "));
-        let check = self.check(pointer, field, operator, values)?;
-        Some(Criterion { name, wants, needs: field.needs(), check })
+        let check = self.check(pointer, field, operator, &values)?;
+        Some(Criterion { name, operator, values, needs: field.needs(), check })
     }
 
     fn field(
@@ -211,9 +210,8 @@ impl Reader {
         pointer: Arguments<'_>,
         field: Field,
         operator: Operator,
-        values: Vec<String>,
+        values: &[String],
     ) -> Option<Check> {
-        let wanted = operator != Operator::Noo;
         let compare = Compare::of(operator);
         let mut first = |read: fn(&str) -> Result<u64, String>| match read(&values[0]) {
             Ok(value) => Some(value),
@@ -229,14 +227,10 @@ impl Reader {
                 let negative = matches!(operator, Operator::Noo | Operator::Neq);
                 Check::Text { which, test: self.text_test(pointer, operator, values)?, negative }
             }
-            Field::ComponentName => {
-                Check::Components { by: By::Name, globs: globs(operator, values), wanted }
-            }
-            Field::LicenceName => {
-                Check::Components { by: By::Licence, globs: globs(operator, values), wanted }
-            }
-            Field::Cve => Check::Cve { globs: values, wanted },
-            Field::ComponentVersion => Check::Versions { pairs: self.versions(pointer, &values)?, wanted },
+            Field::ComponentName => Check::Components(By::Name),
+            Field::LicenceName => Check::Components(By::Licence),
+            Field::Cve => Check::Cve,
+            Field::ComponentVersion => Check::Versions(self.versions(pointer, values)?),
         })
     }
 
@@ -244,12 +238,12 @@ impl Reader {
         &mut self,
         pointer: Arguments<'_>,
         operator: Operator,
-        values: Vec<String>,
+        values: &[String],
     ) -> Option<TextTest> {
         Some(match operator {
-            Operator::Sw => TextTest::StartsWith(values),
-            Operator::Ew => TextTest::EndsWith(values),
-            Operator::C => TextTest::Contains(values),
+            Operator::Sw => TextTest::StartsWith,
+            Operator::Ew => TextTest::EndsWith,
+            Operator::C => TextTest::Contains,
             Operator::Matches => {
                 let before = self.problems.len();
                 let mut compiled = Vec::with_capacity(values.len());
@@ -264,7 +258,7 @@ impl Reader {
                 }
                 return (self.problems.len() == before).then_some(TextTest::Matches(compiled));
             }
-            _ => TextTest::Equals(values),
+            _ => TextTest::Equals,
         })
     }
 
@@ -290,16 +284,6 @@ impl Reader {
 fn listed(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     quoted.join(", ")
-}
-
-fn globs(operator: Operator, values: Vec<String>) -> Vec<String> {
-    let glob = |value: String| match operator {
-        Operator::Sw => format!("{value}*"),
-        Operator::Ew => format!("*{value}"),
-        Operator::C => format!("*{value}*"),
-        _ => value,
-    };
-    values.into_iter().map(glob).collect()
 }
 
 fn whole(text: &str) -> Result<u64, String> {

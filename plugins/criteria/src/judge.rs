@@ -4,8 +4,9 @@
 //! Invariant: only what decides is asked, since each question is a part of the stored explanation.
 
 use crate::check::{By, Check, Compare, Criteria, Criterion};
-use crate::field::{Count, Needs, Text};
+use crate::field::{Count, Needs, Operator, Text};
 use crate::value::{duration_text, size_text, time_text};
+use std::borrow::Cow;
 use wharf_sdk::image::{Components, knowledge_text};
 use wharf_sdk::prelude::*;
 
@@ -85,22 +86,24 @@ fn answer(
     Ok(match &criterion.check {
         Check::Text { which, test, negative } => {
             let texts = texts(*which, image);
-            let found = texts.iter().any(|text| test.holds(text));
+            let found = texts.iter().any(|text| test.holds(text, &criterion.values));
             match texts.first() {
                 None if *negative && *which == Text::Tag => Answer::Met,
                 None => Answer::Undecided(format!(
                     "the image has no `{}`, the rule wants {}",
-                    criterion.name, criterion.wants
+                    criterion.name,
+                    criterion.wants()
                 )),
                 Some(text) => met_if(found != *negative, || unmet(criterion, &format!("is `{text}`"))),
             }
         }
-        Check::Components { by, globs, wanted } => components(config, criterion, image, *by, globs, *wanted),
-        Check::Versions { pairs, wanted } => versions(criterion, image, pairs, *wanted)?,
-        Check::Cve { globs, wanted } => {
+        Check::Components(by) => components(config, criterion, image, *by),
+        Check::Versions(pairs) => versions(criterion, image, pairs)?,
+        Check::Cve => {
+            let globs = criterion.values.iter();
             let found: Vec<Finding> =
-                globs.iter().flat_map(|glob| image.findings().id(glob).first(EXAMPLES as u32)).collect();
-            found_or_not(criterion, found.iter().map(finding_text).collect(), *wanted)
+                globs.flat_map(|glob| image.findings().id(glob).first(EXAMPLES as u32)).collect();
+            found_or_not(criterion, found.iter().map(finding_text).collect())
         }
         Check::Count { which, compare, bound } => count(config, criterion, image, *which, *compare, *bound),
         Check::Cvss { compare, tenths } => cvss(config, criterion, image, *compare, *tenths),
@@ -118,7 +121,7 @@ fn answer(
 }
 
 fn unmet(criterion: &Criterion, is: &str) -> String {
-    format!("`{}` {is}, the rule wants {}", criterion.name, criterion.wants)
+    format!("`{}` {is}, the rule wants {}", criterion.name, criterion.wants())
 }
 
 /// What a text field may be called; a platform with and without its variant.
@@ -135,19 +138,13 @@ fn texts(which: Text, image: &Image<'_>) -> Vec<String> {
     }
 }
 
-fn components(
-    config: &Criteria,
-    criterion: &Criterion,
-    image: &Image<'_>,
-    by: By,
-    globs: &[String],
-    wanted: bool,
-) -> Answer {
+fn components(config: &Criteria, criterion: &Criterion, image: &Image<'_>, by: By) -> Answer {
     let mut found = Vec::new();
-    for glob in globs {
+    for value in &criterion.values {
+        let glob = glob(criterion.operator, value);
         match by {
-            By::Name => gather(&image.components().any_name(glob), &mut found),
-            By::Licence => gather(&image.components().licence(glob), &mut found),
+            By::Name => gather(&image.components().any_name(&glob), &mut found),
+            By::Licence => gather(&image.components().licence(&glob), &mut found),
         }
     }
     let texts: Vec<String> = found
@@ -160,7 +157,7 @@ fn components(
             }
         })
         .collect();
-    if by == By::Licence && !wanted && texts.is_empty() && config.hold_unlicensed {
+    if by == By::Licence && !criterion.wanted() && texts.is_empty() && config.hold_unlicensed {
         let unlicensed = image.components().unlicensed();
         let count = unlicensed.count();
         if count > 0 {
@@ -174,7 +171,17 @@ fn components(
             ));
         }
     }
-    found_or_not(criterion, texts, wanted)
+    found_or_not(criterion, texts)
+}
+
+/// What the names that an operator finds match.
+fn glob(operator: Operator, value: &str) -> Cow<'_, str> {
+    match operator {
+        Operator::Sw => format!("{value}*").into(),
+        Operator::Ew => format!("*{value}").into(),
+        Operator::C => format!("*{value}*").into(),
+        _ => value.into(),
+    }
 }
 
 fn gather(components: &Components<'_>, found: &mut Vec<Component>) {
@@ -185,22 +192,18 @@ fn gather(components: &Components<'_>, found: &mut Vec<Component>) {
     }
 }
 
-fn versions(
-    criterion: &Criterion,
-    image: &Image<'_>,
-    pairs: &[(String, String)],
-    wanted: bool,
-) -> Result<Answer, Stop> {
+fn versions(criterion: &Criterion, image: &Image<'_>, pairs: &[(String, String)]) -> Result<Answer, Stop> {
     let mut found = Vec::new();
     for (name, range) in pairs {
         let query = image.components().any_name(name).version(range)?;
         // What is forbidden must not pass because its version is not known.
-        gather(&if wanted { query } else { query.include_undecided() }, &mut found);
+        gather(&if criterion.wanted() { query } else { query.include_undecided() }, &mut found);
     }
-    Ok(found_or_not(criterion, found.iter().map(component_text).collect(), wanted))
+    Ok(found_or_not(criterion, found.iter().map(component_text).collect()))
 }
 
-fn found_or_not(criterion: &Criterion, mut found: Vec<String>, wanted: bool) -> Answer {
+fn found_or_not(criterion: &Criterion, mut found: Vec<String>) -> Answer {
+    let wanted = criterion.wanted();
     if found.is_empty() != wanted {
         return Answer::Met;
     }
@@ -255,7 +258,7 @@ fn cvss(
     let count = u64::from(above.count());
     if matches!(compare, Compare::Gt | Compare::Gte) {
         return met_if(count > 0, || {
-            format!("no finding has a `cvss` that the rule wants: {}", criterion.wants)
+            format!("no finding has a `cvss` that the rule wants: {}", criterion.wants())
         });
     }
     if count > 0 {

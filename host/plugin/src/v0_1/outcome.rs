@@ -9,12 +9,14 @@ use crate::sandbox::{CallState, LogLevel, ReportHandle};
 impl outcome::Host for CallState {}
 
 impl outcome::HostReport for CallState {
-    fn reason(&mut self, _: Resource<ReportHandle>, code: String, text: String) -> Result<()> {
+    fn reasons(&mut self, _: Resource<ReportHandle>, more: Vec<outcome::Reason>) -> Result<()> {
         self.charge()?;
-        match self.notes.reason(code, text).map_err(Error::new)? {
-            true => Ok(()),
-            false => Err(Error::msg("the code of a reason has more than 64 bytes")),
+        for outcome::Reason { code, text } in more {
+            if !self.notes.reason(code, text).map_err(Error::new)? {
+                return Err(Error::msg("the code of a reason has more than 64 bytes"));
+            }
         }
+        Ok(())
     }
 
     fn targets(&mut self, _: Resource<ReportHandle>) -> Result<Vec<String>> {

@@ -7,7 +7,10 @@ use exports::wharf::plugin::policy::{Guest, Problem, Verdict};
 use wharf::plugin::facts::{
     ComponentCriterion, FactCriterion, FindingCriterion, Image, Severity, check_range,
 };
-use wharf::plugin::{log, outcome::Report};
+use wharf::plugin::{
+    log,
+    outcome::{Reason, Report},
+};
 
 /// The manifest, in the section where the host looks for it.
 #[used]
@@ -42,18 +45,22 @@ impl Guest for TestGuest {
             "platforms" => {
                 for platform in image.platforms(0, 10) {
                     let text = format!("{} {}", platform.digest(), platform.count_components(&[]));
-                    report.reason("platform", &text);
+                    reason(report, "platform", &text);
                 }
                 Ok(Verdict::Approve)
             }
             "random" => {
                 // Its hasher is seeded from WASI's random numbers.
                 let map: std::collections::HashMap<u32, u32> = (0..64).map(|n| (n, n)).collect();
-                report.reason("order", &map.keys().map(|k| format!("{k} ")).collect::<String>());
-                report.reason("now", &format!("{:?}", std::time::SystemTime::now()));
-                report.reason("args", &format!("{:?} {:?}", std::env::args().count(), std::env::vars().count()));
+                reason(report, "order", &map.keys().map(|k| format!("{k} ")).collect::<String>());
+                reason(report, "now", &format!("{:?}", std::time::SystemTime::now()));
+                reason(
+                    report,
+                    "args",
+                    &format!("{:?} {:?}", std::env::args().count(), std::env::vars().count()),
+                );
                 let file = std::fs::read("/etc/passwd").err().map(|e| e.kind().to_string());
-                report.reason("file", &format!("{file:?}"));
+                reason(report, "file", &format!("{file:?}"));
                 Ok(Verdict::Approve)
             }
             "sleep" => {
@@ -84,11 +91,11 @@ impl Guest for TestGuest {
                 std::hint::black_box(std::time::Instant::now());
             },
             "reason-flood" => loop {
-                report.reason("flood", "the same reason, again and again");
+                reason(report, "flood", "the same reason, again and again");
             },
             "long-reason" => {
-                report.reason("long", &"x".repeat(40 << 10));
-                report.reason("last", "what comes after it");
+                reason(report, "long", &"x".repeat(40 << 10));
+                reason(report, "last", "what comes after it");
                 Ok(Verdict::Approve)
             }
             "criteria-flood" => {
@@ -116,13 +123,15 @@ impl Guest for TestGuest {
             }
             "lying-error" => Err(lie()),
             "lying-reason" => {
-                report.reason("huge", std::mem::ManuallyDrop::new(lie()).as_str());
+                let text = lie();
+                let reason = std::mem::ManuallyDrop::new(Reason { code: "huge".into(), text });
+                report.reasons(std::slice::from_ref(&*reason));
                 Ok(Verdict::Approve)
             }
             "huge-error" => Err("x".repeat(8 << 20)),
             "big-error" => Err("x".repeat(300 << 10)),
             "huge-reason" => {
-                report.reason("huge", &"x".repeat(8 << 20));
+                reason(report, "huge", &"x".repeat(8 << 20));
                 Ok(Verdict::Approve)
             }
             "huge-list" => {
@@ -135,7 +144,7 @@ impl Guest for TestGuest {
             "exit" => std::process::exit(0),
             "target" => {
                 let none = report.target("elsewhere/app");
-                report.reason("refused", &none.err().unwrap_or_default());
+                reason(report, "refused", &none.err().unwrap_or_default());
                 report.target(&report.targets()[0])?;
                 report.recheck_at_ms(image.evaluated_at_ms() + 2_000);
                 report.recheck_at_ms(image.evaluated_at_ms() + 1_000);
@@ -157,11 +166,15 @@ fn lie() -> String {
     unsafe { String::from_raw_parts(std::ptr::dangling_mut(), 1 << 30, 1 << 30) }
 }
 
+fn reason(report: &Report, code: &str, text: &str) {
+    report.reasons(&[Reason { code: code.into(), text: text.into() }]);
+}
+
 /// Approves if the mark is even, rejects if it is odd; the reason is the mark.
 fn mark(report: &Report) -> Result<Verdict, String> {
     let mark = std::hint::black_box(&MARK);
     let number = (mark[11] - b'0') * 10 + (mark[12] - b'0');
-    report.reason("mark", &number.to_string());
+    reason(report, "mark", &number.to_string());
     Ok(if number % 2 == 0 { Verdict::Approve } else { Verdict::Reject })
 }
 
@@ -198,7 +211,7 @@ fn ask(image: &Image, report: &Report) -> Result<Verdict, String> {
     said.push(format!("{:?} {:?}", image.finding_fact(0, "epss"), image.component_fact(0, "x")));
     said.push(format!("{:?} {:?}", image.licences(0, 10), image.fact("config.user")));
     for text in said {
-        report.reason("said", &text);
+        reason(report, "said", &text);
     }
     Ok(if counts[0] == 0 { Verdict::Approve } else { Verdict::Hold })
 }
@@ -213,11 +226,11 @@ fn list(image: &Image, report: &Report) -> Result<Verdict, String> {
             break;
         }
     }
-    report.reason("components", &names.to_string());
+    reason(report, "components", &names.to_string());
     let page = image.findings(&[], 0, u32::MAX);
-    report.reason("findings", &page.len().to_string());
+    reason(report, "findings", &page.len().to_string());
     if let Some(first) = page.first() {
-        report.reason("first", &format!("{} {} {:?}", first.id, first.component_name, first.cvss_tenths));
+        reason(report, "first", &format!("{} {} {:?}", first.id, first.component_name, first.cvss_tenths));
     }
     Ok(Verdict::Approve)
 }
