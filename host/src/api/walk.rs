@@ -108,8 +108,7 @@ impl<'a> Walk<'a> {
             let Some(beginning) = &self.beginning else { return Ok(None) };
             let page =
                 list::repositories_from(&self.app.store, beginning, self.last.as_deref(), NAMES).await?;
-            // Behind a page without a name there is no place to go on from.
-            if !page.more || page.names.is_empty() {
+            if !page.more {
                 self.beginning = None;
             }
             self.read = page.names.into_iter();

@@ -199,7 +199,9 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
     // Lineage repeats what the promotions before said; digest and reason come at the end.
     let (mut out, told): (String, &[&str]) = match kind {
         "image-promoted" => (format!("{} -> {}", stage("from"), stage("to")), &["from", "to"]),
-        "referrer-promoted" => (format!("{} -> {}", text("from"), text("to")), &["from", "to"]),
+        "referrer-promoted" | "referrer-held" => {
+            (format!("{} -> {}", text("from"), text("to")), &["from", "to"])
+        }
         "verdict-changed" => {
             (format!("{} {} -> {}", subject(fields), text("was"), text("verdict")), &["was", "verdict"])
         }

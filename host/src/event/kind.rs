@@ -58,6 +58,14 @@ pub enum Kind {
         /// The decision in the source's history that had led there.
         decision: u64,
     },
+    /// It did not: whoever answers for that promotion may not any more. Another judgement, or promotion, tries again.
+    ReferrerHeld {
+        from: RepoName,
+        to: RepoName,
+        /// The manifest that was to go there with what refers to it.
+        digest: Digest,
+        reason: String,
+    },
     /// A binding came to another verdict about a tag than before, or to its first.
     ImageJudged {
         repository: RepoName,
@@ -215,7 +223,7 @@ impl Kind {
             | Kind::RepositoryChanged { repository, .. }
             | Kind::ImageScanned { repository, .. } => Some(repository),
             Kind::ImagePromoted { from, .. } => Some(&from.repository),
-            Kind::ReferrerPromoted { from, .. } => Some(from),
+            Kind::ReferrerPromoted { from, .. } | Kind::ReferrerHeld { from, .. } => Some(from),
             _ => None,
         }
     }
@@ -224,7 +232,7 @@ impl Kind {
     pub fn target(&self) -> Option<&RepoName> {
         match self {
             Kind::ImagePromoted { to, .. } => Some(&to.repository),
-            Kind::ReferrerPromoted { to, .. } => Some(to),
+            Kind::ReferrerPromoted { to, .. } | Kind::ReferrerHeld { to, .. } => Some(to),
             _ => None,
         }
     }

@@ -4,14 +4,18 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use wharf_plugin::facts::sha256;
-use wharf_store::{Expect, Key, KeyRange, Space, Store, StoreError, Tx, key};
+use wharf_store::{Expect, Key, KeyRange, Rev, Space, Store, StoreError, Tx, key};
 
 /// Largest document, in bytes as it is read back.
 pub const DOCUMENT_BYTES_MAX: usize = 64 << 20;
 /// Largest document as it is stored: a row must fit a commit with room to spare.
 const STORED_BYTES_MAX: usize = 4 << 20;
-/// Documents up to this size together are written in the commit that names them; larger ones before it.
-const ALONG_BYTES_MAX: usize = 1 << 20;
+/// Bytes of documents, as they are stored, that one commit writes, unless it is for one alone.
+const COMMIT_BYTES_MAX: usize = 1 << 20;
+/// Documents that the commit which names them takes along: one is two of its operations while a search is on.
+const ALONG_MAX: usize = 64;
+/// Documents of one commit before that, which does nothing else.
+const AHEAD_MAX: usize = 256;
 
 /// Documents that one commit of a search looks at.
 const SWEEP_PAGE: usize = 200;
@@ -69,8 +73,14 @@ pub(super) fn row_key(kind: Kind, digest: &str) -> Key {
 /// Documents that a commit is going to name.
 #[derive(Debug, Clone, Default)]
 pub struct Pending {
+    /// Written by the commit, where they are not there.
     documents: Vec<(Kind, String, Vec<u8>)>,
+    /// There already.
     named: Vec<(Kind, String)>,
+    /// Taken care of by commits before this one; see [`Pending::split`].
+    ahead: Vec<(Kind, String)>,
+    /// The search that was on before those.
+    sweep: Option<Rev>,
 }
 
 impl Pending {
@@ -109,39 +119,62 @@ impl Pending {
         self.named.push((kind, digest.to_owned()));
     }
 
-    /// Documents that are not kept yet and too large to go along with another commit, each for a commit of its own before
-    /// that. Leaves the others.
+    /// Leaves what one commit takes along, whatever else it does, and returns the rest for commits of their own before that: a
+    /// decision about a large index names thousands. Where the last commit never comes, nothing names what those wrote, and
+    /// a search removes it.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn split_large(&mut self, store: &Store) -> Result<Vec<Pending>, StoreError> {
-        let mut along = Vec::new();
+    pub async fn split(&mut self, store: &Store) -> Result<Vec<Pending>, StoreError> {
+        let Pending { documents, mut named, .. } = std::mem::take(self);
+        // Before the others: one that begins later may have missed what they do.
+        self.sweep = store.get(&sweep_key()).await?.map(|row| row.rev);
         let mut before = Vec::new();
-        let mut bytes = 0;
-        for document in std::mem::take(&mut self.documents) {
+        for document in documents {
+            let (kind, digest, packed) = &document;
             // One by one, as each may be large.
-            if store.get(&row_key(document.0, &document.1)).await?.is_some() {
-                self.named.push((document.0, document.1));
-            } else if bytes + document.2.len() <= ALONG_BYTES_MAX {
-                bytes += document.2.len();
-                along.push(document);
+            if store.get(&row_key(*kind, digest)).await?.is_some() {
+                named.push((*kind, digest.clone()));
+            } else if self.takes(packed.len(), ALONG_MAX) {
+                self.documents.push(document);
             } else {
-                self.named.push((document.0, document.1.clone()));
-                before.push(Pending { documents: vec![document], named: Vec::new() });
+                self.ahead.push((*kind, digest.clone()));
+                with_room(&mut before, packed.len()).documents.push(document);
             }
         }
-        self.documents = along;
+        for name in named {
+            if self.takes(0, ALONG_MAX) {
+                self.named.push(name);
+                continue;
+            }
+            if self.sweep.is_some() {
+                with_room(&mut before, 0).named.push(name.clone());
+            }
+            self.ahead.push(name);
+        }
         Ok(before)
+    }
+
+    /// Whether one more of so many bytes fits a commit of at most `max`.
+    fn takes(&self, bytes: usize, max: usize) -> bool {
+        let taken: usize = self.documents.iter().map(|(_, _, packed)| packed.len()).sum();
+        self.documents.len() + self.named.len() < max && taken + bytes <= COMMIT_BYTES_MAX
     }
 
     /// Adds the documents to the commit that names them.
     ///
     /// # Errors
-    /// Only where the store fails.
+    /// [`StoreError::Conflict`] where a search began since [`Pending::split`] that has missed more than this commit marks: the
+    /// act begins again. Else only where the store fails.
     pub async fn write(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        if tx.get(&sweep_key()).await?.is_some() {
+        if let Some(sweep) = tx.get(&sweep_key()).await? {
+            let missed: &[_] = if self.sweep == Some(sweep.rev) { &[] } else { &self.ahead };
+            if missed.len() > ALONG_MAX {
+                return Err(StoreError::Conflict(sweep.key));
+            }
             let documents = self.documents.iter().map(|(kind, digest, _)| (kind, digest));
-            for (kind, digest) in documents.chain(self.named.iter().map(|(kind, digest)| (kind, digest))) {
+            let names = self.named.iter().chain(missed).map(|(kind, digest)| (kind, digest));
+            for (kind, digest) in documents.chain(names) {
                 tx.put(&named_key(*kind, digest), Vec::new());
             }
         }
@@ -153,11 +186,20 @@ impl Pending {
                 tx.put(&key, packed.clone());
             }
         }
-        for (kind, digest) in &self.named {
+        for (kind, digest) in self.named.iter().chain(&self.ahead) {
             tx.expect(Expect::Present(row_key(*kind, digest)));
         }
         Ok(())
     }
+}
+
+/// The last of the commits, or another one where that does not take so many bytes more.
+fn with_room(commits: &mut Vec<Pending>, bytes: usize) -> &mut Pending {
+    if !commits.last().is_some_and(|last| last.takes(bytes, AHEAD_MAX)) {
+        commits.push(Pending::default());
+    }
+    let last = commits.len() - 1;
+    &mut commits[last]
 }
 
 /// There while documents that nothing names are searched for and removed: whoever names one meanwhile leaves a mark, so
@@ -258,3 +300,6 @@ pub async fn read_json<T: serde::de::DeserializeOwned>(
         why: e.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,8 +271,8 @@ async fn store(
     scanned: Scanned,
     mut pending: Pending,
 ) -> Result<(), ScanImageError> {
-    for large in &pending.split_large(&app.store).await? {
-        app.store.act(|mut tx| async move { large.write(&mut tx).await }).await?;
+    for before in &pending.split(&app.store).await? {
+        app.store.act(|mut tx| async move { before.write(&mut tx).await }).await?;
     }
     let (scanned, pending) = (&scanned, &pending);
     let event = &Event::system(
@@ -320,8 +320,8 @@ pub async fn rematch(app: &App, from: Option<&str>) -> Result<Option<String>, Sc
     let now_ms = app.now_ms();
     let compared = tokio::task::spawn_blocking(move || compare_all(reports, &db, now_ms));
     let (changes, mut pending) = compared.await.map_err(|_| ScanImageError::Thread)??;
-    for large in &pending.split_large(&app.store).await? {
-        app.store.act(|mut tx| async move { large.write(&mut tx).await }).await?;
+    for before in &pending.split(&app.store).await? {
+        app.store.act(|mut tx| async move { before.write(&mut tx).await }).await?;
     }
     let (changes, pending) = (&changes, &pending);
     app.store

@@ -14,6 +14,10 @@ use crate::event::{Kind, Recorded};
 use crate::flow::promote::{self, judge, mass};
 use crate::flow::{collect, delete, retention, scan_image, scrub};
 
+/// Jobs that one commit makes of an index with any number of platforms. Each is three operations: its row, its count, the dead
+/// one that it replaces.
+const JOBS_A_COMMIT: usize = 256;
+
 /// Work that comes back without an event.
 pub fn schedule() -> Vec<Every> {
     vec![
@@ -113,18 +117,16 @@ async fn scan(app: &App, repository: &RepoName, digest: &Digest, job: &Running) 
         () = job.stop().cancelled() => return Err(Failure::new("it was stopped")),
         scanned = scanning => scanned.map_err(Failure::new)?,
     };
-    if platforms.is_empty() {
-        return Ok(());
-    }
-    app.store
-        .act(|mut tx| async move {
+    for platforms in platforms.chunks(JOBS_A_COMMIT) {
+        let enqueue = app.store.act(|mut tx| async move {
             for digest in platforms {
                 let work = Work::Scan { repository: repository.clone(), digest: digest.clone() };
                 super::row::enqueue_once(&mut tx, work).await?;
             }
             Ok::<_, StoreError>(())
-        })
-        .await?;
+        });
+        enqueue.await?;
+    }
     Ok(())
 }
 

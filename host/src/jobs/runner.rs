@@ -182,6 +182,11 @@ async fn route_loop(shared: Arc<Shared>, route: Route) {
                 continue;
             }
             Ok(None) => (REST, false),
+            // Those who run the jobs of a busy tag change them all the time. The tries have had their pauses.
+            Err(StoreError::Conflict(_)) => {
+                tracing::debug!("jobs changed while events were read; reading them again");
+                continue;
+            }
             Err(error) => {
                 tracing::warn!(%error, "events cannot be read or jobs made; trying again");
                 (REST, false)

@@ -116,12 +116,13 @@ pub struct Referrer {
 /// made of more than [`MANIFESTS_MAX`] manifests; else only where the store cannot be read.
 pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan, RegistryError> {
     let mut plan = Plan { root: root.clone(), steps: Vec::new() };
-    // A manifest is entered twice: first to put what it needs before it, then to take it up itself.
-    let mut stack = vec![(root.clone(), None::<Manifest>, false)];
+    // A manifest is entered twice: first to put what it needs before it, then to take up its own steps. Those wait, and not its
+    // bytes, of which a chain of referrers may have any number.
+    let mut stack = vec![(root.clone(), None::<Vec<Step>>, false)];
     let mut seen = BTreeSet::from([root.clone()]);
     while let Some((digest, entered, is_referrer)) = stack.pop() {
-        if let Some(manifest) = entered {
-            take_up(&mut plan.steps, digest, &manifest);
+        if let Some(own) = entered {
+            plan.steps.extend(own);
             continue;
         }
         let Some(manifest) = manifest::parsed(store, from, &digest).await? else {
@@ -142,18 +143,19 @@ pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan,
         if seen.len() > MANIFESTS_MAX {
             return Err(RegistryError::TooManyManifests { digest: root.clone(), max: MANIFESTS_MAX });
         }
-        stack.push((digest, Some(manifest), is_referrer));
+        stack.push((digest.clone(), Some(own_steps(digest, &manifest)), is_referrer));
         stack.extend(next.into_iter().rev());
     }
     Ok(plan)
 }
 
-fn take_up(steps: &mut Vec<Step>, digest: Digest, manifest: &Manifest) {
+/// What it takes to copy a manifest whose children are there.
+fn own_steps(digest: Digest, manifest: &Manifest) -> Vec<Step> {
     let blobs: BTreeSet<&Digest> = manifest.blobs().map(|blob| &blob.digest).collect();
     let needs = blobs.len() + manifest.manifests.len();
     let blobs: Vec<Digest> = blobs.into_iter().cloned().collect();
-    steps.extend(blobs.chunks(BLOBS_A_STEP).map(|chunk| Step::Blobs(chunk.to_vec())));
-    steps.push(Step::Manifest { digest, needs });
+    let link = blobs.chunks(BLOBS_A_STEP).map(|chunk| Step::Blobs(chunk.to_vec()));
+    link.chain([Step::Manifest { digest, needs }]).collect()
 }
 
 /// The way up: a manifest of `from` with all that it is about or part of, which is its subject unless it is a container image

@@ -64,7 +64,7 @@ pub async fn tags(
 }
 
 /// Repositories whose names begin with `beginning`, in byte order, after `last`, at most `n` and at most [`PAGE_MAX`]; no
-/// others are read.
+/// others are read. There is none only where no more follow.
 ///
 /// # Errors
 /// Where the store cannot be read.
@@ -82,7 +82,46 @@ pub async fn repositories_from(
         range = range.after(&key(Space::Repo, &[last]));
     }
     let n = n.min(PAGE_MAX);
-    let page = store.scan(range, n).await?;
-    let names = page.rows.iter().filter_map(|row| row.key.part(0)?.parse().ok()).collect();
-    Ok(Names { names, more: page.more && n > 0 })
+    loop {
+        let page = store.scan(range.clone(), n).await?;
+        let names: Vec<RepoName> = page.rows.iter().filter_map(|row| row.key.part(0)?.parse().ok()).collect();
+        match page.rows.last() {
+            // Whoever asks goes on behind the last name: a page without one has to be the end.
+            Some(last) if page.more && names.is_empty() => range = range.after(&last.key),
+            _ => return Ok(Names { names, more: page.more && n > 0 }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wharf_store::Model;
+
+    use super::*;
+
+    /// Regression: whoever went over all repositories stopped at the first page that held nothing but damaged names.
+    #[tokio::test]
+    async fn a_page_without_a_name_is_the_last() {
+        let store = Store::new(Arc::new(Model::default()));
+        let put = async |mut tx: wharf_store::Tx| {
+            for name in ["A1", "A2", "A3", "A4", "A5", "app", "b1", "z/Z1", "z/Z2", "z/Z3"] {
+                tx.put(&key(Space::Repo, &[format!("dev/{name}")]), "{}");
+            }
+            Ok::<_, StoreError>(())
+        };
+        store.act(put).await.unwrap();
+        let (mut found, mut last) = (Vec::new(), None::<String>);
+        loop {
+            let page = repositories_from(&store, "dev/", last.as_deref(), 2).await.unwrap();
+            assert!(!page.names.is_empty() || !page.more);
+            found.extend(page.names.iter().map(RepoName::to_string));
+            last = found.last().cloned();
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(found, ["dev/app", "dev/b1"]);
+    }
 }

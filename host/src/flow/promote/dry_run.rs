@@ -88,7 +88,6 @@ pub async fn dry_run(
     while let (None, Some(at)) = (&run.next, &beginning) {
         let names =
             list::repositories_from(&app.store, at, last.as_ref().map(RepoName::as_str), PAGE).await?;
-        let is_last = !names.more || names.names.is_empty();
         for name in names.names {
             if left == 0 {
                 // The last one looked at may be nothing that who asks may see.
@@ -105,7 +104,7 @@ pub async fn dry_run(
             }
             last = Some(name);
         }
-        if is_last {
+        if !names.more {
             beginning = beginnings.next();
         }
     }

@@ -8,7 +8,8 @@
 //! Invariant: of a referrer and a promotion, the job of whichever was committed last sees both.
 //! Invariant: no tag moves, and nothing is kept for its own sake: a referrer lives as long as its subject.
 //! Invariant: nothing that runs comes unjudged: an image that names another as its subject says nothing of it.
-//! Invariant: it is done by the right that the promotion was made by, as far as that is in force now.
+//! Invariant: it is done by the right that the promotion was made by, as far as that is in force now. Where it is not, an event
+//! says so, as a held decision does, and the job is done: time alone brings no right back.
 
 use tokio_util::sync::CancellationToken;
 use wharf_oci::{Digest, RepoName};
@@ -27,8 +28,8 @@ use crate::registry::row;
 /// May be done again: what is there already costs reads only.
 ///
 /// # Errors
-/// [`PromoteError::NotFollowed`] with all that refuse it, after the others have it; else where something of the server's own
-/// failed.
+/// [`PromoteError::NotFollowed`] where a target refuses it that may take it later, after the others have it; else where something
+/// of the server's own failed.
 pub async fn manifest(
     app: &App,
     repository: &RepoName,
@@ -46,7 +47,7 @@ pub async fn manifest(
         Ok(images) => images,
         Err(error) => return Err(not_followed(settle::refusal(error)?.text)),
     };
-    let mut refused = Vec::new();
+    let mut missed = Vec::new();
     for image in images {
         let mut after = None;
         loop {
@@ -55,8 +56,8 @@ pub async fn manifest(
                 if stop.is_cancelled() {
                     return Err(PromoteError::Interrupted);
                 }
-                if let Some(reason) = one(app, &plan, &destination).await? {
-                    refused.push((destination.to, reason));
+                if let Some(why) = one(app, &plan, &destination).await? {
+                    missed.push((destination.to, why));
                 }
             }
             after = next;
@@ -65,18 +66,51 @@ pub async fn manifest(
             }
         }
     }
-    // What one right does not allow another may have done.
-    let mut missing = Vec::new();
-    for (to, reason) in refused {
+    let mut lacking = Vec::new();
+    for (to, why) in missed {
+        // What one right does not allow another may have done.
         if lacks(app, &plan, repository, &to).await? {
-            missing.push(reason.text);
+            lacking.push((to, why));
         }
     }
-    missing.dedup();
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(not_followed(missing.join("; "))),
+    if lacking.iter().any(|(_, why)| matches!(why, Missed::Refused(_))) {
+        let mut reasons: Vec<String> = lacking.into_iter().map(|(_, why)| why.reason().text).collect();
+        reasons.dedup();
+        return Err(not_followed(reasons.join("; ")));
     }
+    for (to, why) in lacking {
+        tell_held(app, repository, &to, digest, why.reason().text).await?;
+    }
+    Ok(())
+}
+
+/// Why a repository did not get it.
+enum Missed {
+    /// Whoever answers for the promotion may not any more: somebody has to ask again.
+    NoRight(Reason),
+    /// The repository refuses it now, and may take it at another try.
+    Refused(Reason),
+}
+
+impl Missed {
+    fn reason(self) -> Reason {
+        match self {
+            Missed::NoRight(reason) | Missed::Refused(reason) => reason,
+        }
+    }
+}
+
+async fn tell_held(
+    app: &App,
+    from: &RepoName,
+    to: &RepoName,
+    digest: &Digest,
+    reason: String,
+) -> Result<(), PromoteError> {
+    let held = Kind::ReferrerHeld { from: from.clone(), to: to.clone(), digest: digest.clone(), reason };
+    let event = &Event::system(app.now_ms(), held);
+    app.store.act(|mut tx| async move { event::append(&mut tx, event) }).await?;
+    Ok(())
 }
 
 /// Whether something of the plan is not there that the source has.
@@ -90,19 +124,19 @@ async fn lacks(app: &App, plan: &Plan, from: &RepoName, to: &RepoName) -> Result
     Ok(false)
 }
 
-/// Takes it along to one repository. Returns why that refuses it.
-async fn one(app: &App, plan: &Plan, destination: &Destination) -> Result<Option<Reason>, PromoteError> {
+/// Takes it along to one repository. Returns why that did not get it.
+async fn one(app: &App, plan: &Plan, destination: &Destination) -> Result<Option<Missed>, PromoteError> {
     for steps in plan.whole() {
         match app.store.act(|tx| portion(app, tx, steps, destination)).await {
             Ok((None, _)) => {}
-            Ok((refused, _)) => return Ok(refused),
-            Err(error) => return settle::refused(error, &destination.to).map(Some),
+            Ok((Some(reason), _)) => return Ok(Some(Missed::NoRight(reason))),
+            Err(error) => return Ok(Some(Missed::Refused(settle::refused(error, &destination.to)?))),
         }
     }
     Ok(None)
 }
 
-/// One commit: rights and binding as they are, links, and an event for each referrer that came.
+/// One commit: rights and binding as they are, links, and an event for each referrer that came. Returns the right that is missing.
 async fn portion(
     app: &App,
     mut tx: Tx,

@@ -7,7 +7,7 @@
 //! comes after it. [`dry_run`] asks without the commit, [`replay`] asks again over what was kept.
 //!
 //! Invariant: a promotion is one commit: promotion key, source tag and binding as they were judged, target tag, links,
-//! quota, decision with its evidence, events.
+//! quota, decision, events. Evidence that is more than one commit takes is there before, and expected to be.
 //! Invariant: what fails on the way, and what a target refuses, is a hold that says so.
 
 mod aim;

@@ -58,9 +58,8 @@ impl<E: Into<PromoteError>> From<E> for Broken {
 /// Records the decision, unless it says what the last one said, and promotes.
 pub(super) async fn binding(app: &App, mut case: Case<'_>) -> Result<Settled, PromoteError> {
     stored::keep(&mut case.pending, &case.gathered.facts)?;
-    for large in case.pending.split_large(&app.store).await? {
-        let large = &large;
-        app.store.act(|mut tx| async move { large.write(&mut tx).await }).await?;
+    for before in &case.pending.split(&app.store).await? {
+        app.store.act(|mut tx| async move { before.write(&mut tx).await }).await?;
     }
     let agreed = &case.opinions.composed.targets;
     let mut aims = aim::all(app, &case.bound.binding, case.gathered, agreed).await?;
