@@ -3,7 +3,8 @@
 //!
 //! Invariant: no event goes that the router has not read, and no decision that a tag stands by.
 //! Invariant: a document goes only if nothing named it when it was looked for and nothing has named it since.
-//! Invariant: a plugin goes only if it was out of force before the first decision was looked at, and ever since.
+//! Invariant: a plugin goes only if it was out of force before the first decision was looked at, and ever since; one that is being
+//! loaded does not.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -64,7 +65,7 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
         Ok::<_, StoreError>(())
     };
     app.store.background().act(begin).await?;
-    let idle = Idle::find(app).await?;
+    let idle = Idle::find(app, Instant::now()).await?;
     let mut named = Named::default();
     let cutoff_ms = now_ms.saturating_sub(keep.decisions_days * DAY_MS);
     trimmed.decisions = decisions(app, cutoff_ms, &mut named, stop).await?;
@@ -296,7 +297,7 @@ async fn documents(app: &App, named: &Named, stop: &CancellationToken) -> Result
     Ok(removed)
 }
 
-/// Plugins that were not in force, nor before what was, when a run began.
+/// Plugins that were not in force, nor before what was, when a run looked.
 #[derive(Debug)]
 pub(super) struct Idle {
     plugins: Vec<state::Archived>,
@@ -304,8 +305,8 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) async fn find(app: &App) -> Result<Idle, StoreError> {
-        let looked = Instant::now();
+    /// As of `looked`, when nothing was read yet.
+    pub(super) async fn find(app: &App, looked: Instant) -> Result<Idle, StoreError> {
         let mut plugins = state::archived(&app.store).await?;
         // The rows first: what they do not say yet of a plugin that has just been loaded, the catalog does.
         let active = state::active(&app.store).await?;
@@ -317,7 +318,7 @@ impl Idle {
         Ok(Idle { plugins, looked })
     }
 
-    /// Removes those that decided nothing that is kept, but what was loaded since. Returns how many.
+    /// Removes those that decided nothing that is kept, but what was loaded since or was being loaded. Returns how many.
     pub(super) async fn remove(&self, app: &App, named: &Named) -> Result<usize, RetentionError> {
         let (archive, store) = (app.plugins.archive(), app.store.background());
         let mut removed = 0;
