@@ -9,7 +9,7 @@
 //! Invariant: a plugin is in the archive before it is in force.
 //! Invariant: a missing file is a missing plugin. Nothing older ever takes its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ pub enum Outcome {
         version: String,
         /// The digest of its bytes.
         digest: String,
-        /// The digest of what it took the place of.
+        /// The digest of what it took the place of; none where that is the same plugin.
         replaced: Option<String>,
     },
     /// It is as it was, in force or refused.
@@ -101,6 +101,11 @@ pub enum Outcome {
         /// The digest of what stays in force in its place.
         kept: Option<String>,
     },
+    /// It is not refused any more: it is good now, or gone. Whatever is refused under its name from now on is news.
+    RefusalEnded {
+        /// The file.
+        file: String,
+    },
 }
 
 /// A plugin that was in force when the host stopped: what the host stored from [`Outcome::Loaded`].
@@ -112,6 +117,15 @@ pub struct Active {
     pub name: String,
     /// The digest of its bytes.
     pub digest: String,
+}
+
+/// How the folder was when the host stopped.
+#[derive(Debug, Clone, Default)]
+pub struct Before {
+    /// What was in force.
+    pub active: Vec<Active>,
+    /// The files that were refused: an [`Outcome::Quarantined`], and no [`Outcome::RefusalEnded`] since.
+    pub refused: BTreeSet<String>,
 }
 
 /// Why a file was refused.
@@ -168,6 +182,8 @@ pub struct Loader {
     good: BTreeMap<String, Arc<Plugin>>,
     /// What was in force at the last stop, until its file has been seen.
     before: Vec<Active>,
+    /// The files that are refused.
+    refused: BTreeSet<String>,
 }
 
 /// The set that is being put together.
@@ -194,15 +210,16 @@ impl Next {
 }
 
 impl Loader {
-    /// A loader into `catalog`. `before` is what was in force when the host stopped.
+    /// A loader into `catalog`.
     pub fn new(
         engine: Arc<Engine>,
         catalog: Arc<Catalog>,
         archive: Archive,
         limits: CallLimits,
-        before: Vec<Active>,
+        before: Before,
     ) -> Self {
-        Self { engine, catalog, archive, limits, known: BTreeMap::new(), good: BTreeMap::new(), before }
+        let (known, good) = (BTreeMap::new(), BTreeMap::new());
+        Self { engine, catalog, archive, limits, known, good, before: before.active, refused: before.refused }
     }
 
     /// Takes the folder's state over. `configs` gives the configs in use of the plugin of a name, which a new version must
@@ -298,12 +315,13 @@ impl Loader {
             return Outcome::Unchanged { file };
         }
         let replaced = current.get(plugin.name()).map(|old| old.digest().to_owned());
+        let replaced = replaced.or_else(|| before.map(|active| active.digest.clone()));
         Outcome::Loaded {
             file,
             name: plugin.name().to_owned(),
             version: plugin.version().to_string(),
             digest: seen.digest.clone(),
-            replaced: replaced.or_else(|| before.map(|active| active.digest.clone())),
+            replaced: replaced.filter(|digest| *digest != seen.digest),
         }
     }
 
@@ -402,6 +420,9 @@ impl Loader {
             let removed = gone(&active.name, &active.digest, &next);
             next.outcomes.extend(removed);
         }
+        let refused = std::mem::replace(&mut self.refused, next.failed.keys().cloned().collect());
+        let ended = refused.into_iter().filter(|file| !next.failed.contains_key(file));
+        next.outcomes.extend(ended.map(|file| Outcome::RefusalEnded { file }));
         let known = |seen: &Seen| {
             let known = Known { digest: seen.digest.clone(), grants: seen.grants.as_deref().map(sha256) };
             (seen.file.clone(), known)

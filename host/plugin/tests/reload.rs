@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wharf_plugin::archive::Archive;
 use wharf_plugin::catalog::Catalog;
-use wharf_plugin::loader::{Active, Loader, Outcome, Stage};
+use wharf_plugin::loader::{Active, Before, Loader, Outcome, Stage};
 use wharf_plugin::trace::Subject;
 use wharf_plugin::watch::{Snapshot, Watch, WatchConfig, scan};
 use wharf_plugin::{CallLimits, Verdict};
@@ -26,10 +26,10 @@ impl Host {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("plugins")).unwrap();
-        Self::start(root, Vec::new())
+        Self::start(root, Before::default())
     }
 
-    fn start(root: tempfile::TempDir, before: Vec<Active>) -> Self {
+    fn start(root: tempfile::TempDir, before: Before) -> Self {
         let catalog = Arc::new(Catalog::default());
         let archive = Archive::open(&root.path().join("state")).unwrap();
         let loader =
@@ -38,8 +38,8 @@ impl Host {
     }
 
     /// The same folders, another process.
-    fn restart(self, before: Vec<Active>) -> Self {
-        Self::start(self.root, before)
+    fn restart(self, active: Vec<Active>) -> Self {
+        Self::start(self.root, Before { active, ..Before::default() })
     }
 
     fn plugins(&self) -> std::path::PathBuf {
@@ -138,7 +138,7 @@ fn a_bad_file_leaves_the_good_one_in_force() {
         "said once"
     );
     assert!(
-        matches!(&host.look()[..], [Outcome::Loaded { .. }]),
+        matches!(&host.look()[..], [Outcome::Loaded { .. }, Outcome::RefusalEnded { .. }]),
         "once nobody uses that config, it is taken"
     );
     assert_eq!(host.mark(), Some(3));
@@ -151,6 +151,29 @@ fn a_bad_file_leaves_the_good_one_in_force() {
     host.look();
     assert_eq!(host.mark(), Some(5));
     assert!(host.catalog.current().failed().is_empty());
+}
+
+#[test]
+fn a_refusal_ends_when_the_file_is_good_or_gone() {
+    let ended = |file: &str| Outcome::RefusalEnded { file: file.into() };
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    let active = active(&host);
+    host.write("p.wasm", b"broken");
+    host.write("q.wasm", b"broken");
+    host.look();
+    host.write("p.wasm", &marked(1));
+    std::fs::remove_file(host.plugins().join("q.wasm")).unwrap();
+    let outcomes = host.look();
+    // It took nothing's place but its own.
+    assert!(matches!(&outcomes[0], Outcome::Loaded { replaced: None, .. }), "{outcomes:?}");
+    assert_eq!(outcomes[1..], [ended("p.wasm"), ended("q.wasm")]);
+    assert_eq!(host.look(), [Outcome::Unchanged { file: "p.wasm".into() }], "said once");
+    // So it does while no host is there to see it.
+    let refused = ["p.wasm".to_owned(), "q.wasm".to_owned()].into();
+    let mut host = Host::start(host.root, Before { active, refused });
+    assert_eq!(host.look(), [Outcome::Unchanged { file: "p.wasm".into() }, ended("p.wasm"), ended("q.wasm")]);
 }
 
 #[test]
