@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
@@ -148,7 +148,8 @@ struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     len: u64,
-    modified: Option<SystemTime>,
+    /// Of the inode, in s and ns: no tool can set it, while many set the time of the bytes to that of what they copy.
+    changed: (i64, i64),
     inode: u64,
 }
 
@@ -162,7 +163,7 @@ impl Stamp {
         if !meta.is_file() {
             return Err(io::Error::other("it is no file"));
         }
-        Ok(Self { len: meta.len(), modified: meta.modified().ok(), inode: meta.ino() })
+        Ok(Self { len: meta.len(), changed: (meta.ctime(), meta.ctime_nsec()), inode: meta.ino() })
     }
 }
 

@@ -387,6 +387,28 @@ fn the_folder_is_watched_however_files_come() {
     wait("a rescan", || last.lock().unwrap().0 > count);
 }
 
+/// Regression: the time of the bytes was compared, which copying tools set to that of what they copy.
+#[test]
+fn a_change_that_keeps_size_and_time_is_seen() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.wasm");
+    let write = |bytes: &[u8]| {
+        let mut file = std::fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    };
+    write(b"one");
+    let last = Arc::new(Mutex::new(Vec::new()));
+    let _watch = Watch::start(root.path().to_owned(), quick(), {
+        let last = Arc::clone(&last);
+        move |snapshot| *last.lock().unwrap() = snapshot.files[0].bytes.to_vec()
+    })
+    .unwrap();
+    wait("the first", || *last.lock().unwrap() == b"one");
+    write(b"two");
+    wait("the second", || *last.lock().unwrap() == b"two");
+}
+
 /// Regression: what came after a look at the folder was read by the report of that look, and when it had gone again the folder was
 /// as it had been at the look: it stayed reported for ever.
 #[test]
