@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -243,15 +243,10 @@ fn snapshot(looked: BTreeMap<String, Result<Found, String>>) -> Snapshot {
 /// Watches a folder on a thread of its own; dropping it ends the thread.
 #[derive(Debug)]
 pub struct Watch {
-    wake: SyncSender<Wake>,
+    wake: SyncSender<()>,
+    asked: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wake {
-    Event,
-    Rescan,
 }
 
 impl Watch {
@@ -267,24 +262,32 @@ impl Watch {
     ) -> io::Result<Self> {
         // One event is as good as many: what does not fit is not missed.
         let (wake, woken) = sync_channel(1);
-        let stop = Arc::new(AtomicBool::new(false));
-        let worker = Worker { dir, config, wake: wake.clone(), woken, stop: Arc::clone(&stop), seen: None };
+        let (asked, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let worker = Worker {
+            dir,
+            config,
+            wake: wake.clone(),
+            woken,
+            asked: Arc::clone(&asked),
+            stop: Arc::clone(&stop),
+            seen: None,
+        };
         let thread =
             std::thread::Builder::new().name("plugin-watch".into()).spawn(move || worker.run(on_snapshot))?;
-        Ok(Self { wake, stop, thread: Some(thread) })
+        Ok(Self { wake, asked, stop, thread: Some(thread) })
     }
 
-    /// Reads the folder now and reports it even if nothing has changed: for SIGHUP and the API.
+    /// Has the folder read now and reported even if nothing has changed: for SIGHUP and the API. Does not wait for it.
     pub fn rescan(&self) {
-        // Blocks only while one event is waiting to be taken.
-        let _ = self.wake.send(Wake::Rescan);
+        self.asked.store(true, Ordering::SeqCst);
+        let _ = self.wake.try_send(());
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        let _ = self.wake.try_send(Wake::Event);
+        let _ = self.wake.try_send(());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -309,8 +312,9 @@ fn gist(snapshot: &Snapshot) -> Gist {
 struct Worker {
     dir: PathBuf,
     config: WatchConfig,
-    wake: SyncSender<Wake>,
-    woken: Receiver<Wake>,
+    wake: SyncSender<()>,
+    woken: Receiver<()>,
+    asked: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     /// What was reported last, without the bytes: plugins may be large, and the loader keeps what it needs.
     seen: Option<Gist>,
@@ -364,7 +368,7 @@ impl Worker {
     fn watch_events(&self) -> Option<RecommendedWatcher> {
         let wake = self.wake.clone();
         let watcher = notify::recommended_watcher(move |_| {
-            let _ = wake.try_send(Wake::Event);
+            let _ = wake.try_send(());
         });
         let watched = watcher.and_then(|mut watcher| {
             watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
@@ -390,22 +394,18 @@ impl Worker {
         names.into_iter().map(stamp).collect()
     }
 
-    /// Until the next poll, or until events have come and gone quiet. True: somebody asked for a rescan.
+    /// Until the next poll, or until events have come and gone quiet. True: somebody asked for a look.
     fn wait(&self) -> bool {
-        match self.woken.recv_timeout(Duration::from_millis(self.config.poll_ms)) {
-            Ok(Wake::Rescan) => return true,
-            Ok(Wake::Event) => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
-        }
-        let deadline = Instant::now() + Duration::from_millis(self.config.max_debounce_ms);
-        let quiet = Duration::from_millis(self.config.debounce_ms);
-        while Instant::now() < deadline && !self.stop.load(Ordering::SeqCst) {
-            match self.woken.recv_timeout(quiet) {
-                Ok(Wake::Rescan) => return true,
-                Ok(Wake::Event) => {}
-                Err(_) => break,
+        if self.woken.recv_timeout(Duration::from_millis(self.config.poll_ms)).is_ok() {
+            let deadline = Instant::now() + Duration::from_millis(self.config.max_debounce_ms);
+            let quiet = Duration::from_millis(self.config.debounce_ms);
+            let told = |flag: &AtomicBool| flag.load(Ordering::SeqCst);
+            while Instant::now() < deadline && !told(&self.stop) && !told(&self.asked) {
+                if self.woken.recv_timeout(quiet).is_err() {
+                    break;
+                }
             }
         }
-        false
+        self.asked.swap(false, Ordering::SeqCst)
     }
 }

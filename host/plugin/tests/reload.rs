@@ -409,6 +409,26 @@ fn a_change_that_keeps_size_and_time_is_seen() {
     wait("the second", || *last.lock().unwrap() == b"two");
 }
 
+/// Regression: whoever asked for a look while one was going on and a change was waiting, waited for its end.
+#[test]
+fn asking_for_a_look_does_not_wait_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let looks = Arc::new(AtomicU64::new(0));
+    let watch = Watch::start(root.path().to_owned(), quick(), {
+        let looks = Arc::clone(&looks);
+        move |_| {
+            looks.fetch_add(1, Ordering::SeqCst);
+            let _ = held.recv();
+        }
+    })
+    .unwrap();
+    wait("the first look", || looks.load(Ordering::SeqCst) == 1);
+    (0..3).for_each(|_| watch.rescan());
+    drop(let_go);
+    wait("the look that was asked for", || looks.load(Ordering::SeqCst) >= 2);
+}
+
 /// Regression: what came after a look at the folder was read by the report of that look, and when it had gone again the folder was
 /// as it had been at the look: it stayed reported for ever.
 #[test]
