@@ -7,7 +7,7 @@
 //! Invariant: what stays in force for that reason is still what the operator allows: a plugin whose capability was taken back is
 //! gone, and its bindings hold.
 //! Invariant: a plugin is in the archive before it is in force.
-//! Invariant: a missing file is a missing plugin. Nothing older ever takes its place.
+//! Invariant: a missing file is a missing plugin, and so is one in a missing folder. Nothing older ever takes its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -225,6 +225,9 @@ impl Loader {
     /// Takes the folder's state over. `configs` gives the configs in use of the plugin of a name, which a new version must
     /// take. Compiles; not for a thread that serves.
     pub fn apply(&mut self, snapshot: &Snapshot, configs: &dyn Fn(&str) -> Vec<String>) -> Vec<Outcome> {
+        if let Some(folder) = &snapshot.unlisted {
+            return self.stay(folder);
+        }
         let mut next = Next::default();
         for one in &snapshot.unreadable {
             self.miss(one, &mut next);
@@ -233,6 +236,16 @@ impl Loader {
         files.sort_by_key(|seen| self.seniority(seen));
         files.into_iter().for_each(|seen| self.take(seen, configs, &mut next));
         self.finish(snapshot, next)
+    }
+
+    /// Everything stays as it is, but that the folder is refused.
+    fn stay(&mut self, folder: &Unreadable) -> Vec<Outcome> {
+        let current = self.catalog.current();
+        let (plugins, failed) = (current.plugins().clone(), current.failed().clone());
+        let mut next = Next { plugins, failed, ..Next::default() };
+        self.miss(folder, &mut next);
+        self.refused.insert(folder.file.clone());
+        self.put_in_force(&current, next)
     }
 
     /// A name goes to the file that has it, whatever others are called: first the files that are as they were, then those that
@@ -247,7 +260,7 @@ impl Loader {
         }
     }
 
-    /// A file that cannot be read is as bad as one that is broken.
+    /// A file that cannot be read is as bad as one that is broken. No plugin came from a folder's name, so none is kept for it.
     fn miss(&self, one: &Unreadable, next: &mut Next) {
         let failed = Failed {
             file: one.file.clone(),
@@ -428,8 +441,12 @@ impl Loader {
             (seen.file.clone(), known)
         };
         self.known = snapshot.files.iter().map(known).collect();
-        self.good = next.good;
-        if changed(&current, &next.plugins, &next.failed) {
+        self.good = std::mem::take(&mut next.good);
+        self.put_in_force(&current, next)
+    }
+
+    fn put_in_force(&self, current: &PluginSet, next: Next) -> Vec<Outcome> {
+        if changed(current, &next.plugins, &next.failed) {
             let set = self.catalog.replace(next.plugins, next.failed);
             let (plugins, failed) = (set.plugins().len(), set.failed().len());
             tracing::info!(generation = set.generation(), plugins, failed, "plugins in force");

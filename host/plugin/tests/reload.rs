@@ -9,7 +9,7 @@ use wharf_plugin::archive::Archive;
 use wharf_plugin::catalog::Catalog;
 use wharf_plugin::loader::{Active, Before, Loader, Outcome, Stage};
 use wharf_plugin::trace::Subject;
-use wharf_plugin::watch::{Snapshot, Watch, WatchConfig, scan};
+use wharf_plugin::watch::{MAX_FILES, Snapshot, Watch, WatchConfig, scan};
 use wharf_plugin::{CallLimits, Verdict};
 
 use crate::guests::{engine, guest, marked, replaced, sealed};
@@ -294,6 +294,57 @@ fn a_file_that_cannot_be_read_changes_nothing_even_at_a_start() {
     assert_eq!(host.mark(), Some(1));
 }
 
+/// Regression: such a file was passed over in silence.
+#[test]
+fn a_name_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut host = Host::new();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.wasm");
+    std::fs::write(host.plugins().join(name), marked(1)).unwrap();
+    host.write("p.wasm", &marked(2));
+    assert_eq!(quarantined(&host.look()), [(Stage::Read, None)]);
+    let reason = host.catalog.current().failed()[r"caf\xe9.wasm"].reason.clone();
+    assert_eq!(reason, "its name is not UTF-8; hint: rename it");
+    assert_eq!(host.mark(), Some(2));
+    assert!(quarantined(&host.look()).is_empty(), "said once");
+}
+
+#[test]
+fn more_plugins_than_a_folder_may_have_are_told_of() {
+    let mut host = Host::new();
+    (0..MAX_FILES).for_each(|n| host.write(&format!("b{n:03}.wasm"), b"broken"));
+    host.look();
+    assert_eq!(host.catalog.current().failed().len(), MAX_FILES);
+    host.write("a.wasm", &marked(1));
+    assert_eq!(quarantined(&host.look()), [(Stage::Read, None)]);
+    let reason = host.catalog.current().failed()["plugins/"].reason.clone();
+    assert!(reason.contains("more than 256 plugins, of which `b255.wasm` and those after it"), "{reason}");
+    assert_eq!(host.mark(), Some(1));
+}
+
+/// Regression: only the log told of it, and what came from the folder stayed in force.
+#[test]
+fn a_folder_that_is_gone_takes_its_plugins_along() {
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    let (plugins, aside) = (host.plugins(), host.root.path().join("aside"));
+    std::fs::rename(&plugins, &aside).unwrap();
+    let outcomes = host.look();
+    assert_eq!(quarantined(&outcomes), [(Stage::Read, None)]);
+    assert!(matches!(&outcomes[1..], [Outcome::Removed { name, .. }] if name == "guest"), "{outcomes:?}");
+    assert_eq!(host.mark(), None, "its bindings hold");
+    let reason = host.catalog.current().failed()["plugins/"].reason.clone();
+    assert!(reason.contains("no plugin of it is in force"), "{reason}");
+    assert_eq!(host.look(), [Outcome::Unchanged { file: "plugins/".into() }], "said once");
+    std::fs::rename(&aside, &plugins).unwrap();
+    let outcomes = host.look();
+    let ended = Outcome::RefusalEnded { file: "plugins/".into() };
+    assert!(matches!(&outcomes[..], [Outcome::Loaded { .. }, last] if *last == ended), "{outcomes:?}");
+    assert_eq!(host.mark(), Some(1));
+    assert!(host.catalog.current().failed().is_empty());
+}
+
 #[test]
 fn a_file_that_makes_the_host_panic_is_refused_alone() {
     let mut host = Host::new();
@@ -385,6 +436,33 @@ fn the_folder_is_watched_however_files_come() {
     let count = last.lock().unwrap().0;
     watch.rescan();
     wait("a rescan", || last.lock().unwrap().0 > count);
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_changes_nothing_and_is_told_of() {
+    let host = Host::new();
+    host.write("p.wasm", &marked(1));
+    let (root, link) = (host.root.path().to_owned(), host.root.path().join("link"));
+    let point_at = |target: &str| {
+        std::os::unix::fs::symlink(target, root.join("next")).unwrap();
+        std::fs::rename(root.join("next"), &link).unwrap();
+    };
+    point_at("plugins");
+    let Host { root: _kept, catalog, mut loader, .. } = host;
+    let config = WatchConfig { poll_ms: 50, ..quick() };
+    let _watch = Watch::start(link.clone(), config, move |snapshot| {
+        loader.apply(snapshot, &|_| Vec::new());
+    })
+    .unwrap();
+    let failed = || catalog.current().failed().keys().cloned().collect::<Vec<_>>();
+    wait("the plugin", || catalog.current().get("guest").is_some());
+    // A link to itself leads nowhere, and is not missing either.
+    point_at("link");
+    wait("the folder is told of", || failed() == ["link/"]);
+    assert!(catalog.current().get("guest").is_some());
+    point_at("plugins");
+    wait("it can be listed again", || failed().is_empty());
+    assert!(catalog.current().get("guest").is_some());
 }
 
 /// Regression: the time of the bytes was compared, which copying tools set to that of what they copy.

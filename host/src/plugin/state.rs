@@ -37,6 +37,7 @@ pub struct ActiveRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct QuarantineRow {
+    /// In the plugin folder; a name that ends in a slash is the folder itself. What is not UTF-8 in it is escaped.
     pub file: String,
     /// The plugin's name, where it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
