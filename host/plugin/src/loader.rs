@@ -47,8 +47,8 @@ pub enum Stage {
 
 impl Stage {
     /// The same bytes and grants would be refused again. Other refusals are tried again with each look: they depend on the
-    /// configs in use, on other files, or on room on the disk.
-    fn is_final(self) -> bool {
+    /// configs in use, on other files, on room on the disk, or on how busy the machine is.
+    pub fn is_final(self) -> bool {
         matches!(self, Self::Inspect | Self::Grant | Self::Compile)
     }
 

@@ -87,9 +87,7 @@ pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, Plugi
             let configs = runtime.block_on(configs(&app));
             let in_use =
                 |name: &str| configs.iter().filter(|(n, _)| n == name).map(|(_, c)| c.clone()).collect();
-            let outcomes = loader.lock().unwrap_or_else(PoisonError::into_inner).apply(snapshot, &in_use);
-            app.plugins.catalog().check_drain();
-            outcomes
+            loader.lock().unwrap_or_else(PoisonError::into_inner).apply(snapshot, &in_use)
         }
     };
     let first = {
