@@ -25,6 +25,9 @@ use crate::plugin::{Plugin, SelfTestError};
 use crate::sandbox::CallLimits;
 use crate::watch::{Seen, Snapshot, Unreadable};
 
+/// The longest reason of a refusal, in bytes: it may quote the file, and is stored with each.
+const MAX_REASON_BYTES: usize = 4 << 10;
+
 /// How far a file came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -159,6 +162,12 @@ impl Refusal {
             Self::SelfTest(_) => Stage::SelfTest,
             Self::Archive(_) => Stage::Archive,
         }
+    }
+
+    fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        reason
     }
 }
 
@@ -311,7 +320,7 @@ impl Loader {
                     name,
                     digest: seen.digest.clone(),
                     stage: refusal.stage(),
-                    reason: refusal.to_string(),
+                    reason: refusal.reason(),
                 };
                 let known = unchanged && current.failed().get(&seen.file) == Some(&failed);
                 let kept = self.last_good(&seen.file, seen.grants.as_deref());
@@ -470,6 +479,18 @@ fn still_granted(inspected: &Inspected, file: Option<&[u8]>) -> Result<Granted, 
     match granted(inspected, file) {
         Err(GrantError::BadFile { .. }) => granted(inspected, None),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a plugin that may say much said more than a row of the store takes, and nothing after it was ever written.
+    #[test]
+    fn a_reason_is_bounded() {
+        let refusal = Refusal::Name { name: "é".repeat(MAX_REASON_BYTES), other: String::new() };
+        assert!((MAX_REASON_BYTES - 1..=MAX_REASON_BYTES).contains(&refusal.reason().len()));
     }
 }
 
