@@ -283,14 +283,6 @@ impl Loader {
         self.refuse(failed, kept, known, next);
     }
 
-    /// The bytes of a plugin that is or was in force; none if they were never kept.
-    ///
-    /// # Errors
-    /// Every [`ArchiveError`].
-    pub fn bytes_of(&self, digest: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
-        self.archive.get(digest)
-    }
-
     fn take(&self, seen: &Seen, configs: &dyn Fn(&str) -> Vec<String>, next: &mut Next) {
         let unchanged = self.known.get(&seen.file).is_some_and(|known| {
             known.digest == seen.digest && known.grants == seen.grants.as_deref().map(sha256)
@@ -482,6 +474,17 @@ fn still_granted(inspected: &Inspected, file: Option<&[u8]>) -> Result<Granted, 
     }
 }
 
+fn changed(
+    current: &PluginSet,
+    plugins: &BTreeMap<String, Arc<Plugin>>,
+    failed: &BTreeMap<String, Failed>,
+) -> bool {
+    let same = |(one, other): (&Arc<Plugin>, &Arc<Plugin>)| Arc::ptr_eq(one, other);
+    current.failed() != failed
+        || current.plugins().len() != plugins.len()
+        || !current.plugins().values().zip(plugins.values()).all(same)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -492,15 +495,4 @@ mod tests {
         let refusal = Refusal::Name { name: "é".repeat(MAX_REASON_BYTES), other: String::new() };
         assert!((MAX_REASON_BYTES - 1..=MAX_REASON_BYTES).contains(&refusal.reason().len()));
     }
-}
-
-fn changed(
-    current: &PluginSet,
-    plugins: &BTreeMap<String, Arc<Plugin>>,
-    failed: &BTreeMap<String, Failed>,
-) -> bool {
-    let same = |(one, other): (&Arc<Plugin>, &Arc<Plugin>)| Arc::ptr_eq(one, other);
-    current.failed() != failed
-        || current.plugins().len() != plugins.len()
-        || !current.plugins().values().zip(plugins.values()).all(same)
 }

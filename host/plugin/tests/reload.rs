@@ -18,6 +18,7 @@ const MARK: &str = r#"{"do":"mark"}"#;
 
 struct Host {
     root: tempfile::TempDir,
+    archive: Archive,
     catalog: Arc<Catalog>,
     loader: Loader,
 }
@@ -32,9 +33,9 @@ impl Host {
     fn start(root: tempfile::TempDir, before: Before) -> Self {
         let catalog = Arc::new(Catalog::default());
         let archive = Archive::open(&root.path().join("state")).unwrap();
-        let loader =
-            Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive, CallLimits::default(), before);
-        Self { root, catalog, loader }
+        let limits = CallLimits::default();
+        let loader = Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive.clone(), limits, before);
+        Self { root, archive, catalog, loader }
     }
 
     /// The same folders, another process.
@@ -100,7 +101,7 @@ fn a_file_comes_changes_and_goes() {
     host.write("p.wasm", &marked(2));
     assert!(matches!(&host.look()[..], [Outcome::Loaded { replaced: Some(digest), .. }] if *digest == old));
     assert_eq!(host.mark(), Some(2));
-    assert!(host.loader.bytes_of(&old).unwrap().is_some(), "a replay needs the old one");
+    assert!(host.archive.get(&old).unwrap().is_some(), "a replay needs the old one");
     std::fs::remove_file(host.plugins().join("p.wasm")).unwrap();
     assert!(matches!(&host.look()[..], [Outcome::Removed { name, .. }] if name == "guest"));
     assert_eq!(host.mark(), None, "nothing older takes its place");
@@ -578,7 +579,7 @@ fn replaced_twenty_times_under_load() {
     let host = Host::new();
     let dir = host.plugins();
     host.write("p.wasm", &marked(0));
-    let Host { root, catalog, mut loader } = host;
+    let Host { root, catalog, mut loader, .. } = host;
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let watch = Watch::start(dir.clone(), WatchConfig::default(), {
         let outcomes = Arc::clone(&outcomes);
