@@ -1,5 +1,5 @@
-//! What is past its time goes: events and refusals, decisions, promotion keys of tags that moved on, destinations that have lost
-//! their image, and then the documents and plugins that nothing names any more.
+//! What is past its time goes: events and refusals, the quarantine, decisions, promotion keys of tags that moved on, destinations
+//! that have lost their image, and then the documents and plugins that nothing names any more.
 //!
 //! Invariant: no event goes that the router has not read, and no decision that a tag stands by.
 //! Invariant: a document goes only if nothing named it when it was looked for and nothing has named it since.
@@ -31,6 +31,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trimmed {
     pub events: usize,
+    pub quarantine: usize,
     pub decisions: usize,
     pub promotions: usize,
     pub destinations: usize,
@@ -59,6 +60,7 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
     let keep = &app.config.retention;
     let mut trimmed =
         Trimmed { events: events(app, now_ms, keep.events_days, stop).await?, ..Trimmed::default() };
+    trimmed.quarantine = quarantine(app, now_ms.saturating_sub(keep.events_days * DAY_MS), stop).await?;
     // From here on whoever names a document leaves a mark, and what is named already is found.
     let begin = |mut tx| async move {
         document::begin_sweep(&mut tx);
@@ -122,6 +124,23 @@ async fn events(
         removed += trimmed.rows;
         if !trimmed.more || trimmed.rows == 0 {
             return Ok(removed);
+        }
+    }
+}
+
+async fn quarantine(app: &App, cutoff_ms: u64, stop: &CancellationToken) -> Result<usize, RetentionError> {
+    let store = app.store.background();
+    let mut forgotten = 0;
+    let mut after = None;
+    loop {
+        go_on(stop)?;
+        let from = &after;
+        let trim = async |mut tx| state::trim_quarantine(&mut tx, from.as_ref(), cutoff_ms).await;
+        let ((rows, next), _) = store.act(trim).await?;
+        forgotten += rows;
+        after = next;
+        if after.is_none() {
+            return Ok(forgotten);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What became of plugin files: what is in force by name, and what was refused.
 //!
 //! Rows of `Space::Plugin`: `active/NAME` → [`ActiveRow`]; `quarantine/FILE/DIGEST` → [`QuarantineRow`], kept after the
-//! file is gone, the newest [`QUARANTINE_MAX`] of each file; `refused/FILE`, empty, for each file that is refused now;
-//! `archived/DIGEST`, empty, for each plugin whose bytes are kept.
+//! file is gone as long as events are, the newest [`QUARANTINE_MAX`] of each file; `refused/FILE`, empty, for each file that is
+//! refused now; `archived/DIGEST`, empty, for each plugin whose bytes are kept.
 
 use serde::{Deserialize, Serialize};
 use wharf_plugin::catalog::Failed;
@@ -13,6 +13,8 @@ use crate::event::{self, Event, Kind};
 
 /// Refused versions of one file that are remembered.
 pub const QUARANTINE_MAX: usize = 100;
+/// Refusals that one commit of a trim looks at.
+const TRIM_ROWS: usize = 200;
 /// Plugins and refusals in one listing.
 const LIST_MAX: usize = 1000;
 /// Earlier versions of a plugin that are named.
@@ -128,6 +130,28 @@ pub async fn quarantine(store: &Store) -> Result<Vec<QuarantineRow>, StoreError>
     let mut rows: Vec<QuarantineRow> = rows.iter().map(Row::value).collect::<Result<_, _>>()?;
     rows.sort_by(|a, b| (&a.file, b.at_ms).cmp(&(&b.file, a.at_ms)));
     Ok(rows)
+}
+
+/// Forgets refusals from before `cutoff_ms` of files that are not refused now: looks at [`TRIM_ROWS`] of them after `after`, and
+/// returns how many went and where to go on.
+pub async fn trim_quarantine(
+    tx: &mut Tx,
+    after: Option<&Key>,
+    cutoff_ms: u64,
+) -> Result<(usize, Option<Key>), StoreError> {
+    let all = KeyRange::prefix(Space::Plugin, &["quarantine"]);
+    let range = after.map_or(all.clone(), |after| all.after(after));
+    let page = tx.peek_scan(range, TRIM_ROWS).await?;
+    let mut forgotten = 0;
+    for row in &page.rows {
+        let refusal: QuarantineRow = row.value()?;
+        if refusal.at_ms < cutoff_ms && tx.get(&refused_key(&refusal.file)).await?.is_none() {
+            tx.delete(&row.key);
+            forgotten += 1;
+        }
+    }
+    let next = page.rows.last().filter(|_| page.more).map(|row| row.key.clone());
+    Ok((forgotten, next))
 }
 
 /// Writes what became of one file, with its event. Returns whether anything changed.
@@ -313,7 +337,28 @@ mod tests {
             act.await.unwrap();
             before(store).await.unwrap().refused
         };
-        assert_eq!(refused_before(refused("sha256:1", "no")).await, ["a.wasm".to_owned()].into());
+        assert_eq!(
+            refused_before(refused("sha256:1", "no")).await,
+            std::collections::BTreeSet::from(["a.wasm".to_owned()])
+        );
         assert!(refused_before(ended()).await.is_empty());
+    }
+
+    /// Regression: a folder whose files have another name each time filled the listing with what was long gone.
+    #[tokio::test]
+    async fn a_refusal_is_forgotten_once_it_is_old_and_over() {
+        let store = &Store::new(Arc::new(Model::default()));
+        let trim = async |cutoff_ms: u64| {
+            let trim = store.act(|mut tx| async move { trim_quarantine(&mut tx, None, cutoff_ms).await });
+            trim.await.unwrap().0
+        };
+        for outcome in [&refused("sha256:1", "no"), &refused("sha256:2", "no")] {
+            store.act(|mut tx| async move { record(&mut tx, outcome, 10).await }).await.unwrap();
+        }
+        assert_eq!(trim(11).await, (0, None), "it is refused now");
+        store.act(|mut tx| async move { record(&mut tx, &ended(), 20).await }).await.unwrap();
+        assert_eq!(trim(10).await, (0, None), "not old yet");
+        assert_eq!(trim(11).await, (2, None));
+        assert!(quarantine(store).await.unwrap().is_empty());
     }
 }
