@@ -17,6 +17,9 @@ use crate::jobs::{self, Runner, Settings};
 /// How often it is looked whether an age rule is due, and whether there is new vulnerability data.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How often the plugin folder is looked at again while a file is refused for what may pass without it.
+const RETRY_REFUSED: Duration = Duration::from_secs(60);
+
 /// Everything that runs beside requests.
 #[derive(Debug)]
 pub struct Work {
@@ -87,12 +90,19 @@ async fn look(app: App, stop: CancellationToken) {
     }
 }
 
-/// Looks at the plugin folder whenever somebody asks.
+/// Looks at the plugin folder whenever somebody asks, and now and then while a file is refused that may be good without a change
+/// of the folder: when a binding is gone, the disk has room again, or the machine is less busy.
 async fn rescan(app: App, folder: PluginFolder, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             () = app.plugins.rescan_asked() => folder.rescan(),
+            () = tokio::time::sleep(RETRY_REFUSED) => {
+                app.plugins.catalog().check_drain();
+                if app.plugins.catalog().current().failed().values().any(|failed| !failed.stage.is_final()) {
+                    folder.rescan();
+                }
+            }
         }
     }
     // Ends the watching thread, which may be loading: not on a thread that serves.

@@ -2,17 +2,21 @@
 //!
 //! Invariant: what [`Archive::put`] returned from is on the disk; what [`Archive::get`] returns has the digest that was asked
 //! for.
-//! Invariant: what was put since somebody found that nothing refers to it stays.
+//! Invariant: what was put within [`LOADING_MAX`] before somebody found that nothing refers to it, or since then, stays.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::facts::sha256;
 use crate::inspect::MAX_PLUGIN_BYTES;
+
+/// The longest from a plugin's being put to its being in force, which it is only with all that was found beside it: at most 256
+/// files, of which each takes seconds.
+pub const LOADING_MAX: Duration = Duration::from_secs(3600);
 
 /// A folder of plugins, each in a file that is named by the hex digest of its bytes. Clones are the same archive.
 #[derive(Debug, Clone)]
@@ -99,15 +103,15 @@ impl Archive {
         }
     }
 
-    /// Forgets the bytes with this digest, to which nothing referred at `looked`; not if they were put since then. Returns
-    /// whether they are gone.
+    /// Forgets the bytes with this digest, to which nothing referred at `looked`; not if they were put since then, or within
+    /// [`LOADING_MAX`] before. Returns whether they are gone.
     ///
     /// # Errors
     /// [`ArchiveError::Io`] and [`ArchiveError::NotADigest`].
     pub fn remove(&self, digest: &str, looked: Instant) -> Result<bool, ArchiveError> {
         let path = self.path(digest)?;
         let mut put = self.lock();
-        if put.get(digest).is_some_and(|at| *at >= looked) {
+        if put.get(digest).is_some_and(|at| looked < *at + LOADING_MAX) {
             return Ok(false);
         }
         match std::fs::remove_file(&path) {
@@ -137,6 +141,11 @@ impl Archive {
 mod tests {
     use super::*;
 
+    /// When what was put until now has long been in force, if it ever will be.
+    fn later() -> Instant {
+        Instant::now() + LOADING_MAX
+    }
+
     #[test]
     fn what_is_kept_is_had() {
         let dir = tempfile::tempdir().unwrap();
@@ -144,8 +153,8 @@ mod tests {
         let digest = archive.put(b"bytes").unwrap();
         assert_eq!(archive.put(b"bytes").unwrap(), digest);
         assert_eq!(archive.get(&digest).unwrap().unwrap(), b"bytes");
-        assert!(archive.remove(&digest, Instant::now()).unwrap());
-        assert!(archive.remove(&digest, Instant::now()).unwrap());
+        assert!(archive.remove(&digest, later()).unwrap());
+        assert!(archive.remove(&digest, later()).unwrap());
         assert!(archive.get(&digest).unwrap().is_none());
     }
 
@@ -155,11 +164,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::open(dir.path()).unwrap();
         let digest = archive.put(b"bytes").unwrap();
-        let looked = Instant::now();
+        let looked = later();
         archive.clone().put(b"bytes").unwrap();
         assert!(!archive.remove(&digest, looked).unwrap());
         assert!(archive.get(&digest).unwrap().is_some());
-        assert!(archive.remove(&digest, Instant::now()).unwrap());
+        assert!(archive.remove(&digest, later()).unwrap());
+    }
+
+    /// Regression: a plugin was put, and while those beside it compiled, somebody looked and found that nothing referred to it: it
+    /// came in force without its bytes.
+    #[test]
+    fn what_is_put_and_not_yet_in_force_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path()).unwrap();
+        let digest = archive.put(b"bytes").unwrap();
+        assert!(!archive.remove(&digest, Instant::now()).unwrap());
+        assert!(archive.get(&digest).unwrap().is_some());
     }
 
     #[test]

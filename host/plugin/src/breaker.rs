@@ -28,7 +28,7 @@ pub enum Gate {
     Closed,
     /// Do not call it; hold the image.
     Open {
-        /// Until when, in ms since 1970.
+        /// Until when, in ms by the caller's clock.
         until_ms: u64,
         /// Why, for the record of the decision.
         reason: String,
@@ -50,8 +50,8 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Whether this plugin may be asked about this image at `now_ms`. After the time has passed it is asked again; a further
-    /// failure opens at once, for twice as long.
+    /// Whether this plugin may be asked about this image at `now_ms`, by a clock that does not leap. After the time has passed it
+    /// is asked again; a further failure opens at once, for twice as long.
     pub fn gate(&self, plugin_digest: &str, image_digest: &str, now_ms: u64) -> Gate {
         let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         match pairs.get(&key(plugin_digest, image_digest)) {

@@ -124,7 +124,7 @@ impl Catalog {
         next
     }
 
-    /// Logs each old set that is held for longer than 30 s, once. The watch calls this now and then.
+    /// Logs each old set that is held for longer than 30 s, once. To be called now and then.
     pub fn check_drain(&self) {
         let mut draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
         draining.retain(|(since, set)| match set.upgrade() {

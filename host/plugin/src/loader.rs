@@ -7,9 +7,9 @@
 //! Invariant: what stays in force for that reason is still what the operator allows: a plugin whose capability was taken back is
 //! gone, and its bindings hold.
 //! Invariant: a plugin is in the archive before it is in force.
-//! Invariant: a missing file is a missing plugin. Nothing older ever takes its place.
+//! Invariant: a missing file is a missing plugin, and so is one in a missing folder. Nothing older ever takes its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -24,6 +24,9 @@ use crate::inspect::{InspectError, Inspected, inspect};
 use crate::plugin::{Plugin, SelfTestError};
 use crate::sandbox::CallLimits;
 use crate::watch::{Seen, Snapshot, Unreadable};
+
+/// The longest reason of a refusal, in bytes: it may quote the file, and is stored with each.
+const MAX_REASON_BYTES: usize = 4 << 10;
 
 /// How far a file came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,8 +50,8 @@ pub enum Stage {
 
 impl Stage {
     /// The same bytes and grants would be refused again. Other refusals are tried again with each look: they depend on the
-    /// configs in use, on other files, or on room on the disk.
-    fn is_final(self) -> bool {
+    /// configs in use, on other files, on room on the disk, or on how busy the machine is.
+    pub fn is_final(self) -> bool {
         matches!(self, Self::Inspect | Self::Grant | Self::Compile)
     }
 
@@ -79,7 +82,7 @@ pub enum Outcome {
         version: String,
         /// The digest of its bytes.
         digest: String,
-        /// The digest of what it took the place of.
+        /// The digest of what it took the place of; none where that is the same plugin.
         replaced: Option<String>,
     },
     /// It is as it was, in force or refused.
@@ -101,6 +104,11 @@ pub enum Outcome {
         /// The digest of what stays in force in its place.
         kept: Option<String>,
     },
+    /// It is not refused any more: it is good now, or gone. Whatever is refused under its name from now on is news.
+    RefusalEnded {
+        /// The file.
+        file: String,
+    },
 }
 
 /// A plugin that was in force when the host stopped: what the host stored from [`Outcome::Loaded`].
@@ -112,6 +120,15 @@ pub struct Active {
     pub name: String,
     /// The digest of its bytes.
     pub digest: String,
+}
+
+/// How the folder was when the host stopped.
+#[derive(Debug, Clone, Default)]
+pub struct Before {
+    /// What was in force.
+    pub active: Vec<Active>,
+    /// The files that were refused: an [`Outcome::Quarantined`], and no [`Outcome::RefusalEnded`] since.
+    pub refused: BTreeSet<String>,
 }
 
 /// Why a file was refused.
@@ -146,6 +163,12 @@ impl Refusal {
             Self::Archive(_) => Stage::Archive,
         }
     }
+
+    fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        reason
+    }
 }
 
 /// What is known of a file since the last look.
@@ -168,6 +191,8 @@ pub struct Loader {
     good: BTreeMap<String, Arc<Plugin>>,
     /// What was in force at the last stop, until its file has been seen.
     before: Vec<Active>,
+    /// The files that are refused.
+    refused: BTreeSet<String>,
 }
 
 /// The set that is being put together.
@@ -194,20 +219,24 @@ impl Next {
 }
 
 impl Loader {
-    /// A loader into `catalog`. `before` is what was in force when the host stopped.
+    /// A loader into `catalog`.
     pub fn new(
         engine: Arc<Engine>,
         catalog: Arc<Catalog>,
         archive: Archive,
         limits: CallLimits,
-        before: Vec<Active>,
+        before: Before,
     ) -> Self {
-        Self { engine, catalog, archive, limits, known: BTreeMap::new(), good: BTreeMap::new(), before }
+        let (known, good) = (BTreeMap::new(), BTreeMap::new());
+        Self { engine, catalog, archive, limits, known, good, before: before.active, refused: before.refused }
     }
 
     /// Takes the folder's state over. `configs` gives the configs in use of the plugin of a name, which a new version must
     /// take. Compiles; not for a thread that serves.
     pub fn apply(&mut self, snapshot: &Snapshot, configs: &dyn Fn(&str) -> Vec<String>) -> Vec<Outcome> {
+        if let Some(folder) = &snapshot.unlisted {
+            return self.stay(folder);
+        }
         let mut next = Next::default();
         for one in &snapshot.unreadable {
             self.miss(one, &mut next);
@@ -216,6 +245,16 @@ impl Loader {
         files.sort_by_key(|seen| self.seniority(seen));
         files.into_iter().for_each(|seen| self.take(seen, configs, &mut next));
         self.finish(snapshot, next)
+    }
+
+    /// Everything stays as it is, but that the folder is refused.
+    fn stay(&mut self, folder: &Unreadable) -> Vec<Outcome> {
+        let current = self.catalog.current();
+        let (plugins, failed) = (current.plugins().clone(), current.failed().clone());
+        let mut next = Next { plugins, failed, ..Next::default() };
+        self.miss(folder, &mut next);
+        self.refused.insert(folder.file.clone());
+        self.put_in_force(&current, next)
     }
 
     /// A name goes to the file that has it, whatever others are called: first the files that are as they were, then those that
@@ -230,7 +269,7 @@ impl Loader {
         }
     }
 
-    /// A file that cannot be read is as bad as one that is broken.
+    /// A file that cannot be read is as bad as one that is broken. No plugin came from a folder's name, so none is kept for it.
     fn miss(&self, one: &Unreadable, next: &mut Next) {
         let failed = Failed {
             file: one.file.clone(),
@@ -242,14 +281,6 @@ impl Loader {
         let known = self.catalog.current().failed().get(&one.file) == Some(&failed);
         let kept = self.last_good(&one.file, None);
         self.refuse(failed, kept, known, next);
-    }
-
-    /// The bytes of a plugin that is or was in force; none if they were never kept.
-    ///
-    /// # Errors
-    /// Every [`ArchiveError`].
-    pub fn bytes_of(&self, digest: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
-        self.archive.get(digest)
     }
 
     fn take(&self, seen: &Seen, configs: &dyn Fn(&str) -> Vec<String>, next: &mut Next) {
@@ -281,7 +312,7 @@ impl Loader {
                     name,
                     digest: seen.digest.clone(),
                     stage: refusal.stage(),
-                    reason: refusal.to_string(),
+                    reason: refusal.reason(),
                 };
                 let known = unchanged && current.failed().get(&seen.file) == Some(&failed);
                 let kept = self.last_good(&seen.file, seen.grants.as_deref());
@@ -298,12 +329,13 @@ impl Loader {
             return Outcome::Unchanged { file };
         }
         let replaced = current.get(plugin.name()).map(|old| old.digest().to_owned());
+        let replaced = replaced.or_else(|| before.map(|active| active.digest.clone()));
         Outcome::Loaded {
             file,
             name: plugin.name().to_owned(),
             version: plugin.version().to_string(),
             digest: seen.digest.clone(),
-            replaced: replaced.or_else(|| before.map(|active| active.digest.clone())),
+            replaced: replaced.filter(|digest| *digest != seen.digest),
         }
     }
 
@@ -402,13 +434,20 @@ impl Loader {
             let removed = gone(&active.name, &active.digest, &next);
             next.outcomes.extend(removed);
         }
+        let refused = std::mem::replace(&mut self.refused, next.failed.keys().cloned().collect());
+        let ended = refused.into_iter().filter(|file| !next.failed.contains_key(file));
+        next.outcomes.extend(ended.map(|file| Outcome::RefusalEnded { file }));
         let known = |seen: &Seen| {
             let known = Known { digest: seen.digest.clone(), grants: seen.grants.as_deref().map(sha256) };
             (seen.file.clone(), known)
         };
         self.known = snapshot.files.iter().map(known).collect();
-        self.good = next.good;
-        if changed(&current, &next.plugins, &next.failed) {
+        self.good = std::mem::take(&mut next.good);
+        self.put_in_force(&current, next)
+    }
+
+    fn put_in_force(&self, current: &PluginSet, next: Next) -> Vec<Outcome> {
+        if changed(current, &next.plugins, &next.failed) {
             let set = self.catalog.replace(next.plugins, next.failed);
             let (plugins, failed) = (set.plugins().len(), set.failed().len());
             tracing::info!(generation = set.generation(), plugins, failed, "plugins in force");
@@ -444,4 +483,16 @@ fn changed(
     current.failed() != failed
         || current.plugins().len() != plugins.len()
         || !current.plugins().values().zip(plugins.values()).all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a plugin that may say much said more than a row of the store takes, and nothing after it was ever written.
+    #[test]
+    fn a_reason_is_bounded() {
+        let refusal = Refusal::Name { name: "é".repeat(MAX_REASON_BYTES), other: String::new() };
+        assert!((MAX_REASON_BYTES - 1..=MAX_REASON_BYTES).contains(&refusal.reason().len()));
+    }
 }

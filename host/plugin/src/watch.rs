@@ -6,9 +6,12 @@
 //! Invariant: the *folder* is watched. A rename, or Kubernetes swapping `..data`, tells nothing on the file that was there.
 //! Every event means the same: look again. A slow poll and [`Watch::rescan`] mean it too.
 //! Invariant: a file counts only if two looks, some time apart, found the same size, time and bytes.
+//! Invariant: a folder that is gone is an empty one. One that is there and cannot be listed changes nothing. Either is told as a
+//! file that cannot be read, under the folder's name and a slash, which no file has.
 //! Invariant: names that start with a dot are none of ours: editors and copy tools put their unfinished work there.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -16,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -64,10 +67,10 @@ pub struct Seen {
     pub grants: Option<Vec<u8>>,
 }
 
-/// A `.wasm` file that is there and cannot be read.
+/// A `.wasm` file that is there and cannot be read, or the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Its name.
+    /// Its name; what is not UTF-8 in it is escaped.
     pub file: String,
     /// Why.
     pub reason: String,
@@ -80,6 +83,8 @@ pub struct Snapshot {
     pub files: Vec<Seen>,
     /// What cannot be read.
     pub unreadable: Vec<Unreadable>,
+    /// The folder, where it cannot be listed: then nothing is known of its files.
+    pub unlisted: Option<Unreadable>,
 }
 
 impl Snapshot {
@@ -97,7 +102,7 @@ impl Snapshot {
     }
 }
 
-/// Why a folder cannot be read.
+/// Why a folder that is there cannot be listed.
 #[derive(Debug, thiserror::Error)]
 #[error("plugin folder `{}`: {error}; hint: it must be a folder that the server may read", dir.display())]
 pub struct WatchError {
@@ -148,7 +153,8 @@ struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     len: u64,
-    modified: Option<SystemTime>,
+    /// Of the inode, in s and ns: no tool can set it, while many set the time of the bytes to that of what they copy.
+    changed: (i64, i64),
     inode: u64,
 }
 
@@ -162,36 +168,59 @@ impl Stamp {
         if !meta.is_file() {
             return Err(io::Error::other("it is no file"));
         }
-        Ok(Self { len: meta.len(), modified: meta.modified().ok(), inode: meta.ino() })
+        Ok(Self { len: meta.len(), changed: (meta.ctime(), meta.ctime_nsec()), inode: meta.ino() })
     }
 }
 
 fn look(dir: &Path) -> io::Result<BTreeMap<String, Result<Found, String>>> {
     let mut room = MAX_FOLDER_BYTES;
-    let find = |file: String| {
-        let found = find(dir, &file, &mut room);
+    let find = |(file, readable): (String, Result<(), String>)| {
+        let found = readable.and_then(|()| find(dir, &file, &mut room));
         (file, found)
     };
     Ok(plugin_names(dir)?.into_iter().map(find).collect())
 }
 
-fn plugin_names(dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let Ok(name) = entry?.file_name().into_string() else { continue };
-        if name.ends_with(".wasm") && !name.starts_with('.') {
-            names.push(name);
+/// What there is by name, and why it is not to be read.
+type Names = BTreeMap<String, Result<(), String>>;
+
+fn plugin_names(dir: &Path) -> io::Result<Names> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            let reason = format!("{error}; no plugin of it is in force; hint: make the folder, or mount it");
+            return Ok(Names::from([(folder_name(dir), Err(reason))]));
+        }
+        entries => entries?,
+    };
+    let mut names = Names::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let bytes = name.as_encoded_bytes();
+        if bytes.ends_with(b".wasm") && !bytes.starts_with(b".") {
+            let readable = match name.to_str() {
+                Some(_) => Ok(()),
+                None => Err("its name is not UTF-8; hint: rename it".to_owned()),
+            };
+            names.insert(shown(&name), readable);
         }
     }
-    names.sort();
-    if names.len() > MAX_FILES {
-        tracing::warn!(
-            found = names.len(),
-            "plugin folder has more than {MAX_FILES} plugins; the rest is not read"
+    if let Some(first) = names.keys().nth(MAX_FILES).cloned() {
+        names.retain(|name, _| *name < first);
+        let reason = format!(
+            "it has more than {MAX_FILES} plugins, of which `{first}` and those after it are not read; hint: remove some"
         );
-        names.truncate(MAX_FILES);
+        names.insert(folder_name(dir), Err(reason));
     }
     Ok(names)
+}
+
+/// What the folder is called among its files.
+fn folder_name(dir: &Path) -> String {
+    format!("{}/", shown(dir.file_name().unwrap_or(dir.as_os_str())))
+}
+
+fn shown(name: &OsStr) -> String {
+    name.to_str().map_or_else(|| name.as_encoded_bytes().escape_ascii().to_string(), str::to_owned)
 }
 
 /// The error says which file cannot be read, and why. `room` is how many bytes may still be read in this look.
@@ -242,15 +271,10 @@ fn snapshot(looked: BTreeMap<String, Result<Found, String>>) -> Snapshot {
 /// Watches a folder on a thread of its own; dropping it ends the thread.
 #[derive(Debug)]
 pub struct Watch {
-    wake: SyncSender<Wake>,
+    wake: SyncSender<()>,
+    asked: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wake {
-    Event,
-    Rescan,
 }
 
 impl Watch {
@@ -258,7 +282,7 @@ impl Watch {
     /// the watching thread: `on_snapshot` may take its time, and misses nothing by it.
     ///
     /// # Errors
-    /// The thread cannot be started. A folder that cannot be read is logged and looked for again with each poll.
+    /// The thread cannot be started. A folder that cannot be read is reported as such, and looked for again with each poll.
     pub fn start(
         dir: PathBuf,
         config: WatchConfig,
@@ -266,32 +290,43 @@ impl Watch {
     ) -> io::Result<Self> {
         // One event is as good as many: what does not fit is not missed.
         let (wake, woken) = sync_channel(1);
-        let stop = Arc::new(AtomicBool::new(false));
-        let worker = Worker { dir, config, wake: wake.clone(), woken, stop: Arc::clone(&stop), seen: None };
+        let (asked, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let worker = Worker {
+            dir,
+            config,
+            wake: wake.clone(),
+            woken,
+            asked: Arc::clone(&asked),
+            stop: Arc::clone(&stop),
+            seen: None,
+        };
         let thread =
             std::thread::Builder::new().name("plugin-watch".into()).spawn(move || worker.run(on_snapshot))?;
-        Ok(Self { wake, stop, thread: Some(thread) })
+        Ok(Self { wake, asked, stop, thread: Some(thread) })
     }
 
-    /// Reads the folder now and reports it even if nothing has changed: for SIGHUP and the API.
+    /// Has the folder read now and reported even if nothing has changed: for SIGHUP and the API. Does not wait for it.
     pub fn rescan(&self) {
-        // Blocks only while one event is waiting to be taken.
-        let _ = self.wake.send(Wake::Rescan);
+        self.asked.store(true, Ordering::SeqCst);
+        let _ = self.wake.try_send(());
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        let _ = self.wake.try_send(Wake::Event);
+        let _ = self.wake.try_send(());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn folder_inode(dir: &Path) -> Option<u64> {
-    std::fs::metadata(dir).ok().map(|meta| meta.ino())
+/// What tells a folder from another at its place: the number of one that is removed may go to the next.
+type Folder = (u64, u64, Option<SystemTime>);
+
+fn folder(dir: &Path) -> Option<Folder> {
+    std::fs::metadata(dir).ok().map(|meta| (meta.dev(), meta.ino(), meta.created().ok()))
 }
 
 /// A file, and what tells whether it or the grants beside it changed.
@@ -308,8 +343,9 @@ fn gist(snapshot: &Snapshot) -> Gist {
 struct Worker {
     dir: PathBuf,
     config: WatchConfig,
-    wake: SyncSender<Wake>,
-    woken: Receiver<Wake>,
+    wake: SyncSender<()>,
+    woken: Receiver<()>,
+    asked: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     /// What was reported last, without the bytes: plugins may be large, and the loader keeps what it needs.
     seen: Option<Gist>,
@@ -317,14 +353,14 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, mut on_snapshot: impl FnMut(&Snapshot)) {
-        let mut events: Option<(RecommendedWatcher, u64)> = None;
+        let mut events: Option<(RecommendedWatcher, Folder)> = None;
         let mut stamps = None;
         let mut forced = true;
         while !self.stop.load(Ordering::SeqCst) {
             // A folder that was removed and made again is another one, and its watch tells nothing.
-            let inode = folder_inode(&self.dir);
-            if events.as_ref().map(|(_, inode)| *inode) != inode {
-                events = self.watch_events().zip(inode);
+            let folder = folder(&self.dir);
+            if events.as_ref().map(|(_, folder)| *folder) != folder {
+                events = folder.and_then(|folder| Some((self.watch_events()?, folder)));
             }
             let found = self.stamps();
             if forced || stamps.as_ref() != Some(&found) {
@@ -341,14 +377,17 @@ impl Worker {
         }
     }
 
-    /// False: files came or went between the look that `stamps` is of and the reading, so no later look may be compared with that
-    /// one. What came would be reported, go again, and leave the folder as it was at that look.
+    /// False: files came or went between the look that `stamps` is of and the reading, or there was no reading, so no later look
+    /// may be compared with that one. What came would be reported, go again, and leave the folder as it was at that look.
     fn report(&mut self, forced: bool, stamps: &[Stamps], on_snapshot: &mut impl FnMut(&Snapshot)) -> bool {
         let snapshot = match scan(&self.dir, Duration::from_millis(self.config.settle_ms)) {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                tracing::warn!(%error, "plugins stay as they are");
-                return true;
+                // When it can be listed again, that is news whatever is in it.
+                self.seen = None;
+                let unlisted = Unreadable { file: folder_name(&self.dir), reason: error.to_string() };
+                on_snapshot(&Snapshot { unlisted: Some(unlisted), ..Snapshot::default() });
+                return false;
             }
         };
         let gist = gist(&snapshot);
@@ -363,7 +402,7 @@ impl Worker {
     fn watch_events(&self) -> Option<RecommendedWatcher> {
         let wake = self.wake.clone();
         let watcher = notify::recommended_watcher(move |_| {
-            let _ = wake.try_send(Wake::Event);
+            let _ = wake.try_send(());
         });
         let watched = watcher.and_then(|mut watcher| {
             watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
@@ -380,31 +419,29 @@ impl Worker {
 
     /// Cheap enough for a poll: nothing is read.
     fn stamps(&self) -> Vec<Stamps> {
-        let names = plugin_names(&self.dir).unwrap_or_default();
-        let stamp = |file: String| {
+        let unlisted = |error: io::Error| Names::from([(folder_name(&self.dir), Err(error.to_string()))]);
+        let names = plugin_names(&self.dir).unwrap_or_else(unlisted);
+        let stamp = |(file, readable): (String, Result<(), String>)| {
             let path = self.dir.join(&file);
-            let (plugin, grants) = (Stamp::of(&path).ok(), Stamp::of(&path.with_extension("toml")).ok());
+            let of = |path: &Path| readable.as_ref().ok().and_then(|()| Stamp::of(path).ok());
+            let (plugin, grants) = (of(&path), of(&path.with_extension("toml")));
             (file, plugin, grants)
         };
         names.into_iter().map(stamp).collect()
     }
 
-    /// Until the next poll, or until events have come and gone quiet. True: somebody asked for a rescan.
+    /// Until the next poll, or until events have come and gone quiet. True: somebody asked for a look.
     fn wait(&self) -> bool {
-        match self.woken.recv_timeout(Duration::from_millis(self.config.poll_ms)) {
-            Ok(Wake::Rescan) => return true,
-            Ok(Wake::Event) => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
-        }
-        let deadline = Instant::now() + Duration::from_millis(self.config.max_debounce_ms);
-        let quiet = Duration::from_millis(self.config.debounce_ms);
-        while Instant::now() < deadline && !self.stop.load(Ordering::SeqCst) {
-            match self.woken.recv_timeout(quiet) {
-                Ok(Wake::Rescan) => return true,
-                Ok(Wake::Event) => {}
-                Err(_) => break,
+        if self.woken.recv_timeout(Duration::from_millis(self.config.poll_ms)).is_ok() {
+            let deadline = Instant::now() + Duration::from_millis(self.config.max_debounce_ms);
+            let quiet = Duration::from_millis(self.config.debounce_ms);
+            let told = |flag: &AtomicBool| flag.load(Ordering::SeqCst);
+            while Instant::now() < deadline && !told(&self.stop) && !told(&self.asked) {
+                if self.woken.recv_timeout(quiet).is_err() {
+                    break;
+                }
             }
         }
-        false
+        self.asked.swap(false, Ordering::SeqCst)
     }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use wharf_plugin::archive::Archive;
 use wharf_plugin::catalog::Catalog;
-use wharf_plugin::loader::{Active, Loader, Outcome, Stage};
+use wharf_plugin::loader::{Active, Before, Loader, Outcome, Stage};
 use wharf_plugin::trace::Subject;
-use wharf_plugin::watch::{Snapshot, Watch, WatchConfig, scan};
+use wharf_plugin::watch::{MAX_FILES, Snapshot, Watch, WatchConfig, scan};
 use wharf_plugin::{CallLimits, Verdict};
 
 use crate::guests::{engine, guest, marked, replaced, sealed};
@@ -18,6 +18,7 @@ const MARK: &str = r#"{"do":"mark"}"#;
 
 struct Host {
     root: tempfile::TempDir,
+    archive: Archive,
     catalog: Arc<Catalog>,
     loader: Loader,
 }
@@ -26,20 +27,20 @@ impl Host {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("plugins")).unwrap();
-        Self::start(root, Vec::new())
+        Self::start(root, Before::default())
     }
 
-    fn start(root: tempfile::TempDir, before: Vec<Active>) -> Self {
+    fn start(root: tempfile::TempDir, before: Before) -> Self {
         let catalog = Arc::new(Catalog::default());
         let archive = Archive::open(&root.path().join("state")).unwrap();
-        let loader =
-            Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive, CallLimits::default(), before);
-        Self { root, catalog, loader }
+        let limits = CallLimits::default();
+        let loader = Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive.clone(), limits, before);
+        Self { root, archive, catalog, loader }
     }
 
     /// The same folders, another process.
-    fn restart(self, before: Vec<Active>) -> Self {
-        Self::start(self.root, before)
+    fn restart(self, active: Vec<Active>) -> Self {
+        Self::start(self.root, Before { active, ..Before::default() })
     }
 
     fn plugins(&self) -> std::path::PathBuf {
@@ -100,7 +101,7 @@ fn a_file_comes_changes_and_goes() {
     host.write("p.wasm", &marked(2));
     assert!(matches!(&host.look()[..], [Outcome::Loaded { replaced: Some(digest), .. }] if *digest == old));
     assert_eq!(host.mark(), Some(2));
-    assert!(host.loader.bytes_of(&old).unwrap().is_some(), "a replay needs the old one");
+    assert!(host.archive.get(&old).unwrap().is_some(), "a replay needs the old one");
     std::fs::remove_file(host.plugins().join("p.wasm")).unwrap();
     assert!(matches!(&host.look()[..], [Outcome::Removed { name, .. }] if name == "guest"));
     assert_eq!(host.mark(), None, "nothing older takes its place");
@@ -138,7 +139,7 @@ fn a_bad_file_leaves_the_good_one_in_force() {
         "said once"
     );
     assert!(
-        matches!(&host.look()[..], [Outcome::Loaded { .. }]),
+        matches!(&host.look()[..], [Outcome::Loaded { .. }, Outcome::RefusalEnded { .. }]),
         "once nobody uses that config, it is taken"
     );
     assert_eq!(host.mark(), Some(3));
@@ -151,6 +152,29 @@ fn a_bad_file_leaves_the_good_one_in_force() {
     host.look();
     assert_eq!(host.mark(), Some(5));
     assert!(host.catalog.current().failed().is_empty());
+}
+
+#[test]
+fn a_refusal_ends_when_the_file_is_good_or_gone() {
+    let ended = |file: &str| Outcome::RefusalEnded { file: file.into() };
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    let active = active(&host);
+    host.write("p.wasm", b"broken");
+    host.write("q.wasm", b"broken");
+    host.look();
+    host.write("p.wasm", &marked(1));
+    std::fs::remove_file(host.plugins().join("q.wasm")).unwrap();
+    let outcomes = host.look();
+    // It took nothing's place but its own.
+    assert!(matches!(&outcomes[0], Outcome::Loaded { replaced: None, .. }), "{outcomes:?}");
+    assert_eq!(outcomes[1..], [ended("p.wasm"), ended("q.wasm")]);
+    assert_eq!(host.look(), [Outcome::Unchanged { file: "p.wasm".into() }], "said once");
+    // So it does while no host is there to see it.
+    let refused = ["p.wasm".to_owned(), "q.wasm".to_owned()].into();
+    let mut host = Host::start(host.root, Before { active, refused });
+    assert_eq!(host.look(), [Outcome::Unchanged { file: "p.wasm".into() }, ended("p.wasm"), ended("q.wasm")]);
 }
 
 #[test]
@@ -271,6 +295,57 @@ fn a_file_that_cannot_be_read_changes_nothing_even_at_a_start() {
     assert_eq!(host.mark(), Some(1));
 }
 
+/// Regression: such a file was passed over in silence.
+#[test]
+fn a_name_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut host = Host::new();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.wasm");
+    std::fs::write(host.plugins().join(name), marked(1)).unwrap();
+    host.write("p.wasm", &marked(2));
+    assert_eq!(quarantined(&host.look()), [(Stage::Read, None)]);
+    let reason = host.catalog.current().failed()[r"caf\xe9.wasm"].reason.clone();
+    assert_eq!(reason, "its name is not UTF-8; hint: rename it");
+    assert_eq!(host.mark(), Some(2));
+    assert!(quarantined(&host.look()).is_empty(), "said once");
+}
+
+#[test]
+fn more_plugins_than_a_folder_may_have_are_told_of() {
+    let mut host = Host::new();
+    (0..MAX_FILES).for_each(|n| host.write(&format!("b{n:03}.wasm"), b"broken"));
+    host.look();
+    assert_eq!(host.catalog.current().failed().len(), MAX_FILES);
+    host.write("a.wasm", &marked(1));
+    assert_eq!(quarantined(&host.look()), [(Stage::Read, None)]);
+    let reason = host.catalog.current().failed()["plugins/"].reason.clone();
+    assert!(reason.contains("more than 256 plugins, of which `b255.wasm` and those after it"), "{reason}");
+    assert_eq!(host.mark(), Some(1));
+}
+
+/// Regression: only the log told of it, and what came from the folder stayed in force.
+#[test]
+fn a_folder_that_is_gone_takes_its_plugins_along() {
+    let mut host = Host::new();
+    host.write("p.wasm", &marked(1));
+    host.look();
+    let (plugins, aside) = (host.plugins(), host.root.path().join("aside"));
+    std::fs::rename(&plugins, &aside).unwrap();
+    let outcomes = host.look();
+    assert_eq!(quarantined(&outcomes), [(Stage::Read, None)]);
+    assert!(matches!(&outcomes[1..], [Outcome::Removed { name, .. }] if name == "guest"), "{outcomes:?}");
+    assert_eq!(host.mark(), None, "its bindings hold");
+    let reason = host.catalog.current().failed()["plugins/"].reason.clone();
+    assert!(reason.contains("no plugin of it is in force"), "{reason}");
+    assert_eq!(host.look(), [Outcome::Unchanged { file: "plugins/".into() }], "said once");
+    std::fs::rename(&aside, &plugins).unwrap();
+    let outcomes = host.look();
+    let ended = Outcome::RefusalEnded { file: "plugins/".into() };
+    assert!(matches!(&outcomes[..], [Outcome::Loaded { .. }, last] if *last == ended), "{outcomes:?}");
+    assert_eq!(host.mark(), Some(1));
+    assert!(host.catalog.current().failed().is_empty());
+}
+
 #[test]
 fn a_file_that_makes_the_host_panic_is_refused_alone() {
     let mut host = Host::new();
@@ -364,6 +439,75 @@ fn the_folder_is_watched_however_files_come() {
     wait("a rescan", || last.lock().unwrap().0 > count);
 }
 
+#[test]
+fn a_folder_that_cannot_be_listed_changes_nothing_and_is_told_of() {
+    let host = Host::new();
+    host.write("p.wasm", &marked(1));
+    let (root, link) = (host.root.path().to_owned(), host.root.path().join("link"));
+    let point_at = |target: &str| {
+        std::os::unix::fs::symlink(target, root.join("next")).unwrap();
+        std::fs::rename(root.join("next"), &link).unwrap();
+    };
+    point_at("plugins");
+    let Host { root: _kept, catalog, mut loader, .. } = host;
+    let config = WatchConfig { poll_ms: 50, ..quick() };
+    let _watch = Watch::start(link.clone(), config, move |snapshot| {
+        loader.apply(snapshot, &|_| Vec::new());
+    })
+    .unwrap();
+    let failed = || catalog.current().failed().keys().cloned().collect::<Vec<_>>();
+    wait("the plugin", || catalog.current().get("guest").is_some());
+    // A link to itself leads nowhere, and is not missing either.
+    point_at("link");
+    wait("the folder is told of", || failed() == ["link/"]);
+    assert!(catalog.current().get("guest").is_some());
+    point_at("plugins");
+    wait("it can be listed again", || failed().is_empty());
+    assert!(catalog.current().get("guest").is_some());
+}
+
+/// Regression: the time of the bytes was compared, which copying tools set to that of what they copy.
+#[test]
+fn a_change_that_keeps_size_and_time_is_seen() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.wasm");
+    let write = |bytes: &[u8]| {
+        let mut file = std::fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    };
+    write(b"one");
+    let last = Arc::new(Mutex::new(Vec::new()));
+    let _watch = Watch::start(root.path().to_owned(), quick(), {
+        let last = Arc::clone(&last);
+        move |snapshot| *last.lock().unwrap() = snapshot.files[0].bytes.to_vec()
+    })
+    .unwrap();
+    wait("the first", || *last.lock().unwrap() == b"one");
+    write(b"two");
+    wait("the second", || *last.lock().unwrap() == b"two");
+}
+
+/// Regression: whoever asked for a look while one was going on and a change was waiting, waited for its end.
+#[test]
+fn asking_for_a_look_does_not_wait_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let looks = Arc::new(AtomicU64::new(0));
+    let watch = Watch::start(root.path().to_owned(), quick(), {
+        let looks = Arc::clone(&looks);
+        move |_| {
+            looks.fetch_add(1, Ordering::SeqCst);
+            let _ = held.recv();
+        }
+    })
+    .unwrap();
+    wait("the first look", || looks.load(Ordering::SeqCst) == 1);
+    (0..3).for_each(|_| watch.rescan());
+    drop(let_go);
+    wait("the look that was asked for", || looks.load(Ordering::SeqCst) >= 2);
+}
+
 /// Regression: what came after a look at the folder was read by the report of that look, and when it had gone again the folder was
 /// as it had been at the look: it stayed reported for ever.
 #[test]
@@ -435,7 +579,7 @@ fn replaced_twenty_times_under_load() {
     let host = Host::new();
     let dir = host.plugins();
     host.write("p.wasm", &marked(0));
-    let Host { root, catalog, mut loader } = host;
+    let Host { root, catalog, mut loader, .. } = host;
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let watch = Watch::start(dir.clone(), WatchConfig::default(), {
         let outcomes = Arc::clone(&outcomes);

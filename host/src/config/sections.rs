@@ -204,7 +204,8 @@ settings! {
 settings! {
     /// How long records are kept.
     pub Retention, "retention" {
-        /// Events and refused requests, in days; never less than until every part of the server has read them.
+        /// Events, refused requests and refused plugin files, in days; never less than until every part of the server has
+        /// read them.
         events_days: u64 = 90, 1..=36_500;
         /// Decisions, in days, with the facts, bills of materials and plugins that they were made with. The newest
         /// decision of each binding about each tag is kept for as long as it stands.

@@ -5,14 +5,14 @@
 //! written down with an event, from which the bindings that ask the plugin are judged again.
 //!
 //! Invariant: a plugin is in force before its event is written, so a judgement that the event leads to asks the new one.
-//! Invariant: an outcome that could not be written is written after the next look, before anything newer.
+//! Invariant: an outcome that could not be written is tried again until it is, before anything newer.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use wharf_plugin::loader::{Loader, Outcome};
 use wharf_plugin::watch::{self, Snapshot, Watch, WatchConfig};
 use wharf_store::StoreError;
@@ -43,7 +43,7 @@ pub enum PluginFolderError {
 #[derive(Debug)]
 pub struct PluginFolder {
     watch: Watch,
-    loader: Arc<Mutex<Loader>>,
+    writer: JoinHandle<()>,
 }
 
 impl PluginFolder {
@@ -51,13 +51,13 @@ impl PluginFolder {
     pub fn rescan(&self) {
         self.watch.rescan();
     }
+}
 
-    /// The bytes of a plugin that is or was in force.
-    ///
-    /// # Errors
-    /// Where the archive cannot be read.
-    pub fn bytes_of(&self, digest: &str) -> Result<Option<Vec<u8>>, wharf_plugin::archive::ArchiveError> {
-        self.loader.lock().unwrap_or_else(PoisonError::into_inner).bytes_of(digest)
+impl Drop for PluginFolder {
+    /// The watching thread ends with the folder, and may be waiting for a store that is down. What was not written is found out
+    /// again at the next start.
+    fn drop(&mut self) {
+        self.writer.abort();
     }
 }
 
@@ -82,14 +82,12 @@ pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, Plugi
     let (sender, receiver) = mpsc::channel(OUTCOMES_WAITING);
     let runtime = tokio::runtime::Handle::current();
     let apply = {
-        let (app, loader) = (app.clone(), loader.clone());
+        let app = app.clone();
         move |snapshot: &Snapshot| {
             let configs = runtime.block_on(configs(&app));
             let in_use =
                 |name: &str| configs.iter().filter(|(n, _)| n == name).map(|(_, c)| c.clone()).collect();
-            let outcomes = loader.lock().unwrap_or_else(PoisonError::into_inner).apply(snapshot, &in_use);
-            app.plugins.catalog().check_drain();
-            outcomes
+            loader.lock().unwrap_or_else(PoisonError::into_inner).apply(snapshot, &in_use)
         }
     };
     let first = {
@@ -99,11 +97,15 @@ pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, Plugi
     };
     let first = first.await.map_err(|error| PluginFolderError::Load(error.to_string()))?;
     match first {
-        Ok(outcomes) => write(app, &outcomes).await?,
+        Ok(outcomes) => {
+            for outcome in &outcomes {
+                write(app, outcome).await?;
+            }
+        }
         // The watch looks for it again; until then bindings hold.
         Err(error) => tracing::warn!(%error, "no plugin is in force"),
     }
-    tokio::spawn(write_down(app.clone(), receiver));
+    let writer = tokio::spawn(write_down(app.clone(), receiver));
     let on_snapshot = move |snapshot: &Snapshot| {
         let outcomes = apply(snapshot);
         if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unchanged { .. })) {
@@ -112,7 +114,7 @@ pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, Plugi
         }
     };
     let watch = Watch::start(folder, config, on_snapshot).map_err(PluginFolderError::Watch)?;
-    Ok(PluginFolder { watch, loader })
+    Ok(PluginFolder { watch, writer })
 }
 
 /// Configs in use, which a new version must take; none can be had from a store that is down, and then none are asked.
@@ -130,19 +132,10 @@ async fn configs(app: &App) -> Vec<(String, String)> {
     }
 }
 
-async fn write_down(app: App, mut outcomes: mpsc::Receiver<Vec<Outcome>>) {
-    let mut waiting: VecDeque<Outcome> = VecDeque::new();
-    loop {
-        if waiting.is_empty() {
-            let Some(more) = outcomes.recv().await else { return };
-            waiting.extend(more);
-        }
-        while let Ok(more) = outcomes.try_recv() {
-            waiting.extend(more);
-        }
-        match write(&app, waiting.make_contiguous()).await {
-            Ok(()) => waiting.clear(),
-            Err(error) => {
+async fn write_down(app: App, mut looks: mpsc::Receiver<Vec<Outcome>>) {
+    while let Some(outcomes) = looks.recv().await {
+        for outcome in &outcomes {
+            while let Err(error) = write(&app, outcome).await {
                 tracing::warn!(%error, "what became of plugins cannot be written down; trying again");
                 tokio::time::sleep(RETRY).await;
             }
@@ -151,10 +144,8 @@ async fn write_down(app: App, mut outcomes: mpsc::Receiver<Vec<Outcome>>) {
 }
 
 /// Each outcome is a commit of its own, in order: repeating one changes nothing but its event.
-async fn write(app: &App, outcomes: &[Outcome]) -> Result<(), StoreError> {
-    for outcome in outcomes {
-        let now_ms = app.now_ms();
-        app.store.act(|mut tx| async move { state::record(&mut tx, outcome, now_ms).await }).await?;
-    }
+async fn write(app: &App, outcome: &Outcome) -> Result<(), StoreError> {
+    let now_ms = app.now_ms();
+    app.store.act(|mut tx| async move { state::record(&mut tx, outcome, now_ms).await }).await?;
     Ok(())
 }

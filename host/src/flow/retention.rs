@@ -1,9 +1,10 @@
-//! What is past its time goes: events and refusals, decisions, promotion keys of tags that moved on, destinations that have lost
-//! their image, and then the documents and plugins that nothing names any more.
+//! What is past its time goes: events and refusals, the quarantine, decisions, promotion keys of tags that moved on, destinations
+//! that have lost their image, and then the documents and plugins that nothing names any more.
 //!
 //! Invariant: no event goes that the router has not read, and no decision that a tag stands by.
 //! Invariant: a document goes only if nothing named it when it was looked for and nothing has named it since.
-//! Invariant: a plugin goes only if it was out of force before the first decision was looked at, and ever since.
+//! Invariant: a plugin goes only if it was out of force before the first decision was looked at, and ever since; one that is being
+//! loaded does not.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -30,6 +31,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trimmed {
     pub events: usize,
+    pub quarantine: usize,
     pub decisions: usize,
     pub promotions: usize,
     pub destinations: usize,
@@ -58,13 +60,14 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
     let keep = &app.config.retention;
     let mut trimmed =
         Trimmed { events: events(app, now_ms, keep.events_days, stop).await?, ..Trimmed::default() };
+    trimmed.quarantine = quarantine(app, now_ms.saturating_sub(keep.events_days * DAY_MS), stop).await?;
     // From here on whoever names a document leaves a mark, and what is named already is found.
     let begin = |mut tx| async move {
         document::begin_sweep(&mut tx);
         Ok::<_, StoreError>(())
     };
     app.store.background().act(begin).await?;
-    let idle = Idle::find(app).await?;
+    let idle = Idle::find(app, Instant::now()).await?;
     let mut named = Named::default();
     let cutoff_ms = now_ms.saturating_sub(keep.decisions_days * DAY_MS);
     trimmed.decisions = decisions(app, cutoff_ms, &mut named, stop).await?;
@@ -121,6 +124,23 @@ async fn events(
         removed += trimmed.rows;
         if !trimmed.more || trimmed.rows == 0 {
             return Ok(removed);
+        }
+    }
+}
+
+async fn quarantine(app: &App, cutoff_ms: u64, stop: &CancellationToken) -> Result<usize, RetentionError> {
+    let store = app.store.background();
+    let mut forgotten = 0;
+    let mut after = None;
+    loop {
+        go_on(stop)?;
+        let from = &after;
+        let trim = async |mut tx| state::trim_quarantine(&mut tx, from.as_ref(), cutoff_ms).await;
+        let ((rows, next), _) = store.act(trim).await?;
+        forgotten += rows;
+        after = next;
+        if after.is_none() {
+            return Ok(forgotten);
         }
     }
 }
@@ -296,7 +316,7 @@ async fn documents(app: &App, named: &Named, stop: &CancellationToken) -> Result
     Ok(removed)
 }
 
-/// Plugins that were not in force, nor before what was, when a run began.
+/// Plugins that were not in force, nor before what was, when a run looked.
 #[derive(Debug)]
 pub(super) struct Idle {
     plugins: Vec<state::Archived>,
@@ -304,8 +324,8 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) async fn find(app: &App) -> Result<Idle, StoreError> {
-        let looked = Instant::now();
+    /// As of `looked`, when nothing was read yet.
+    pub(super) async fn find(app: &App, looked: Instant) -> Result<Idle, StoreError> {
         let mut plugins = state::archived(&app.store).await?;
         // The rows first: what they do not say yet of a plugin that has just been loaded, the catalog does.
         let active = state::active(&app.store).await?;
@@ -317,7 +337,7 @@ impl Idle {
         Ok(Idle { plugins, looked })
     }
 
-    /// Removes those that decided nothing that is kept, but what was loaded since. Returns how many.
+    /// Removes those that decided nothing that is kept, but what was loaded since or was being loaded. Returns how many.
     pub(super) async fn remove(&self, app: &App, named: &Named) -> Result<usize, RetentionError> {
         let (archive, store) = (app.plugins.archive(), app.store.background());
         let mut removed = 0;

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore};
 use wharf_plugin::archive::{Archive, ArchiveError};
@@ -34,6 +34,7 @@ pub struct Parts {
 pub struct Plugins {
     parts: Parts,
     breaker: Breaker,
+    started: Instant,
     /// Calls at a time: as many as there are cores. More wait here, not in the engine's pool.
     slots: Arc<Semaphore>,
     /// Plugins that are no longer in force, for replays; the one used last is last.
@@ -129,6 +130,7 @@ impl Plugins {
         Plugins {
             parts,
             breaker: Breaker::default(),
+            started: Instant::now(),
             slots,
             revived: Mutex::default(),
             rescan: Notify::new(),
@@ -238,9 +240,9 @@ impl Plugins {
         let Some(plugin) = self.find(name) else { return gone(name) };
         let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
         let image = image_digest(facts, subject);
-        if let Gate::Open { reason, until_ms } = self.breaker.gate(&digest, image, now_ms()) {
+        if let Gate::Open { reason, until_ms } = self.breaker.gate(&digest, image, self.now_ms()) {
             let text = format!("plugin `{name}` {version} is not asked about this image for now: {reason}");
-            let again_in_ms = until_ms.saturating_sub(now_ms());
+            let again_in_ms = until_ms.saturating_sub(self.now_ms());
             let answer = Err(Unasked::Passing { code: "breaker-open", text, again_in_ms });
             return Asked { version, digest, answer };
         }
@@ -258,7 +260,7 @@ impl Plugins {
                 self.breaker.succeeded(&digest, image);
                 false
             }
-            Some(Err(error)) => self.breaker.failed(&digest, image, error, now_ms()),
+            Some(Err(error)) => self.breaker.failed(&digest, image, error, self.now_ms()),
             None => false,
         };
         Asked { version, digest, answer: answer(called, opened) }
@@ -307,6 +309,11 @@ impl Plugins {
         self.on_a_thread(move || plugin.evaluate(&config, &facts, subject, &targets, &limits)).await
     }
 
+    /// The breaker's clock: pauses, not evidence. The time of day may leap, and would leave a breaker open for years.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     async fn on_a_thread<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let slot = self.slots.clone().acquire_owned().await.ok()?;
         let called = tokio::task::spawn_blocking(move || {
@@ -351,10 +358,4 @@ fn image_digest(facts: &SealedFacts, subject: Subject) -> &str {
             .and_then(|index| facts.platforms.get(index))
             .map_or(&facts.digest, |platform| &platform.digest),
     }
-}
-
-/// The breaker's clock: pauses, not evidence.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

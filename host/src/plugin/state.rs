@@ -1,17 +1,20 @@
 //! What became of plugin files: what is in force by name, and what was refused.
 //!
 //! Rows of `Space::Plugin`: `active/NAME` → [`ActiveRow`]; `quarantine/FILE/DIGEST` → [`QuarantineRow`], kept after the
-//! file is gone, the newest [`QUARANTINE_MAX`] of each file; `archived/DIGEST`, empty, for each plugin whose bytes are kept.
+//! file is gone as long as events are, the newest [`QUARANTINE_MAX`] of each file; `refused/FILE`, empty, for each file that is
+//! refused now; `archived/DIGEST`, empty, for each plugin whose bytes are kept.
 
 use serde::{Deserialize, Serialize};
 use wharf_plugin::catalog::Failed;
-use wharf_plugin::loader::{Active, Outcome};
+use wharf_plugin::loader::{Active, Before, Outcome};
 use wharf_store::{Key, KeyRange, Rev, Row, Space, Store, StoreError, Tx, key};
 
 use crate::event::{self, Event, Kind};
 
 /// Refused versions of one file that are remembered.
 pub const QUARANTINE_MAX: usize = 100;
+/// Refusals that one commit of a trim looks at.
+const TRIM_ROWS: usize = 200;
 /// Plugins and refusals in one listing.
 const LIST_MAX: usize = 1000;
 /// Earlier versions of a plugin that are named.
@@ -36,6 +39,7 @@ pub struct ActiveRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct QuarantineRow {
+    /// In the plugin folder; a name that ends in a slash is the folder itself. What is not UTF-8 in it is escaped.
     pub file: String,
     /// The plugin's name, where it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +57,10 @@ pub struct QuarantineRow {
 
 fn active_key(name: &str) -> Key {
     key(Space::Plugin, &["active", name])
+}
+
+fn refused_key(file: &str) -> Key {
+    key(Space::Plugin, &["refused", file])
 }
 
 fn archived_key(digest: &str) -> Key {
@@ -106,10 +114,14 @@ pub async fn expect_active(tx: &mut Tx, name: &str) -> Result<(), StoreError> {
     tx.get(&active_key(name)).await.map(drop)
 }
 
-/// What was in force when the host stopped, as the loader takes it.
-pub async fn before(store: &Store) -> Result<Vec<Active>, StoreError> {
+/// How the folder was when the host stopped, as the loader takes it.
+pub async fn before(store: &Store) -> Result<Before, StoreError> {
     let of = |row: ActiveRow| Active { file: row.file, name: row.name, digest: row.digest };
-    Ok(active(store).await?.into_iter().map(of).collect())
+    let refused = store.scan_all(KeyRange::prefix(Space::Plugin, &["refused"]), LIST_MAX).await?;
+    Ok(Before {
+        active: active(store).await?.into_iter().map(of).collect(),
+        refused: refused.iter().filter_map(|row| row.key.part(1)).collect(),
+    })
 }
 
 /// What was refused, by file, the newest first in each.
@@ -118,6 +130,28 @@ pub async fn quarantine(store: &Store) -> Result<Vec<QuarantineRow>, StoreError>
     let mut rows: Vec<QuarantineRow> = rows.iter().map(Row::value).collect::<Result<_, _>>()?;
     rows.sort_by(|a, b| (&a.file, b.at_ms).cmp(&(&b.file, a.at_ms)));
     Ok(rows)
+}
+
+/// Forgets refusals from before `cutoff_ms` of files that are not refused now: looks at [`TRIM_ROWS`] of them after `after`, and
+/// returns how many went and where to go on.
+pub async fn trim_quarantine(
+    tx: &mut Tx,
+    after: Option<&Key>,
+    cutoff_ms: u64,
+) -> Result<(usize, Option<Key>), StoreError> {
+    let all = KeyRange::prefix(Space::Plugin, &["quarantine"]);
+    let range = after.map_or(all.clone(), |after| all.after(after));
+    let page = tx.peek_scan(range, TRIM_ROWS).await?;
+    let mut forgotten = 0;
+    for row in &page.rows {
+        let refusal: QuarantineRow = row.value()?;
+        if refusal.at_ms < cutoff_ms && tx.get(&refused_key(&refusal.file)).await?.is_none() {
+            tx.delete(&row.key);
+            forgotten += 1;
+        }
+    }
+    let next = page.rows.last().filter(|_| page.more).map(|row| row.key.clone());
+    Ok((forgotten, next))
 }
 
 /// Writes what became of one file, with its event. Returns whether anything changed.
@@ -161,12 +195,16 @@ pub async fn record(tx: &mut Tx, outcome: &Outcome, now_ms: u64) -> Result<bool,
             };
             kind
         }
+        Outcome::RefusalEnded { file } => {
+            tx.delete(&refused_key(file));
+            return Ok(true);
+        }
     };
     event::append(tx, &Event::system(now_ms, kind))?;
     Ok(true)
 }
 
-/// None where the file was refused just so the last time: after a restart that is no news.
+/// None where the file was refused just so when the host stopped: that is no news.
 async fn quarantined(
     tx: &mut Tx,
     failed: &Failed,
@@ -185,12 +223,14 @@ async fn quarantined(
         at_ms: now_ms,
         kept: kept.map(str::to_owned),
     };
-    if let Some(last) = rows.iter().max_by_key(at_ms) {
-        let last: QuarantineRow = last.value()?;
-        if (QuarantineRow { at_ms: now_ms, ..last.clone() }) == row && !loaded_since(tx, &last).await? {
-            return Ok(None);
-        }
+    let refused = refused_key(&failed.file);
+    if tx.get(&refused).await?.is_some()
+        && let Some(last) = rows.iter().max_by_key(at_ms)
+        && (QuarantineRow { at_ms: now_ms, ..last.value()? }) == row
+    {
+        return Ok(None);
     }
+    tx.put(&refused, Vec::new());
     if rows.len() >= QUARANTINE_MAX
         && let Some(oldest) = rows.iter().min_by_key(at_ms)
     {
@@ -203,17 +243,6 @@ async fn quarantined(
         stage: failed.stage.as_str().to_owned(),
         reason: failed.reason.clone(),
     }))
-}
-
-/// Whether the file was good again after it was refused.
-async fn loaded_since(tx: &mut Tx, refused: &QuarantineRow) -> Result<bool, StoreError> {
-    for row in tx.scan_all(KeyRange::prefix(Space::Plugin, &["active"]), LIST_MAX).await? {
-        let active: ActiveRow = row.value()?;
-        if active.file == refused.file && active.at_ms >= refused.at_ms {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]
@@ -246,24 +275,90 @@ mod tests {
         }
     }
 
+    fn ended() -> Outcome {
+        Outcome::RefusalEnded { file: "a.wasm".to_owned() }
+    }
+
+    fn removed(digest: &str) -> Outcome {
+        Outcome::Removed { name: "a".to_owned(), digest: digest.to_owned() }
+    }
+
+    /// Records outcomes one after the other, each with whether it is news, and returns how many events there are then.
+    async fn check(outcomes: &[(Outcome, bool)]) -> usize {
+        let store = &Store::new(Arc::new(Model::default()));
+        for (at, (outcome, news)) in outcomes.iter().enumerate() {
+            let now_ms = at as u64;
+            let act = store.act(|mut tx| async move { record(&mut tx, outcome, now_ms).await });
+            assert_eq!(act.await.unwrap().0, *news, "{at}: {outcome:?}");
+        }
+        event::after(store, None, 100).await.unwrap().events.len()
+    }
+
     /// Each restart told again of every file that was still refused.
     #[tokio::test]
     async fn a_refusal_is_news_once() {
+        let outcomes = [
+            (refused("sha256:1", "not a component"), true),
+            (refused("sha256:1", "not a component"), false),
+            (refused("sha256:1", "of another interface"), true),
+            (refused("sha256:2", "of another interface"), true),
+            (refused("sha256:1", "of another interface"), true),
+            (loaded("sha256:3"), true),
+            (ended(), true),
+            (refused("sha256:1", "of another interface"), true),
+            (refused("sha256:1", "of another interface"), false),
+        ];
+        assert_eq!(check(&outcomes).await, 6);
+    }
+
+    /// Regression: that the file had been good in between was read from its plugin's row, which was gone with the plugin.
+    #[tokio::test]
+    async fn a_refusal_is_news_again_after_the_plugin_was_removed() {
+        let outcomes = [
+            (refused("sha256:1", "not a component"), true),
+            (loaded("sha256:2"), true),
+            (ended(), true),
+            (removed("sha256:2"), true),
+            (refused("sha256:1", "not a component"), true),
+            // So it is after the file was gone.
+            (ended(), true),
+            (refused("sha256:1", "not a component"), true),
+            (refused("sha256:1", "not a component"), false),
+        ];
+        assert_eq!(check(&outcomes).await, 5);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_now_is_known_at_the_next_start() {
         let store = &Store::new(Arc::new(Model::default()));
-        let check = async |now_ms: u64, outcome: Outcome, expected: bool| {
+        let refused_before = async |outcome: Outcome| {
             let outcome = &outcome;
-            let act = store.act(|mut tx| async move { record(&mut tx, outcome, now_ms).await });
-            let (changed, _) = act.await.unwrap();
-            assert_eq!(changed, expected, "{now_ms}: {outcome:?}");
+            let act = store.act(|mut tx| async move { record(&mut tx, outcome, 1).await });
+            act.await.unwrap();
+            before(store).await.unwrap().refused
         };
-        check(1, refused("sha256:1", "not a component"), true).await;
-        check(2, refused("sha256:1", "not a component"), false).await;
-        check(3, refused("sha256:1", "of another interface"), true).await;
-        check(4, refused("sha256:2", "of another interface"), true).await;
-        check(5, refused("sha256:1", "of another interface"), true).await;
-        check(6, loaded("sha256:3"), true).await;
-        check(7, refused("sha256:1", "of another interface"), true).await;
-        check(8, refused("sha256:1", "of another interface"), false).await;
-        assert_eq!(event::after(store, None, 100).await.unwrap().events.len(), 6);
+        assert_eq!(
+            refused_before(refused("sha256:1", "no")).await,
+            std::collections::BTreeSet::from(["a.wasm".to_owned()])
+        );
+        assert!(refused_before(ended()).await.is_empty());
+    }
+
+    /// Regression: a folder whose files have another name each time filled the listing with what was long gone.
+    #[tokio::test]
+    async fn a_refusal_is_forgotten_once_it_is_old_and_over() {
+        let store = &Store::new(Arc::new(Model::default()));
+        let trim = async |cutoff_ms: u64| {
+            let trim = store.act(|mut tx| async move { trim_quarantine(&mut tx, None, cutoff_ms).await });
+            trim.await.unwrap().0
+        };
+        for outcome in [&refused("sha256:1", "no"), &refused("sha256:2", "no")] {
+            store.act(|mut tx| async move { record(&mut tx, outcome, 10).await }).await.unwrap();
+        }
+        assert_eq!(trim(11).await, (0, None), "it is refused now");
+        store.act(|mut tx| async move { record(&mut tx, &ended(), 20).await }).await.unwrap();
+        assert_eq!(trim(10).await, (0, None), "not old yet");
+        assert_eq!(trim(11).await, (2, None));
+        assert!(quarantine(store).await.unwrap().is_empty());
     }
 }

@@ -53,6 +53,28 @@ async fn a_broken_plugin_file_is_remembered_and_the_last_good_one_survives_a_res
     case.stop().await;
 }
 
+/// Regression: only the log told of it, and the plugins that came from the folder went on approving.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_folder_that_is_gone_holds_and_is_shown() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_at("qa/app:1", &digest).await;
+    case.until_idle().await;
+    std::fs::remove_dir_all(case.data.path().join("plugins")).unwrap();
+    let refused = case.until("a quarantine", async |case| {
+        let rows = crate::plugin::state::quarantine(&case.app.store).await.unwrap();
+        rows.into_iter().find(|row| row.file == "plugins/")
+    });
+    assert_eq!(refused.await.stage, "read");
+    assert!(case.app.plugins.catalog().current().failed().contains_key("plugins/"));
+    case.push("dev/app:2", "y", &[("zlib", "1")]).await;
+    let held = case.until_judged("dev/app:2", "to-qa", Verdict::Hold).await;
+    assert_eq!(held.policies[0].held_because.as_ref().unwrap().code, "plugin-gone");
+    case.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_is_a_hold_and_the_breaker_says_so() {
     let mut case = Case::new().await;
