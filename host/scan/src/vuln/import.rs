@@ -4,7 +4,7 @@
 //! Invariant: a file that is not whole, or has markedly fewer records than the one it would replace, stops the import.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use serde::Deserialize;
@@ -18,7 +18,8 @@ use super::record::{TEXT_BYTES, check, instant_ms, names, row_of, short};
 use super::release::Release;
 use super::row::{Coverage, ReleaseData, Row};
 
-/// Records by which a whole export covers a release: one that is cared for has hundreds, a few are a mention of it.
+/// Records, copies left aside, by which a whole export covers a release: one that is cared for has hundreds, a few are a mention
+/// of it.
 const COVERING_RECORDS: u64 = 100;
 /// Bytes of one record; the largest real ones list every version of the kernel.
 const RECORD_BYTES: u64 = 32 << 20;
@@ -107,6 +108,8 @@ pub struct Import {
     meta: Meta,
     groups: BTreeMap<(Release, String), Vec<Row>>,
     stats: ImportStats,
+    /// Identifiers of the records that a source has of a release: copies of one are no more knowledge than it is.
+    counted: BTreeMap<(Release, u16), HashSet<String>>,
     /// What the sources to be replaced had of each release.
     before: BTreeMap<(String, Release), ReleaseData>,
     accepts_fewer: bool,
@@ -406,7 +409,8 @@ impl Import {
         coverage.records += 1;
         coverage.as_of_ms = coverage.as_of_ms.max(modified_ms);
         for release in &releases {
-            let one = ReleaseData { records: 1, as_of_ms: modified_ms, covered: false };
+            let is_new = self.counted.entry((release.clone(), place)).or_default().insert(record.id.clone());
+            let one = ReleaseData { records: u64::from(is_new), as_of_ms: modified_ms, covered: false };
             self.of_release(release, place).join(one);
         }
         Ok(())

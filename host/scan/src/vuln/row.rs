@@ -87,6 +87,7 @@ pub struct Coverage {
 /// What a source, or all of them together, has of one release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseData {
+    /// Records of different identifiers.
     pub records: u64,
     /// The newest change among them, milliseconds since 1970.
     pub as_of_ms: u64,

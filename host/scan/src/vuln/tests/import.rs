@@ -77,6 +77,24 @@ fn one_record_does_not_make_a_release_known() {
     assert!(matches!(import.covers("other", &debian_12), Err(ImportError::NotCovered { .. })));
 }
 
+/// Regression: 120 copies of one record passed for a whole export, and images of the release were shown clean.
+#[test]
+fn copies_of_a_record_are_no_export() {
+    let check = |records: Vec<serde_json::Value>, expected: u64, is_covered: bool| {
+        let mut import = Import::new();
+        import.add("Debian", Cursor::new(zipped(records))).unwrap();
+        let db = Db::from_bytes(import.finish().unwrap()).unwrap();
+        let data = db.release(&"Debian:12".parse().unwrap());
+        assert_eq!((data.records, data.covered), (expected, is_covered));
+        // What a copy says is true all the same.
+        assert_eq!(match_report(&debian(&[("p0", "1")]), &db).unwrap().findings.len(), 1);
+    };
+    let one = || export("Debian:12", 1);
+    check((0..120).flat_map(|_| one()).collect(), 1, false);
+    check(export("Debian:12", 99).chain(one()).collect(), 99, false);
+    check(export("Debian:12", 100).chain(one()).collect(), 100, true);
+}
+
 #[test]
 fn coverage_is_as_old_as_what_there_is_of_the_release() {
     let old = |mut record: serde_json::Value| {

@@ -40,9 +40,10 @@ fn db(records: &[serde_json::Value]) -> Db {
 fn zipped(records: impl IntoIterator<Item = serde_json::Value>) -> Vec<u8> {
     use zip::CompressionMethod::{Deflated, Stored};
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    for (record, method) in records.into_iter().zip([Deflated, Stored].into_iter().cycle()) {
+    for (at, (record, method)) in records.into_iter().zip([Deflated, Stored].into_iter().cycle()).enumerate()
+    {
         let options = zip::write::SimpleFileOptions::default().compression_method(method);
-        zip.start_file(format!("{}.json", record["id"].as_str().unwrap()), options).unwrap();
+        zip.start_file(format!("{at}.json"), options).unwrap();
         zip.write_all(record.to_string().as_bytes()).unwrap();
     }
     zip.finish().unwrap().into_inner()
