@@ -84,6 +84,8 @@ pub struct ImportStats {
     pub withdrawn: u64,
     /// Records that are kept for at least one release.
     pub kept: u64,
+    /// Those among them that do not say of every version whether it is affected, or not in a form that can be evaluated.
+    pub undecided: u64,
     /// Vulnerabilities × packages × releases.
     pub rows: u64,
     /// Records that speak only of ecosystems without a matcher, by ecosystem; they are not stored.
@@ -374,7 +376,8 @@ impl Import {
         };
         let place = self.place(source);
         let vulnerabilities = names(&record);
-        let mut releases = Vec::new();
+        // Each with whether the record leaves something about it undecided.
+        let mut releases: BTreeMap<Release, bool> = BTreeMap::new();
         let mut other = None;
         for affected in &record.affected {
             let Some(package) = &affected.package else { continue };
@@ -383,17 +386,12 @@ impl Import {
                 continue;
             };
             let base = row_of(&record, affected, &release, place);
-            if base.ranges.is_empty() && base.versions.is_empty() {
-                continue;
-            }
             let rows = self.groups.entry((release.clone(), package.name.clone())).or_default();
             for (id, aliases) in &vulnerabilities {
                 rows.push(Row { id: id.clone(), aliases: aliases.clone(), ..base.clone() });
             }
             self.stats.rows += vulnerabilities.len() as u64;
-            if !releases.contains(&release) {
-                releases.push(release);
-            }
+            *releases.entry(release).or_default() |= base.undecided;
         }
         if self.stats.rows > ROWS {
             return Err(self.too_large(source, "rows of the database"));
@@ -405,12 +403,18 @@ impl Import {
             return Ok(());
         }
         self.stats.kept += 1;
+        self.stats.undecided += u64::from(releases.values().any(|undecided| *undecided));
         let coverage = &mut self.meta.sources[usize::from(place)];
         coverage.records += 1;
         coverage.as_of_ms = coverage.as_of_ms.max(modified_ms);
-        for release in &releases {
+        for (release, undecided) in &releases {
             let is_new = self.counted.entry((release.clone(), place)).or_default().insert(record.id.clone());
-            let one = ReleaseData { records: u64::from(is_new), as_of_ms: modified_ms, covered: false };
+            let one = ReleaseData {
+                records: u64::from(is_new),
+                undecided: u64::from(is_new && *undecided),
+                as_of_ms: modified_ms,
+                covered: false,
+            };
             self.of_release(release, place).join(one);
         }
         Ok(())

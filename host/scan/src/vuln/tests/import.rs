@@ -77,6 +77,22 @@ fn one_record_does_not_make_a_release_known() {
     assert!(matches!(import.covers("other", &debian_12), Err(ImportError::NotCovered { .. })));
 }
 
+#[test]
+fn records_that_leave_versions_open_are_counted_for_each_release() {
+    let open = serde_json::json!({ "package": { "ecosystem": "Debian:12", "name": "a" } });
+    let records = [
+        record("CVE-1", serde_json::json!({ "affected": [open, fixed("Debian:11", "a", "2")] })),
+        record("CVE-2", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] })),
+    ];
+    let mut import = Import::new();
+    import.add("own", Cursor::new(serde_json::to_string(&records).unwrap())).unwrap();
+    assert_eq!((import.stats().kept, import.stats().undecided), (2, 1));
+    let db = Db::from_bytes(import.finish().unwrap()).unwrap();
+    let releases: Vec<_> =
+        db.releases().map(|(release, data)| (release.to_string(), data.records, data.undecided)).collect();
+    assert_eq!(releases, [("Debian:11".into(), 1, 0), ("Debian:12".into(), 2, 1)]);
+}
+
 /// Regression: 120 copies of one record passed for a whole export, and images of the release were shown clean.
 #[test]
 fn copies_of_a_record_are_no_export() {

@@ -115,6 +115,49 @@ fn ranges_follow_the_schema() {
     }
 }
 
+/// Regression: a record whose versions cannot be evaluated was left out, and images with its package were shown clean.
+#[test]
+fn what_a_record_leaves_open_is_a_possible_finding() {
+    let range = |kind: &str, events: serde_json::Value| serde_json::json!({ "type": kind, "events": events });
+    let check = |ranges: &[serde_json::Value], versions: &[&str], version: &str, expected: Option<bool>| {
+        let package = serde_json::json!({ "ecosystem": "Debian:12", "name": "a" });
+        let about = serde_json::json!({ "package": package, "ranges": ranges, "versions": versions });
+        let db = db(&[record("CVE-2026-1", serde_json::json!({ "affected": [about] }))]);
+        let findings = match_report(&debian(&[("a", version)]), &db).unwrap();
+        let found = findings.findings.first().map(|f| f.possible_only);
+        assert_eq!((found, findings.knowledge), (expected, Knowledge::Complete), "{about} {version}");
+    };
+    let until_2 = || serde_json::json!([{ "introduced": "0" }, { "fixed": "2" }]);
+    check(&[], &[], "1", Some(true));
+    check(&[range("SEMVER", until_2())], &[], "1", Some(true));
+    check(&[range("ECOSYSTEM", serde_json::json!([]))], &[], "1", Some(true));
+    check(&[range("ECOSYSTEM", serde_json::json!([{ "fixed": "2" }]))], &[], "1", Some(true));
+    let odd =
+        range("ECOSYSTEM", serde_json::json!([{ "introduced": "0" }, { "fixed": "2" }, { "back": "3" }]));
+    check(std::slice::from_ref(&odd), &[], "1", Some(false));
+    check(std::slice::from_ref(&odd), &[], "3", Some(true));
+    // Versions named one by one decide, and so does one range beside others of a kind that is not compared.
+    check(&[range("GIT", until_2())], &["1"], "1", Some(false));
+    check(&[range("GIT", until_2())], &["1"], "2", None);
+    check(&[range("GIT", until_2()), range("ECOSYSTEM", until_2())], &[], "2", None);
+}
+
+#[test]
+fn a_record_that_says_affected_stands_above_one_that_leaves_it_open() {
+    let open = serde_json::json!({ "package": { "ecosystem": "Debian:12", "name": "a" } });
+    let db = db(&[
+        record("DSA-1-1", serde_json::json!({ "upstream": ["CVE-2026-1"], "affected": [open] })),
+        record("CVE-2026-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] })),
+    ]);
+    let of = |version| {
+        let findings = match_report(&debian(&[("a", version)]), &db).unwrap().findings;
+        let [only] = findings.as_slice() else { panic!("{findings:?}") };
+        (only.possible_only, only.fix, only.fixed_in.clone())
+    };
+    assert_eq!(of("1"), (false, FixState::Fixed, Some("2".to_owned())));
+    assert_eq!(of("2"), (true, FixState::Unknown, None));
+}
+
 #[test]
 fn names_are_cves_where_there_are_some() {
     let affected = serde_json::json!([fixed("Debian:12", "a", "2")]);
