@@ -1,7 +1,10 @@
 //! `lib/apk/db/installed`: one letter, a colon, a value; stanzas end with an empty line (apk-tools' `apk_db`).
 
-use super::{FIELD_BYTES, Parsed, Record, field};
+use super::{Parsed, Record, field, text};
 use crate::report::PackageKind;
+
+/// Bytes of a licence, which may join many names.
+const LICENCE_BYTES: usize = 1024;
 
 /// Reads every stanza, of which at most `max` are kept.
 pub(crate) fn parse(data: &[u8], max: usize) -> Parsed {
@@ -16,7 +19,7 @@ pub(crate) fn parse(data: &[u8], max: usize) -> Parsed {
                 b'P' => stanza.package = Some(value),
                 b'V' => stanza.version = Some(value),
                 b'A' => stanza.arch = Some(value),
-                b'L' => stanza.licence = Some(value),
+                b'L' => stanza.licence = Some(value).filter(|l| !l.trim_ascii().is_empty()),
                 b'o' => stanza.origin = Some(value),
                 _ => {}
             }
@@ -41,7 +44,10 @@ impl Stanza<'_> {
         if !self.any {
             return;
         }
-        parsed.push(self.record(), max);
+        let record = self.record();
+        let is_unlicensed = self.licence.is_some() && record.as_ref().is_some_and(|r| r.licences.is_empty());
+        parsed.unlicensed += u64::from(is_unlicensed);
+        parsed.push(record, max);
     }
 
     fn record(&self) -> Option<Record> {
@@ -53,14 +59,7 @@ impl Stanza<'_> {
             source: self.origin.and_then(field),
             source_version: None,
             // The field is an SPDX expression by Alpine's policy; some packages list names with spaces between.
-            licences: self
-                .licence
-                .filter(|l| l.len() <= FIELD_BYTES * 4)
-                .and_then(|l| std::str::from_utf8(l).ok())
-                .map(|l| l.trim().to_owned())
-                .filter(|l| !l.is_empty())
-                .into_iter()
-                .collect(),
+            licences: self.licence.and_then(|l| text(l, LICENCE_BYTES)).into_iter().collect(),
         })
     }
 }
@@ -80,6 +79,25 @@ mod tests {
         assert_eq!((crypto.name.as_str(), crypto.source.as_deref()), ("libcrypto3", Some("openssl")));
         assert_eq!(crypto.licences, ["Apache-2.0"]);
         assert_eq!(musl.version, "1.2.5-r0");
+    }
+
+    /// Regression: a package with a licence beyond its bound looked like one without.
+    #[test]
+    fn counts_licences_that_are_left_out() {
+        let check = |licence: &str, kept: usize, unlicensed: u64| {
+            let parsed = parse(format!("P:a\nV:1-r0\n{licence}\n\n").as_bytes(), 100);
+            assert_eq!(
+                (parsed.records[0].licences.len(), parsed.unlicensed),
+                (kept, unlicensed),
+                "{licence}"
+            );
+        };
+        check("", 0, 0);
+        check("L:", 0, 0);
+        check("L:MIT", 1, 0);
+        check(&format!("L:{}", "x".repeat(LICENCE_BYTES)), 1, 0);
+        check(&format!("L:{}", "x".repeat(LICENCE_BYTES + 1)), 0, 1);
+        check("L:MIT\x1b[2J", 0, 1);
     }
 
     proptest! {
