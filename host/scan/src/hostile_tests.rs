@@ -210,6 +210,23 @@ fn more_members_than_allowed_stop_the_layer_and_the_rest_is_scanned() {
     assert_eq!((report.packages.len(), report.layers[1].files), (1, 998));
 }
 
+/// Regression: the layer after the one that used up the members had no bound at all.
+#[test]
+fn members_are_bounded_over_all_layers() {
+    let one = header("x", 0, tar::EntryType::Regular);
+    let check = |entries: u64, expected: [u64; 3], knowledge: Knowledge| {
+        let limits = Limits { entries, ..Limits::default() };
+        let more = one.repeat(10);
+        let report = scan_with(&[&GOOD, &more, &more], &limits);
+        assert_eq!([0, 1, 2].map(|i: usize| report.layers[i].files), expected);
+        assert_eq!(report.knowledge, knowledge, "{:?}", report.problems);
+    };
+    check(22, [2, 10, 10], Knowledge::Complete);
+    check(21, [2, 10, 9], Knowledge::Partial);
+    check(12, [2, 10, 0], Knowledge::Partial);
+    check(5, [2, 3, 0], Knowledge::Partial);
+}
+
 #[test]
 fn many_paths_of_interest_stop_at_what_is_kept() {
     let mut number = 0u32;
