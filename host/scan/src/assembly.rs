@@ -7,7 +7,7 @@ use std::io::Read;
 use crate::layer::path;
 use crate::layer::tar::{Entry, Kind, Tar, TarError};
 use crate::limits::Limits;
-use crate::overlay::{Interest, Lost, Node, Overlay, interest};
+use crate::overlay::{self, Interest, Lost, Node, Overlay, interest};
 use crate::packages::{Parsed, Record, apk, copyright, dpkg, release};
 use crate::purl;
 use crate::report::{Distro, Knowledge, LayerFacts, Package, PackageKind, Problem, ProblemCode};
@@ -227,10 +227,13 @@ impl<'a> Assembly<'a> {
         let target = path::normal(target, self.limits.path_bytes).unwrap_or_default();
         let target = self.overlay.place(&target).unwrap_or(target);
         match self.overlay.node(&target) {
-            Some(node) => node.clone(),
-            None if matches!(interest, Interest::Way | Interest::Copyright) => Node::Opaque,
-            None => {
-                let text = format!("it is a hard link to `{target}`, which the scanner does not look at");
+            // What was read as a file of another kind tells nothing of one of this.
+            Some(node) if overlay::interest(&target) == Some(interest) => node.clone(),
+            _ if matches!(interest, Interest::Way | Interest::Copyright) => Node::Opaque,
+            _ => {
+                let text = format!(
+                    "it is a hard link to `{target}`, which the scanner does not read as such a file"
+                );
                 self.problem(ProblemCode::Link, Some(path), text);
                 Node::Opaque
             }
@@ -275,7 +278,9 @@ impl<'a> Assembly<'a> {
                 Ok(Some((real, Node::Packages(_)))) => {
                     found.insert(real);
                 }
-                Ok(_) => {}
+                // What could not be read was told of then.
+                Ok(None | Some((_, Node::Opaque))) => {}
+                Ok(Some((real, _))) => lost.push((path, Lost::NotKept(real))),
                 Err(error) => lost.push((path, error)),
             }
         }

@@ -360,6 +360,28 @@ fn links_in_circles_end() {
     assert!(report.problems.iter().any(|p| p.code == ProblemCode::Link));
 }
 
+/// Regression: a package database behind a link to a file that is read as one of another kind, or to a folder that is not looked
+/// at, was not there, and the image complete beside another database.
+#[test]
+fn a_database_behind_a_link_to_something_else_is_a_problem() {
+    let hidden = stanza("hidden", "1");
+    for link in [
+        Put::Link("var/lib/dpkg/status", "/usr/share/doc/x/copyright"),
+        Put::Hard("var/lib/dpkg/status", "usr/share/doc/x/copyright"),
+        Put::Link("var/lib/dpkg/status.d", "/opt/status.d"),
+    ] {
+        let image = tar(&[
+            Put::File("lib/apk/db/installed", b"P:seen\nV:1-r0\n"),
+            Put::File("usr/share/doc/x/copyright", hidden.as_bytes()),
+            Put::File("opt/status.d/x", hidden.as_bytes()),
+            link,
+        ]);
+        let report = scan_tars(&[&image]);
+        assert_eq!((report.packages.len(), report.knowledge), (1, Knowledge::Partial));
+        assert_eq!(report.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [ProblemCode::Link]);
+    }
+}
+
 #[test]
 fn cut_and_damaged_layers_keep_what_came_before() {
     let inner = tar(&[
