@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
 use zip::result::ZipError;
 
 use super::archive;
 use super::db::{self, Db, DbError, Group, Meta};
+use super::json::{self, Stopped};
 use super::osv;
 use super::record::{TEXT_BYTES, check, instant_ms, names, row_of, short};
 use super::release::Release;
@@ -21,7 +21,7 @@ use super::row::{Coverage, ReleaseData, Row};
 /// Records, copies left aside, by which a whole export covers a release: one that is cared for has hundreds, a few are a mention
 /// of it.
 const COVERING_RECORDS: u64 = 100;
-/// Bytes of one record; the largest real ones list every version of the kernel.
+/// Bytes of one record, and of the list of exploited vulnerabilities; the largest real records list every version of the kernel.
 const RECORD_BYTES: u64 = 32 << 20;
 /// Uncompressed bytes of one export.
 const EXPORT_BYTES: u64 = 32 << 30;
@@ -212,7 +212,7 @@ impl Import {
         }
         let text = String::from_utf8_lossy(&head);
         if text.contains("\"catalogVersion\"") {
-            return self.exploited(source, reader.take(EXPORT_BYTES));
+            return self.exploited(source, reader.take(RECORD_BYTES));
         }
         self.json(source, reader)
     }
@@ -299,37 +299,15 @@ impl Import {
     }
 
     /// One record, one after the other, or an array of them.
-    fn json(&mut self, source: &str, mut reader: impl BufRead) -> Result<(), ImportError> {
-        let io = |e| ImportError::Io { source_name: source.to_owned(), cause: e };
-        let array = loop {
-            let buffer = reader.fill_buf().map_err(io)?;
-            match buffer.iter().position(|b| !b.is_ascii_whitespace()) {
-                Some(at) => break buffer[at] == b'[',
-                None if buffer.is_empty() => break false,
-                None => {
-                    let n = buffer.len();
-                    reader.consume(n);
-                }
-            }
-        };
-        let bad =
-            |e: serde_json::Error| ImportError::Json { source_name: source.to_owned(), why: e.to_string() };
-        let reader = reader.take(EXPORT_BYTES);
-        let mut stopped = None;
-        if array {
-            let mut json = serde_json::Deserializer::from_reader(reader);
-            let mut sink = Sink { import: self, source, stopped: &mut stopped };
-            json.deserialize_seq(&mut sink).map_err(bad)?;
-            json.end().map_err(bad)?;
-        } else {
-            for value in serde_json::Deserializer::from_reader(reader).into_iter::<serde_json::Value>() {
-                let value = value.map_err(bad)?;
-                self.value(source, value)?;
-            }
-        }
-        if let Some(error) = stopped {
-            return Err(error);
-        }
+    fn json(&mut self, source: &str, reader: impl BufRead) -> Result<(), ImportError> {
+        let read = json::each(reader.take(EXPORT_BYTES), RECORD_BYTES, |value| self.value(source, value));
+        let source_name = || source.to_owned();
+        read.map_err(|stopped| match stopped {
+            Stopped::Io(cause) => ImportError::Io { source_name: source_name(), cause },
+            Stopped::Json(error) => ImportError::Json { source_name: source_name(), why: error.to_string() },
+            Stopped::TooLarge => self.too_large(source, "bytes of one record"),
+            Stopped::Taker(error) => error,
+        })?;
         self.settle(source);
         Ok(())
     }
@@ -477,38 +455,4 @@ struct Exploited {
 struct ExploitedOne {
     #[serde(rename = "cveID")]
     id: String,
-}
-
-/// Hands the elements of an array on one by one, so that no more than one is held.
-struct Sink<'a> {
-    import: &'a mut Import,
-    source: &'a str,
-    stopped: &'a mut Option<ImportError>,
-}
-
-impl<'de> Visitor<'de> for &mut Sink<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array of OSV records")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(&mut *self)?.is_some() {}
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for &mut Sink<'_> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        let value = serde_json::Value::deserialize(from)?;
-        if self.stopped.is_none()
-            && let Err(error) = self.import.value(self.source, value)
-        {
-            *self.stopped = Some(error);
-        }
-        Ok(())
-    }
 }
