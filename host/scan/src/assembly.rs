@@ -7,13 +7,11 @@ use std::io::Read;
 use crate::layer::path;
 use crate::layer::tar::{Entry, Kind, Tar, TarError};
 use crate::limits::Limits;
-use crate::overlay::{Interest, Lost, Node, Overlay, interest};
+use crate::overlay::{self, Interest, Lost, Node, Overlay, interest};
 use crate::packages::{Parsed, Record, apk, copyright, dpkg, release};
 use crate::purl;
 use crate::report::{Distro, Knowledge, LayerFacts, Package, PackageKind, Problem, ProblemCode};
 
-/// Bytes of a copyright file that are read for its licences.
-const COPYRIGHT_BYTES: usize = 256 << 10;
 /// Bytes of `os-release` and `debian_version`.
 const RELEASE_BYTES: usize = 64 << 10;
 /// Bytes of all licences in one report; packages may share a file, so files alone do not bound it. Nobody may take a package
@@ -163,11 +161,9 @@ impl<'a> Assembly<'a> {
     /// Bytes of a file of this interest that are read.
     pub(crate) fn room(&self, interest: Interest) -> usize {
         match interest {
-            Interest::Dpkg | Interest::Apk => self.limits.file_bytes as usize,
+            // Nearly all copyright files are small; that of boost has 2 MB.
+            Interest::Dpkg | Interest::Apk | Interest::Copyright => self.limits.file_bytes as usize,
             Interest::Release | Interest::DebianVersion => RELEASE_BYTES,
-            // Nearly all are below it, perl's and OpenJDK's too; that of boost has 2 MB. Licences of a larger file stay
-            // unknown, which is no gap in the packages.
-            Interest::Copyright => COPYRIGHT_BYTES,
             Interest::Foreign(_) | Interest::Way => 0,
         }
     }
@@ -187,7 +183,7 @@ impl<'a> Assembly<'a> {
             Interest::Apk => self.records(path, apk::parse(data, max)),
             Interest::Release => Node::Release(release::parse(data)),
             Interest::DebianVersion => Node::DebianVersion(release::debian_version(data)),
-            Interest::Copyright => Node::Licences(copyright::parse(data)),
+            Interest::Copyright => self.licences_of(path, copyright::parse(data)),
             Interest::Foreign(name) => Node::Foreign(name),
             Interest::Way => Node::Opaque,
         }
@@ -198,6 +194,10 @@ impl<'a> Assembly<'a> {
             let text = format!("{} entries of the package database are malformed", parsed.malformed);
             self.problem(ProblemCode::Database, Some(path), text);
         }
+        if parsed.unlicensed > 0 {
+            let text = format!("{} licences of the package database were left out", parsed.unlicensed);
+            self.problem(ProblemCode::Limit, Some(path), text);
+        }
         if parsed.cut {
             let text = format!("more than {} packages; the rest was left out", self.limits.packages);
             self.problem(ProblemCode::Limit, Some(path), text);
@@ -205,11 +205,19 @@ impl<'a> Assembly<'a> {
         Node::Packages(parsed.records)
     }
 
+    fn licences_of(&mut self, path: &str, parsed: copyright::Parsed) -> Node {
+        if parsed.cut {
+            let text = "too many or too long `License:` fields; some licences were left out".to_owned();
+            self.problem(ProblemCode::Limit, Some(path), text);
+        }
+        Node::Licences(parsed.licences)
+    }
+
     /// A file of interest whose contents cannot be had.
     fn unread(&mut self, interest: Interest, path: &str, why: &str) -> Node {
         match interest {
             Interest::Foreign(name) => return Node::Foreign(name),
-            Interest::Way | Interest::Copyright => {}
+            Interest::Way => {}
             _ => self.problem(ProblemCode::Limit, Some(path), why.to_owned()),
         }
         Node::Opaque
@@ -219,10 +227,13 @@ impl<'a> Assembly<'a> {
         let target = path::normal(target, self.limits.path_bytes).unwrap_or_default();
         let target = self.overlay.place(&target).unwrap_or(target);
         match self.overlay.node(&target) {
-            Some(node) => node.clone(),
-            None if matches!(interest, Interest::Way | Interest::Copyright) => Node::Opaque,
-            None => {
-                let text = format!("it is a hard link to `{target}`, which the scanner does not look at");
+            // What was read as a file of another kind tells nothing of one of this.
+            Some(node) if overlay::interest(&target) == Some(interest) => node.clone(),
+            _ if matches!(interest, Interest::Way | Interest::Copyright) => Node::Opaque,
+            _ => {
+                let text = format!(
+                    "it is a hard link to `{target}`, which the scanner does not read as such a file"
+                );
                 self.problem(ProblemCode::Link, Some(path), text);
                 Node::Opaque
             }
@@ -267,7 +278,9 @@ impl<'a> Assembly<'a> {
                 Ok(Some((real, Node::Packages(_)))) => {
                     found.insert(real);
                 }
-                Ok(_) => {}
+                // What could not be read was told of then.
+                Ok(None | Some((_, Node::Opaque))) => {}
+                Ok(Some((real, _))) => lost.push((path, Lost::NotKept(real))),
                 Err(error) => lost.push((path, error)),
             }
         }

@@ -210,6 +210,23 @@ fn more_members_than_allowed_stop_the_layer_and_the_rest_is_scanned() {
     assert_eq!((report.packages.len(), report.layers[1].files), (1, 998));
 }
 
+/// Regression: the layer after the one that used up the members had no bound at all.
+#[test]
+fn members_are_bounded_over_all_layers() {
+    let one = header("x", 0, tar::EntryType::Regular);
+    let check = |entries: u64, expected: [u64; 3], knowledge: Knowledge| {
+        let limits = Limits { entries, ..Limits::default() };
+        let more = one.repeat(10);
+        let report = scan_with(&[&GOOD, &more, &more], &limits);
+        assert_eq!([0, 1, 2].map(|i: usize| report.layers[i].files), expected);
+        assert_eq!(report.knowledge, knowledge, "{:?}", report.problems);
+    };
+    check(22, [2, 10, 10], Knowledge::Complete);
+    check(21, [2, 10, 9], Knowledge::Partial);
+    check(12, [2, 10, 0], Knowledge::Partial);
+    check(5, [2, 3, 0], Knowledge::Partial);
+}
+
 #[test]
 fn many_paths_of_interest_stop_at_what_is_kept() {
     let mut number = 0u32;
@@ -341,6 +358,28 @@ fn links_in_circles_end() {
     let report = scan_tars(&[&GOOD, &hostile]);
     assert_eq!((report.packages.len(), report.knowledge), (1, Knowledge::Partial));
     assert!(report.problems.iter().any(|p| p.code == ProblemCode::Link));
+}
+
+/// Regression: a package database behind a link to a file that is read as one of another kind, or to a folder that is not looked
+/// at, was not there, and the image complete beside another database.
+#[test]
+fn a_database_behind_a_link_to_something_else_is_a_problem() {
+    let hidden = stanza("hidden", "1");
+    for link in [
+        Put::Link("var/lib/dpkg/status", "/usr/share/doc/x/copyright"),
+        Put::Hard("var/lib/dpkg/status", "usr/share/doc/x/copyright"),
+        Put::Link("var/lib/dpkg/status.d", "/opt/status.d"),
+    ] {
+        let image = tar(&[
+            Put::File("lib/apk/db/installed", b"P:seen\nV:1-r0\n"),
+            Put::File("usr/share/doc/x/copyright", hidden.as_bytes()),
+            Put::File("opt/status.d/x", hidden.as_bytes()),
+            link,
+        ]);
+        let report = scan_tars(&[&image]);
+        assert_eq!((report.packages.len(), report.knowledge), (1, Knowledge::Partial));
+        assert_eq!(report.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [ProblemCode::Link]);
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub struct Limits {
     pub ratio: u32,
     /// Below this many uncompressed bytes a layer may have any ratio.
     pub ratio_floor_bytes: u64,
-    /// Bytes of one file that is kept to be parsed (a package database).
+    /// Bytes of one file that is read to be parsed (a package database, a licence text).
     pub file_bytes: u32,
     /// Window of a zstd frame: the memory that the frame asks for.
     pub zstd_window_bytes: u32,

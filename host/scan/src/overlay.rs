@@ -223,7 +223,12 @@ impl Overlay {
     /// # Errors
     /// As [`Overlay::find`].
     pub(crate) fn files_in(&self, path: &str) -> Result<Vec<&str>, Lost> {
-        let prefix = format!("{}/", self.followed(path, true)?);
+        let real = self.followed(path, true)?;
+        let prefix = format!("{real}/");
+        // Behind a link to somewhere else there may well be some.
+        if real != path && interest(&format!("{prefix}_")).is_none() {
+            return Err(Lost::NotKept(real));
+        }
         let range = self.lower.range(prefix.clone()..);
         Ok(range.map(|(p, _)| p.as_str()).take_while(|p| p.starts_with(&prefix)).collect())
     }
@@ -260,7 +265,7 @@ impl Overlay {
 pub(crate) enum Lost {
     #[error("its links go in circles at `{0}`")]
     Loop(String),
-    #[error("it is a link to `{0}`, which the scanner does not look at")]
+    #[error("it is a link to `{0}`, which the scanner does not read as such a file")]
     NotKept(String),
 }
 

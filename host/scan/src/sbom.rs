@@ -122,10 +122,12 @@ fn vulnerabilities(report: &Report, findings: &Findings) -> Vec<Value> {
         let of = |p: &&Package| {
             p.name == finding.package && p.version == finding.version && p.arch == finding.arch
         };
-        let affects =
-            report.packages.iter().find(of).map(
-                |p| json!({ "ref": p.purl, "versions": [{ "version": p.version, "status": "affected" }] }),
-            );
+        let status = if finding.possible_only { "unknown" } else { "affected" };
+        let affects = report
+            .packages
+            .iter()
+            .find(of)
+            .map(|p| json!({ "ref": p.purl, "versions": [{ "version": p.version, "status": status }] }));
         match entries.iter_mut().rev().find(|(f, _)| f.id == finding.id) {
             Some((_, all)) => all.extend(affects),
             None => entries.push((finding, affects.into_iter().collect())),

@@ -131,6 +131,22 @@ fn licences_come_from_copyright_files_through_links() {
     assert_eq!(report.knowledge, Knowledge::Complete);
 }
 
+/// Regression: a package with a copyright file of more than 256 KiB looked like one without a licence.
+#[test]
+fn a_large_copyright_file_is_read_and_one_beyond_the_bound_is_a_problem() {
+    let text =
+        format!("Format: x\nLicense: Expat\n{}License: Zlib\n", " a line of its text\n".repeat(50_000));
+    let base = debian(&stanza("boost", "1"));
+    let docs = tar(&[Put::File("usr/share/doc/boost/copyright", text.as_bytes())]);
+    let check = |file_bytes: usize, licences: &[String], knowledge: Knowledge| {
+        let limits = Limits { file_bytes: u32::try_from(file_bytes).unwrap(), ..Limits::default() };
+        let report = scan_with(&[&base, &docs], &limits);
+        assert_eq!((report.packages[0].licences.as_slice(), report.knowledge), (licences, knowledge));
+    };
+    check(text.len(), &["MIT".to_owned(), "Zlib".to_owned()], Knowledge::Complete);
+    check(text.len() - 1, &[], Knowledge::Partial);
+}
+
 /// What was left out looked like packages without a licence.
 #[test]
 fn licences_that_are_left_out_are_a_problem() {

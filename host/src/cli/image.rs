@@ -4,7 +4,7 @@ use wharf_plugin::facts::Knowledge;
 
 use super::client::{Client, Remote};
 use super::exit::Stop;
-use super::output::{Output, Table, ago, bytes, count, note, now_ms, pairs, print_json, short, time};
+use super::output::{self, Output, Table, ago, bytes, count, note, now_ms, pairs, print_json, short, time};
 use super::visible::plain;
 use crate::api::admin::{FactsEntry, FindingEntry, FindingsPage, ImageEntry, ScanEntry, SeverityCounts};
 
@@ -323,7 +323,7 @@ fn platform_table(findings: &[FindingEntry]) -> String {
         table.row([
             finding.severity.clone(),
             finding.cvss.map(|score| format!("{score:.1}")).unwrap_or_default(),
-            if finding.known_exploited { format!("{} (exploited)", finding.id) } else { finding.id.clone() },
+            output::finding(&finding.id, finding.known_exploited, finding.possible_only),
             finding.component.clone(),
             finding.version.clone().unwrap_or_default(),
             fixed,

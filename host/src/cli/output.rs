@@ -227,6 +227,16 @@ pub(super) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
+/// The name of a finding, with what is to be seen of it at once.
+pub(super) fn finding(id: &str, is_exploited: bool, is_possible: bool) -> String {
+    match (is_exploited, is_possible) {
+        (false, false) => id.to_owned(),
+        (true, false) => format!("{id} (exploited)"),
+        (false, true) => format!("{id} (possible)"),
+        (true, true) => format!("{id} (exploited, possible)"),
+    }
+}
+
 /// A size for people: `812 B`, `4.1 MiB`.
 pub(super) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -66,6 +66,7 @@ pub fn findings(report: &Report, findings: &vuln::Findings) -> Vec<Finding> {
             fix: fix(found.fix),
             fixed_in: found.fixed_in.clone(),
             known_exploited: found.known_exploited,
+            possible_only: found.possible_only,
             ..Finding::default()
         })
     };

@@ -29,6 +29,8 @@ pub struct Imported {
     pub version: String,
     pub records: u64,
     pub kept: u64,
+    /// Records among the kept that do not say of every version whether it is affected.
+    pub undecided: u64,
     pub withdrawn: u64,
     pub malformed: u64,
     /// The first of what could not be read.
@@ -111,6 +113,7 @@ pub async fn import(
         version: db.version().to_owned(),
         records: stats.records,
         kept: stats.kept,
+        undecided: stats.undecided,
         withdrawn: stats.withdrawn,
         malformed: stats.malformed,
         described: stats.described,

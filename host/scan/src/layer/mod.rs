@@ -94,15 +94,15 @@ fn archive(
     let mut archive = Tar::new(&mut *unpacked, limits.path_bytes, limits.header_bytes);
     let fault = loop {
         match archive.next() {
+            Ok(Some(_)) if assembly.entries_left() == 0 => {
+                assembly.problem(ProblemCode::Limit, None, LIMIT_ENTRIES.to_owned());
+                drop(archive);
+                unpacked.over = Some(LIMIT_ENTRIES.to_owned());
+                return false;
+            }
             Ok(Some(entry)) => {
                 if let Err(error) = assembly.member(&entry, &mut archive, facts) {
                     break Some(error);
-                }
-                if assembly.entries_left() == 0 {
-                    assembly.problem(ProblemCode::Limit, None, LIMIT_ENTRIES.to_owned());
-                    drop(archive);
-                    unpacked.over = Some(LIMIT_ENTRIES.to_owned());
-                    return false;
                 }
             }
             Ok(None) => break None,

@@ -397,7 +397,9 @@ fn number(field: &[u8]) -> Option<u64> {
         }
         return Some(value);
     }
-    let digits = field.trim_ascii_start();
+    // As Go reads them: zeros and spaces may stand before the digits, and a field of nothing else is 0.
+    let start = field.iter().position(|b| !matches!(b, 0 | b' ')).unwrap_or(field.len());
+    let digits = &field[start..];
     let end = digits.iter().position(|b| matches!(b, 0 | b' ')).unwrap_or(digits.len());
     digits[..end].iter().try_fold(0u64, |value, digit| match digit {
         b'0'..=b'7' if value <= u64::MAX >> 4 => Some(value << 3 | u64::from(digit - b'0')),

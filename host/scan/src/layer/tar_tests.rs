@@ -172,6 +172,25 @@ fn damage_is_told_where_it_is() {
     assert!(matches!(all(&block), Err(TarError::Field { field: "size", .. })));
 }
 
+/// Regression: zeros before the digits were taken for the end of the field, so that a file's contents were read as headers.
+#[test]
+fn numbers_are_those_that_a_runtime_reads() {
+    let check = |size: &[u8; 12], expected: Option<u64>| {
+        let mut block = header("a", 0, b'0');
+        block[124..136].copy_from_slice(size);
+        seal(&mut block);
+        let found = Tar::new(block.as_slice(), 4096, 1 << 16).next().ok().flatten();
+        assert_eq!(found.map(|entry| entry.size), expected, "{size:?}");
+    };
+    check(b"00000000017\0", Some(15));
+    check(b"         17 ", Some(15));
+    check(b"\x0000000000017", Some(15));
+    check(b"\0\0\0 17\0\0\0\0\0\0", Some(15));
+    check(&[0; 12], Some(0));
+    check(b"\t0000000017\0", None);
+    check(b"-0000000017\0", None);
+}
+
 #[test]
 fn a_declared_terabyte_is_not_allocated() {
     let mut block = header("huge", 0, b'0');

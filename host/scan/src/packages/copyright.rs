@@ -6,32 +6,43 @@ use std::collections::BTreeSet;
 
 use spdx::identifiers::LICENSES;
 
-/// Distinct licences kept of one file; `linux` and its kind name dozens.
-const MAX_LICENCES: usize = 32;
-/// Longest short name that is taken for one.
-const NAME_BYTES: usize = 200;
+/// Different `License:` fields of one file that are read; those of `linux` and its kind have dozens.
+const FIELDS: usize = 512;
+/// Bytes of one such field, which may join many names.
+const SYNOPSIS_BYTES: usize = 512;
 const FORMAT: &[u8] = b"Format:";
 
-/// Short names of all `License:` fields, mapped and sorted.
-pub(crate) fn parse(data: &[u8]) -> Vec<String> {
+/// What a file says.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    /// Mapped and sorted.
+    pub(crate) licences: Vec<String>,
+    /// There were fields beyond a bound, or with other characters than UTF-8's, that are not among them.
+    pub(crate) cut: bool,
+}
+
+/// Short names of all `License:` fields.
+pub(crate) fn parse(data: &[u8]) -> Parsed {
+    let mut parsed = Parsed::default();
     // Old files put a comment or an empty line first.
     let mut lines = data.split(|b| *b == b'\n');
     if !lines.by_ref().take(5).any(|l| l.starts_with(FORMAT)) {
-        return Vec::new();
+        return parsed;
     }
-    let mut licences = BTreeSet::new();
-    for line in lines {
-        let Some(value) = strip_field(line, b"license:") else { continue };
-        if value.is_empty() || value.len() > NAME_BYTES {
-            continue;
-        }
-        let Ok(value) = std::str::from_utf8(value) else { continue };
-        licences.insert(expression(value));
-        if licences.len() == MAX_LICENCES {
-            break;
+    // Most files say the same many times over.
+    let mut fields = BTreeSet::new();
+    for field in lines.filter_map(|line| strip_field(line, b"license:")).filter(|field| !field.is_empty()) {
+        match std::str::from_utf8(field) {
+            Ok(field) if fields.contains(field) => {}
+            Ok(field) if field.len() <= SYNOPSIS_BYTES && fields.len() < FIELDS => {
+                fields.insert(field);
+            }
+            _ => parsed.cut = true,
         }
     }
-    licences.into_iter().collect()
+    let licences: BTreeSet<String> = fields.into_iter().map(expression).collect();
+    parsed.licences = licences.into_iter().collect();
+    parsed
 }
 
 fn strip_field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
@@ -150,7 +161,7 @@ mod tests {
         let data = b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: GPL-2+ or Artistic\n\n\
             Files: a\nLicense: Expat\n text of it\n\nLicense: BSD-3-clause, LGPL-2.1 and Apache-2.0\nlicense: public-domain\n";
         assert_eq!(
-            parse(data),
+            parse(data).licences,
             [
                 "BSD-3-Clause AND LGPL-2.1-only AND Apache-2.0",
                 "GPL-2.0-or-later OR Artistic-1.0-Perl",
@@ -177,7 +188,23 @@ mod tests {
 
     #[test]
     fn a_free_text_file_says_nothing() {
-        assert!(parse(b"This package was debianized by somebody.\nLicense: GPL-2\n").is_empty());
+        assert!(parse(b"This package was debianized by somebody.\nLicense: GPL-2\n").licences.is_empty());
+    }
+
+    /// Regression: the licences of a file beyond the first 32, and long ones, were left out without a word.
+    #[test]
+    fn fields_beyond_a_bound_are_said_to_be_left_out() {
+        let check = |fields: &[String], licences: usize, cut: bool| {
+            let text: String = fields.iter().map(|field| format!("License: {field}\n")).collect();
+            let parsed = parse(format!("Format: x\n{text}{text}").as_bytes());
+            assert_eq!((parsed.licences.len(), parsed.cut), (licences, cut), "{}", fields.len());
+        };
+        let many = |n: usize| (0..n).map(|i| format!("own-{i}")).collect::<Vec<_>>();
+        check(&many(FIELDS), FIELDS, false);
+        check(&many(FIELDS + 1), FIELDS, true);
+        check(&["x".repeat(SYNOPSIS_BYTES)], 1, false);
+        check(&["x".repeat(SYNOPSIS_BYTES + 1)], 0, true);
+        assert!(parse(b"Format: x\nLicense: \xff\n").cut);
     }
 
     proptest! {

@@ -32,6 +32,8 @@ pub(crate) struct Parsed {
     pub(crate) records: Vec<Record>,
     /// Stanzas that name no package or no version, or whose fields are over their bound.
     pub(crate) malformed: u64,
+    /// Records whose licence is over its bound or not printable: they are without it.
+    pub(crate) unlicensed: u64,
     /// There were more records than were asked for.
     pub(crate) cut: bool,
 }
@@ -48,8 +50,13 @@ impl Parsed {
 
 /// A field that is short enough and made of printable characters.
 pub(crate) fn field(value: &[u8]) -> Option<String> {
+    text(value, FIELD_BYTES)
+}
+
+/// The same of at most `max` bytes.
+fn text(value: &[u8], max: usize) -> Option<String> {
     let value = value.trim_ascii();
-    if value.is_empty() || value.len() > FIELD_BYTES || value.iter().any(u8::is_ascii_control) {
+    if value.is_empty() || value.len() > max || value.iter().any(u8::is_ascii_control) {
         return None;
     }
     std::str::from_utf8(value).ok().map(str::to_owned)

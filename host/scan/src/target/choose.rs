@@ -1,5 +1,7 @@
 //! Which of the images in a layout or archive is meant, and where its parts are.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use wharf_oci::{Descriptor, Digest, MANIFEST_BYTES_MAX, Manifest, ManifestKind, MediaType, Platform};
 
@@ -39,16 +41,14 @@ struct Candidate {
 
 fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, TargetError> {
     let index = manifest("index.json", bytes, MediaType::OCI_INDEX)?;
-    let mut candidates = Vec::new();
+    let (mut candidates, mut seen) = (Vec::new(), BTreeSet::new());
     for descriptor in &index.manifests {
         let tag = descriptor.annotations.get(REF_NAME);
         if choice.tag.is_none() || tag == choice.tag.as_ref() {
-            collect(source, descriptor, tag, INDEX_DEPTH, &mut candidates)?;
+            collect(source, descriptor, tag, INDEX_DEPTH, &mut seen, &mut candidates)?;
         }
     }
-    // One image may be named by several tags.
     candidates.sort_by(|a, b| a.digest.cmp(&b.digest));
-    candidates.dedup_by(|a, b| a.digest == b.digest);
     let found = shown(candidates.iter().map(|c| &c.shown));
     if let Some(wanted) = &choice.platform {
         candidates.retain(|c| fits(wanted, &c.platform));
@@ -77,15 +77,19 @@ fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, Ta
     })
 }
 
-/// Adds the container images under `descriptor`. A manifest that is not here is passed over: layouts may be sparse.
+/// Adds the container images under `descriptor`, each once: one may be named by several tags, and indexes that name each other many
+/// times would have no end. A manifest that is not here is passed over: layouts may be sparse.
 fn collect(
     source: &Source,
     descriptor: &Descriptor,
     tag: Option<&String>,
     depth: u32,
+    seen: &mut BTreeSet<Digest>,
     into: &mut Vec<Candidate>,
 ) -> Result<(), TargetError> {
-    if descriptor.platform.as_ref().is_some_and(Platform::is_unknown) {
+    if descriptor.platform.as_ref().is_some_and(Platform::is_unknown)
+        || !seen.insert(descriptor.digest.clone())
+    {
         return Ok(());
     }
     let bytes = match source.blob(&descriptor.digest, MANIFEST_BYTES_MAX) {
@@ -97,7 +101,7 @@ fn collect(
     let found = manifest(&name, &bytes, descriptor.media_type.as_str())?;
     if found.kind == ManifestKind::Index {
         let Some(depth) = depth.checked_sub(1) else { return Err(TargetError::Depth(INDEX_DEPTH)) };
-        return found.manifests.iter().try_for_each(|d| collect(source, d, tag, depth, into));
+        return found.manifests.iter().try_for_each(|d| collect(source, d, tag, depth, seen, into));
     }
     if !found.is_container_image() {
         return Ok(());

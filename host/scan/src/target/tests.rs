@@ -83,6 +83,20 @@ fn one_image_needs_no_choice_in_a_layout_or_an_archive() {
     assert_eq!(scan_at(files.archive().path(), &Choice::default()).unwrap(), ["s390x"]);
 }
 
+/// Regression: indexes of copies of an index were followed copy by copy, 1,000^4 times here.
+#[test]
+fn an_index_named_many_times_is_read_once() {
+    let mut files = Files::default();
+    let mut inner = files.image("s390x");
+    for _ in 0..4 {
+        let index = serde_json::json!({ "schemaVersion": 2, "mediaType": MediaTypes::INDEX,
+            "manifests": vec![inner; 1000] });
+        inner = files.json(MediaTypes::INDEX, &index);
+    }
+    files.index(&vec![inner; 1000]);
+    assert_eq!(scan_at(files.layout().path(), &Choice::default()).unwrap(), ["s390x"]);
+}
+
 #[test]
 fn a_nested_index_is_chosen_from_by_platform() {
     let mut files = Files::default();

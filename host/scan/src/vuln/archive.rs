@@ -17,7 +17,7 @@ pub(super) fn open<R: Read + Seek>(
     left: &Cell<u64>,
 ) -> ZipResult<ZipArchive<Metered<'_, R>>> {
     left.set(list_bytes);
-    let archive = ZipArchive::new(Metered { inner, left });
+    let archive = ZipArchive::new(Metered::new(inner, left));
     if left.replace(u64::MAX) == 0 {
         return Err(ZipError::Io(io::ErrorKind::FileTooLarge.into()));
     }
@@ -29,6 +29,13 @@ pub(super) fn open<R: Read + Seek>(
 pub(super) struct Metered<'a, R> {
     inner: R,
     left: &'a Cell<u64>,
+}
+
+impl<'a, R> Metered<'a, R> {
+    /// May give as many bytes as `left` says, which the caller may set anew meanwhile.
+    pub(super) fn new(inner: R, left: &'a Cell<u64>) -> Self {
+        Self { inner, left }
+    }
 }
 
 impl<R: Read> Read for Metered<'_, R> {

@@ -23,7 +23,7 @@ use super::row::{Coverage, ReleaseData, Row};
 use crate::report::hex;
 
 /// Version of the file's form.
-pub const DB_VERSION: u32 = 2;
+pub const DB_VERSION: u32 = 3;
 const MAGIC: &[u8; 8] = b"wharfvdb";
 const HEADER_BYTES: usize = 8 + 4 + 32 + 3 * 8;
 const ENTRY_BYTES: usize = 20;

@@ -4,23 +4,24 @@
 //! Invariant: a file that is not whole, or has markedly fewer records than the one it would replace, stops the import.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
 use zip::result::ZipError;
 
 use super::archive;
 use super::db::{self, Db, DbError, Group, Meta};
+use super::json::{self, Stopped};
 use super::osv;
 use super::record::{TEXT_BYTES, check, instant_ms, names, row_of, short};
 use super::release::Release;
 use super::row::{Coverage, ReleaseData, Row};
 
-/// Records by which a whole export covers a release: one that is cared for has hundreds, a few are a mention of it.
+/// Records, copies left aside, by which a whole export covers a release: one that is cared for has hundreds, a few are a mention
+/// of it.
 const COVERING_RECORDS: u64 = 100;
-/// Bytes of one record; the largest real ones list every version of the kernel.
+/// Bytes of one record, and of the list of exploited vulnerabilities; the largest real records list every version of the kernel.
 const RECORD_BYTES: u64 = 32 << 20;
 /// Uncompressed bytes of one export.
 const EXPORT_BYTES: u64 = 32 << 30;
@@ -83,6 +84,8 @@ pub struct ImportStats {
     pub withdrawn: u64,
     /// Records that are kept for at least one release.
     pub kept: u64,
+    /// Those among them that do not say of every version whether it is affected, or not in a form that can be evaluated.
+    pub undecided: u64,
     /// Vulnerabilities × packages × releases.
     pub rows: u64,
     /// Records that speak only of ecosystems without a matcher, by ecosystem; they are not stored.
@@ -107,6 +110,8 @@ pub struct Import {
     meta: Meta,
     groups: BTreeMap<(Release, String), Vec<Row>>,
     stats: ImportStats,
+    /// Identifiers of the records that a source has of a release: copies of one are no more knowledge than it is.
+    counted: BTreeMap<(Release, u16), HashSet<String>>,
     /// What the sources to be replaced had of each release.
     before: BTreeMap<(String, Release), ReleaseData>,
     accepts_fewer: bool,
@@ -207,7 +212,7 @@ impl Import {
         }
         let text = String::from_utf8_lossy(&head);
         if text.contains("\"catalogVersion\"") {
-            return self.exploited(source, reader.take(EXPORT_BYTES));
+            return self.exploited(source, reader.take(RECORD_BYTES));
         }
         self.json(source, reader)
     }
@@ -294,37 +299,15 @@ impl Import {
     }
 
     /// One record, one after the other, or an array of them.
-    fn json(&mut self, source: &str, mut reader: impl BufRead) -> Result<(), ImportError> {
-        let io = |e| ImportError::Io { source_name: source.to_owned(), cause: e };
-        let array = loop {
-            let buffer = reader.fill_buf().map_err(io)?;
-            match buffer.iter().position(|b| !b.is_ascii_whitespace()) {
-                Some(at) => break buffer[at] == b'[',
-                None if buffer.is_empty() => break false,
-                None => {
-                    let n = buffer.len();
-                    reader.consume(n);
-                }
-            }
-        };
-        let bad =
-            |e: serde_json::Error| ImportError::Json { source_name: source.to_owned(), why: e.to_string() };
-        let reader = reader.take(EXPORT_BYTES);
-        let mut stopped = None;
-        if array {
-            let mut json = serde_json::Deserializer::from_reader(reader);
-            let mut sink = Sink { import: self, source, stopped: &mut stopped };
-            json.deserialize_seq(&mut sink).map_err(bad)?;
-            json.end().map_err(bad)?;
-        } else {
-            for value in serde_json::Deserializer::from_reader(reader).into_iter::<serde_json::Value>() {
-                let value = value.map_err(bad)?;
-                self.value(source, value)?;
-            }
-        }
-        if let Some(error) = stopped {
-            return Err(error);
-        }
+    fn json(&mut self, source: &str, reader: impl BufRead) -> Result<(), ImportError> {
+        let read = json::each(reader.take(EXPORT_BYTES), RECORD_BYTES, |value| self.value(source, value));
+        let source_name = || source.to_owned();
+        read.map_err(|stopped| match stopped {
+            Stopped::Io(cause) => ImportError::Io { source_name: source_name(), cause },
+            Stopped::Json(error) => ImportError::Json { source_name: source_name(), why: error.to_string() },
+            Stopped::TooLarge => self.too_large(source, "bytes of one record"),
+            Stopped::Taker(error) => error,
+        })?;
         self.settle(source);
         Ok(())
     }
@@ -371,7 +354,8 @@ impl Import {
         };
         let place = self.place(source);
         let vulnerabilities = names(&record);
-        let mut releases = Vec::new();
+        // Each with whether the record leaves something about it undecided.
+        let mut releases: BTreeMap<Release, bool> = BTreeMap::new();
         let mut other = None;
         for affected in &record.affected {
             let Some(package) = &affected.package else { continue };
@@ -380,17 +364,12 @@ impl Import {
                 continue;
             };
             let base = row_of(&record, affected, &release, place);
-            if base.ranges.is_empty() && base.versions.is_empty() {
-                continue;
-            }
             let rows = self.groups.entry((release.clone(), package.name.clone())).or_default();
             for (id, aliases) in &vulnerabilities {
                 rows.push(Row { id: id.clone(), aliases: aliases.clone(), ..base.clone() });
             }
             self.stats.rows += vulnerabilities.len() as u64;
-            if !releases.contains(&release) {
-                releases.push(release);
-            }
+            *releases.entry(release).or_default() |= base.undecided;
         }
         if self.stats.rows > ROWS {
             return Err(self.too_large(source, "rows of the database"));
@@ -402,11 +381,18 @@ impl Import {
             return Ok(());
         }
         self.stats.kept += 1;
+        self.stats.undecided += u64::from(releases.values().any(|undecided| *undecided));
         let coverage = &mut self.meta.sources[usize::from(place)];
         coverage.records += 1;
         coverage.as_of_ms = coverage.as_of_ms.max(modified_ms);
-        for release in &releases {
-            let one = ReleaseData { records: 1, as_of_ms: modified_ms, covered: false };
+        for (release, undecided) in &releases {
+            let is_new = self.counted.entry((release.clone(), place)).or_default().insert(record.id.clone());
+            let one = ReleaseData {
+                records: u64::from(is_new),
+                undecided: u64::from(is_new && *undecided),
+                as_of_ms: modified_ms,
+                covered: false,
+            };
             self.of_release(release, place).join(one);
         }
         Ok(())
@@ -469,38 +455,4 @@ struct Exploited {
 struct ExploitedOne {
     #[serde(rename = "cveID")]
     id: String,
-}
-
-/// Hands the elements of an array on one by one, so that no more than one is held.
-struct Sink<'a> {
-    import: &'a mut Import,
-    source: &'a str,
-    stopped: &'a mut Option<ImportError>,
-}
-
-impl<'de> Visitor<'de> for &mut Sink<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array of OSV records")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(&mut *self)?.is_some() {}
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for &mut Sink<'_> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        let value = serde_json::Value::deserialize(from)?;
-        if self.stopped.is_none()
-            && let Err(error) = self.import.value(self.source, value)
-        {
-            *self.stopped = Some(error);
-        }
-        Ok(())
-    }
 }

@@ -47,6 +47,9 @@ pub struct Finding {
     pub fixed_in: Option<String>,
     /// In CISA's list of exploited vulnerabilities.
     pub known_exploited: bool,
+    /// A record names the package and does not say whether this version is affected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub possible_only: bool,
     /// Index of the layer that brought the package.
     pub layer: u32,
 }
@@ -195,17 +198,23 @@ fn matched(report: &Report, release: &Release) -> (Knowledge, Option<String>) {
 /// One finding for each vulnerability, of what several records say about it.
 ///
 /// Records of one release may disagree on the fix (an advisory, then a second one for the first's mistake); affected by any is
-/// affected, and the highest of the versions that fix it is the one that fixes all.
+/// affected, and the highest of the versions that fix it is the one that fixes all. Where none says so and one leaves it open, it is
+/// possible, and said to be no more.
 fn merge(package: &Package, rows: &[Row], scheme: Scheme) -> Vec<Finding> {
     let mut found: BTreeMap<&str, Finding> = BTreeMap::new();
     let mut unfixed: Vec<&str> = Vec::new();
     for row in rows {
-        let Some(hit) = row.affects(&package.source_version, scheme) else { continue };
+        let hit = row.affects(&package.source_version, scheme);
+        if hit.is_none() && !row.undecided {
+            continue;
+        }
         let finding = found.entry(&row.id).or_insert_with(|| blank(package, &row.id));
+        finding.possible_only &= hit.is_none();
         finding.severity = finding.severity.max(row.severity);
         let tenths = row.cvss.map(|t| f32::from(t) / 10.0);
         finding.cvss = if tenths > finding.cvss { tenths } else { finding.cvss };
         finding.aliases.extend(row.aliases.iter().cloned());
+        let Some(hit) = hit else { continue };
         match hit.fixed_in {
             None => {
                 unfixed.push(&row.id);
@@ -244,6 +253,8 @@ fn blank(package: &Package, id: &str) -> Finding {
         fix: FixState::Unknown,
         fixed_in: None,
         known_exploited: false,
+        // Until a record says that it is affected.
+        possible_only: true,
         layer: package.layer,
     }
 }

@@ -15,6 +15,7 @@ mod archive;
 mod cvss;
 mod db;
 mod import;
+mod json;
 mod matching;
 mod osv;
 mod record;

@@ -75,6 +75,21 @@ pub(crate) struct Event {
     pub(crate) limit: Option<String>,
 }
 
+impl Event {
+    /// Its version; the schema allows one kind in an event. None of an event of a kind that is not known here.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = &String> {
+        [&self.introduced, &self.fixed, &self.last_affected, &self.limit].into_iter().flatten()
+    }
+}
+
+impl Range {
+    /// Whether all of it can be evaluated: it begins somewhere, and each event is of a known kind.
+    pub(crate) fn is_decidable(&self) -> bool {
+        self.events.iter().any(|e| e.introduced.is_some())
+            && self.events.iter().all(|e| e.versions().next().is_some())
+    }
+}
+
 /// Fields that databases add on their own: a word for the severity, or Debian's urgency.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Specific {

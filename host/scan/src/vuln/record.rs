@@ -34,9 +34,7 @@ pub(super) fn check(record: &osv::Record) -> Result<(), &'static str> {
         if events().count() > EVENTS || affected.versions.len() > VERSIONS {
             return Err("it has too many events or versions");
         }
-        let texts = events()
-            .flat_map(|e| [&e.introduced, &e.fixed, &e.last_affected, &e.limit].into_iter().flatten());
-        if !texts.chain(&affected.versions).all(|v| short(v)) {
+        if !events().flat_map(osv::Event::versions).chain(&affected.versions).all(|v| short(v)) {
             return Err("a version is empty or over its bound");
         }
     }
@@ -68,14 +66,16 @@ pub(super) fn names(record: &osv::Record) -> Vec<(String, Vec<String>)> {
 /// The row of one `affected` entry, its vulnerability's name left open.
 pub(super) fn row_of(record: &osv::Record, affected: &osv::Affected, release: &Release, source: u16) -> Row {
     let scheme = release.scheme();
-    let mut ranges = Vec::new();
+    let (mut ranges, mut undecided) = (Vec::new(), false);
     for range in affected.ranges.iter().filter(|r| r.kind == "ECOSYSTEM") {
+        undecided |= !range.is_decidable();
         let mut events: Vec<Event> = range.events.iter().flat_map(events_of).collect();
         row::sort(&mut events, scheme);
         if !events.is_empty() {
             ranges.push(events);
         }
     }
+    undecided |= ranges.is_empty() && affected.versions.is_empty();
     let covered = |v: &&String| ranges.iter().any(|events| row::in_range(events, v, scheme).is_some());
     let versions = affected.versions.iter().filter(|v| !covered(v)).cloned().collect();
     let scores = if affected.severity.is_empty() { &record.severity } else { &affected.severity };
@@ -87,7 +87,17 @@ pub(super) fn row_of(record: &osv::Record, affected: &osv::Affected, release: &R
     words.extend(vectors.iter().map(|(_, v)| *v));
     let (severity, cvss) = row::rate(&vectors, &words);
     let end_of_life = words.iter().any(|w| w.eq_ignore_ascii_case("end-of-life"));
-    Row { source, id: String::new(), aliases: Vec::new(), severity, cvss, end_of_life, ranges, versions }
+    Row {
+        source,
+        id: String::new(),
+        aliases: Vec::new(),
+        severity,
+        cvss,
+        end_of_life,
+        ranges,
+        versions,
+        undecided,
+    }
 }
 
 fn events_of(event: &osv::Event) -> Vec<Event> {

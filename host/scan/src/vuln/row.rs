@@ -87,7 +87,10 @@ pub struct Coverage {
 /// What a source, or all of them together, has of one release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseData {
+    /// Records of different identifiers.
     pub records: u64,
+    /// Those among them that do not say of every version whether it is affected, or not in a form that can be evaluated.
+    pub undecided: u64,
     /// The newest change among them, milliseconds since 1970.
     pub as_of_ms: u64,
     /// Whether they are all that there is to know. If not, a package that none of them names may still be vulnerable.
@@ -97,6 +100,7 @@ pub struct ReleaseData {
 impl ReleaseData {
     pub(crate) fn join(&mut self, other: Self) {
         self.records += other.records;
+        self.undecided += other.undecided;
         self.as_of_ms = self.as_of_ms.max(other.as_of_ms);
         self.covered |= other.covered;
     }
@@ -134,6 +138,8 @@ pub(crate) struct Row {
     pub(crate) ranges: Vec<Vec<Event>>,
     /// Versions named one by one that no range covers.
     pub(crate) versions: Vec<String>,
+    /// The record does not say of every other version whether it is affected, or not in a form that can be evaluated.
+    pub(crate) undecided: bool,
 }
 
 /// That a version is affected, and by what it is fixed.

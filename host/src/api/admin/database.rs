@@ -39,6 +39,10 @@ pub struct DatabaseEntry {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseEntry {
     pub records: u64,
+    /// Those among them that do not say of every version whether it is affected, or not in a form that can be evaluated: for the
+    /// others it is a finding that is possible only.
+    #[serde(default)]
+    pub undecided: u64,
     /// The newest change among them, milliseconds since 1970.
     pub as_of_ms: u64,
     /// Whether a source is known to have everything about it. If not, its images are shown as `no data`.
@@ -47,7 +51,8 @@ pub struct ReleaseEntry {
 
 impl From<ReleaseData> for ReleaseEntry {
     fn from(data: ReleaseData) -> Self {
-        ReleaseEntry { records: data.records, as_of_ms: data.as_of_ms, covered: data.covered }
+        let ReleaseData { records, undecided, as_of_ms, covered } = data;
+        ReleaseEntry { records, undecided, as_of_ms, covered }
     }
 }
 
@@ -69,6 +74,9 @@ pub struct ImportEntry {
     pub records: u64,
     /// Records of releases that are matched.
     pub kept: u64,
+    /// Those among the kept that do not say of every version whether it is affected.
+    #[serde(default)]
+    pub undecided: u64,
     pub withdrawn: u64,
     /// Records that could not be read, and the first of them described.
     pub malformed: u64,
@@ -169,6 +177,7 @@ async fn import(
         version: done.version,
         records: done.records,
         kept: done.kept,
+        undecided: done.undecided,
         withdrawn: done.withdrawn,
         malformed: done.malformed,
         described: done.described,

@@ -40,6 +40,8 @@ struct About {
 struct Imported {
     records: u64,
     kept: u64,
+    /// Records among the kept that do not say of every version whether it is affected.
+    undecided: u64,
     withdrawn: u64,
     malformed: u64,
     exploited: u64,
@@ -108,6 +110,12 @@ fn tell(stats: &ImportStats) {
         let records = count(*records, "record");
         output::note(format!("not kept: {records} of `{ecosystem}`, which cannot be matched"));
     }
+    if stats.undecided > 0 {
+        let records = count(stats.undecided, "record");
+        output::note(format!(
+            "{records} without versions that can be compared: their packages are shown as possibly affected"
+        ));
+    }
     for record in &stats.described {
         output::note(format!("malformed: {record}"));
     }
@@ -120,6 +128,7 @@ fn imported(stats: ImportStats) -> Imported {
     Imported {
         records: stats.records,
         kept: stats.kept,
+        undecided: stats.undecided,
         withdrawn: stats.withdrawn,
         malformed: stats.malformed,
         exploited: stats.exploited,
@@ -144,7 +153,12 @@ fn table(about: &About) -> String {
     let mut releases = super::releases();
     for (name, release) in &about.releases {
         let newest = output::time(release.as_of_ms);
-        releases.row([name.clone(), release.records.to_string(), newest, covered(release.covered)]);
+        releases.row([
+            name.clone(),
+            release.records.to_string(),
+            newest,
+            covered(release.covered, release.undecided),
+        ]);
     }
     format!("{}\n{}", sources.text(), releases.text())
 }

@@ -10,7 +10,7 @@ use wharf_scan::vuln::Release;
 
 use super::client::Remote;
 use super::exit::Stop;
-use super::output::Table;
+use super::output::{Table, count};
 
 /// Vulnerability data: what images are compared with
 #[derive(Debug, clap::Args)]
@@ -129,9 +129,13 @@ fn releases() -> Table {
     Table::new(&["RELEASE", ">RECORDS", "NEWEST CHANGE", "COVERED"], "no release has records")
 }
 
-/// What it means that a source covers a release, or that none does.
-fn covered(is_covered: bool) -> String {
-    if is_covered { "yes" } else { "no: its images have no data" }.to_owned()
+/// What it means that a source covers a release, or that none does; and records that leave open which versions are affected.
+fn covered(is_covered: bool, undecided: u64) -> String {
+    let covered = if is_covered { "yes" } else { "no: its images have no data" };
+    match undecided {
+        0 => covered.to_owned(),
+        some => format!("{covered}; {} without versions", count(some, "record")),
+    }
 }
 
 /// `Debian/all.zip`, as OSV lays its exports out, is `Debian`.

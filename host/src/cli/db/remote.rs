@@ -82,6 +82,10 @@ async fn send(client: &Client, files: &Files, path: &Path) -> anyhow::Result<()>
         let mut parts = vec![format!("{} read, {} kept", count(done.records, "record"), done.kept)];
         let others: u64 = done.others.values().sum();
         for (n, what) in [
+            (
+                done.undecided,
+                "of them without versions that can be compared (their packages may be affected)",
+            ),
             (done.withdrawn, "withdrawn"),
             (done.malformed, "malformed"),
             (others, "of ecosystems that are not matched"),
@@ -104,7 +108,12 @@ fn table(data: &DatabaseEntry, now_ms: u64) -> String {
     let mut releases = super::releases();
     for (name, release) in &data.releases {
         let newest = ago(release.as_of_ms, now_ms);
-        releases.row([name.clone(), release.records.to_string(), newest, covered(release.covered)]);
+        releases.row([
+            name.clone(),
+            release.records.to_string(),
+            newest,
+            covered(release.covered, release.undecided),
+        ]);
     }
     match data.sources.is_empty() {
         true => sources.text(),

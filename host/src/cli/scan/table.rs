@@ -126,8 +126,7 @@ fn table(findings: &[Finding]) -> String {
             Some(score) => format!("{} {score:.1}", finding.severity),
             None => finding.severity.to_string(),
         };
-        let id =
-            if finding.known_exploited { format!("{} (exploited)", finding.id) } else { finding.id.clone() };
+        let id = output::finding(&finding.id, finding.known_exploited, finding.possible_only);
         let fix = match (finding.fix, &finding.fixed_in) {
             (FixState::Fixed, Some(version)) => version.clone(),
             (FixState::Fixed | FixState::Unknown, _) => String::new(),
@@ -176,16 +175,19 @@ mod tests {
             {"id":"CVE-1","aliases":[],"severity":"high","cvss":7.5,"package":"libssl3","version":"3.0.11-1","arch":"amd64",
              "source":"openssl","source_version":"3.0.11-1","fix":"fixed","fixed_in":"3.0.11-2","known_exploited":true,"layer":0},
             {"id":"CVE-2","aliases":[],"severity":"unknown","package":"bash","version":"5","arch":"amd64",
-             "source":"bash","source_version":"5","fix":"not-fixed","known_exploited":false,"layer":0}]}"#;
+             "source":"bash","source_version":"5","fix":"not-fixed","known_exploited":false,"layer":0},
+            {"id":"CVE-3","aliases":[],"severity":"unknown","package":"zlib1g","version":"1","arch":"amd64",
+             "source":"zlib","source_version":"1","fix":"unknown","known_exploited":false,"possible_only":true,"layer":0}]}"#;
         insta::assert_snapshot!(text_at(&scanned(findings), 3_600_000), @r"
         System    Debian GNU/Linux 12, linux/amd64, no longer supported since 1970-01-01
         Packages  0 in 1 layer, all of them read
         Data      Debian: 7 records, newest 1 h ago
-        Findings  1 high, 1 unknown
+        Findings  1 high, 2 unknown
 
         SEVERITY  ID                 PACKAGE  INSTALLED  FIXED IN   LAYER
         high 7.5  CVE-1 (exploited)  libssl3  3.0.11-1   3.0.11-2       0
         unknown   CVE-2              bash     5          not fixed      0
+        unknown   CVE-3 (possible)   zlib1g   1                         0
         ");
     }
 }

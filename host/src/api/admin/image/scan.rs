@@ -97,6 +97,9 @@ pub struct FindingEntry {
     pub fixed_in: Option<String>,
     /// In CISA's list of exploited vulnerabilities.
     pub known_exploited: bool,
+    /// Whether this version has it is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub possible_only: bool,
     /// The layer that brought the package, 0 for the lowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<u32>,
@@ -276,6 +279,7 @@ fn entry(platform: &Digest, finding: Finding, components: &[Component]) -> Findi
         version: component.and_then(|component| component.version.clone()),
         fixed_in: finding.fixed_in,
         known_exploited: finding.known_exploited,
+        possible_only: finding.possible_only,
         layer: component.and_then(|component| component.layer),
     }
 }
