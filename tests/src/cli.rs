@@ -5,7 +5,7 @@ use std::process::{ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use wharf_tests::server::binary;
 use wharf_tests::{Image, Server};
@@ -56,6 +56,33 @@ fn a_login_is_kept_until_logout_revokes_it() -> Result<()> {
     let tokens = json(&server.wharf(&["token", "ls", "--output", "json"])?)?;
     ensure!(tokens.as_array().is_some_and(Vec::is_empty), "{tokens}");
     Ok(())
+}
+
+/// What only changes something told people of it, and programs nothing.
+#[test]
+fn whatever_was_done_is_one_value_for_programs() -> Result<()> {
+    let server = Server::start()?;
+    let check = |line: &str, expected: Value| -> Result<()> {
+        let arguments: Vec<&str> = line.split(' ').chain(["--output", "json"]).collect();
+        let told = json(&server.wharf(&arguments)?)?;
+        for (name, value) in expected.as_object().into_iter().flatten() {
+            ensure!(told[name] == *value, "`wharf {line}` told {told}, not {expected}");
+        }
+        Ok(())
+    };
+    let (active, disabled) =
+        (json!({"name": "ci", "suspended": false}), json!({"name": "ci", "suspended": true}));
+    check("user add ci --service", active.clone())?;
+    check("user disable ci", disabled)?;
+    check("user enable ci", active)?;
+    let granted = json!({"subject": "user:ci", "role": "read", "repository": "dev/*"});
+    check("grant add ci read dev/*", granted.clone())?;
+    check("grant rm ci read dev/*", granted)?;
+    check("token create t --of ci", json!({"name": "t", "user": "ci"}))?;
+    check("token revoke t --of ci", json!({"name": "t", "user": "ci", "removed": true}))?;
+    check("repo set dev/app --immutable v*", json!({"repository": "dev/app", "immutable_tags": ["v*"]}))?;
+    check("plugin rescan", json!({"rescan": "asked"}))?;
+    check("user rm ci", json!({"name": "ci", "removed": true}))
 }
 
 #[test]

@@ -47,6 +47,23 @@ impl Output {
         }
     }
 
+    /// Says what was done where nothing was asked for: `remark` to people, and to programs `value`, which names what it was
+    /// done to and how that is now.
+    ///
+    /// # Errors
+    /// Where standard output cannot be written.
+    pub(super) fn done<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        remark: impl std::fmt::Display,
+    ) -> anyhow::Result<()> {
+        note(remark);
+        match self.output {
+            Format::Json => print_json(value),
+            Format::Table => Ok(()),
+        }
+    }
+
     /// Prints one of a stream of values: one JSON document a line, or a line of text, cut to the terminal.
     ///
     /// # Errors

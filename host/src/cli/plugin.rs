@@ -1,10 +1,11 @@
 use clap::Subcommand;
 use http::Method;
 use serde::Serialize;
+use serde_json::json;
 
 use super::client::Remote;
 use super::events;
-use super::output::{Table, ago, bytes, note, now_ms, pairs, short, time};
+use super::output::{Table, ago, bytes, now_ms, pairs, short, time};
 use super::schema;
 use super::visible::plain;
 use crate::api::admin::{EventPage, PluginEntry, PluginLimits, PluginList, RefusedFile};
@@ -92,8 +93,8 @@ impl Plugin {
             }
             Verb::Rescan {} => {
                 client.call(client.request(Method::POST, &["plugins", "rescan"])).await?;
-                note("the folder is looked at; hint: `wharf plugin ls` shows what came of it");
-                Ok(())
+                let remark = "the folder is looked at; hint: `wharf plugin ls` shows what came of it";
+                output.done(&json!({"rescan": "asked"}), remark)
             }
         }
     }
