@@ -19,6 +19,7 @@ mod image;
 mod job;
 mod page;
 mod plugin;
+mod query;
 mod refusal;
 mod repository;
 mod status;
@@ -114,7 +115,8 @@ enum Unread {
         title = "Wharf",
         description = "The REST API of a Wharf server. Log in with HTTP Basic (user and password, or an access token in \
                        the password's place) or with an access token as a bearer. Lists are paged: `limit` items, and \
-                       `next` is the `cursor` of the page that follows."
+                       `next` is the `cursor` of the page that follows. A query parameter that an operation does not \
+                       have is refused."
     ),
     components(schemas(super::ErrorBody)),
     modifiers(&Logins)
