@@ -224,7 +224,7 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
                 write!(out, " {name}={}", items.join(","))
             }
             Value::Null => continue,
-            other => match (name.strip_suffix("-ms"), other.as_u64()) {
+            other => match (name.strip_suffix("_ms"), other.as_u64()) {
                 (Some(name), Some(ms)) => write!(out, " {name}={}", time(ms)),
                 _ => write!(out, " {name}={other}"),
             },
@@ -271,7 +271,7 @@ mod tests {
             {"id": "4.1", "at_ms": 1_795_352_403_500_u64, "by": "admin", "kind": "grant-added",
              "subject": "user:bob", "role": "write", "resource": "dev/*"},
             {"id": "4.2", "at_ms": 1_795_352_403_600_u64, "by": "admin", "kind": "vulnerability-data-imported",
-             "version": digest, "sources": ["debian", "own"], "advisories": 9, "as-of-ms": 1_795_352_000_000_u64},
+             "version": digest, "sources": ["debian", "own"], "advisories": 9, "as_of_ms": 1_795_352_000_000_u64},
             {"id": "4.3", "at_ms": 1_795_352_403_700_u64, "by": "admin", "kind": "binding-changed", "binding": "to-qa"},
             {"id": "4.4", "at_ms": 1_795_352_403_800_u64, "by": "admin", "kind": "referrer-promoted",
              "from": "dev/app", "to": "qa/app", "digest": digest, "subject": digest, "decision": 7},

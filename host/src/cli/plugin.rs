@@ -8,7 +8,7 @@ use super::events;
 use super::output::{Table, ago, bytes, now_ms, pairs, short, time};
 use super::schema;
 use super::visible::plain;
-use crate::api::admin::{EventPage, PluginEntry, PluginLimits, PluginList, RefusedFile};
+use crate::api::admin::{EventPage, PluginEntry, PluginLimits, PluginList};
 
 /// The plugins in force, and the files that were refused
 ///
@@ -115,7 +115,7 @@ fn table(list: &PluginList, all: bool, now_ms: u64) -> String {
         active.row([row.name.clone(), row.version.clone(), row.file.clone(), short(&row.digest), since]);
     }
     let mut out = active.text();
-    for RefusedFile { row, .. } in list.quarantine.iter().filter(|refused| all || refused.standing) {
+    for row in list.quarantine.iter().filter(|refused| all || refused.standing) {
         // A reason is a sentence with a hint: it would not fit a column.
         let when = ago(row.at_ms, now_ms);
         let kept =

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
+use serde_json::Value;
 use tower::ServiceExt as _;
 use wharf_store::{Model, Store};
 
@@ -29,6 +30,28 @@ fn every_operation_has_a_summary_and_says_how_it_fails() {
         for status in statuses {
             assert!(operation.responses.responses.contains_key(status), "`{method} {path}` lacks {status}");
         }
+    }
+}
+
+/// `at-ms` stood beside `at_ms`. What is stored as evidence keeps its bytes, and is given as it is.
+#[test]
+fn names_have_underscores_but_for_stored_evidence() {
+    fn dashed(value: &Value, found: &mut Vec<String>) {
+        for (key, inner) in value.as_object().into_iter().flatten() {
+            if key == "properties" {
+                let names = inner.as_object().into_iter().flat_map(|fields| fields.keys());
+                found.extend(names.filter(|name| name.contains('-')).cloned());
+            }
+            dashed(inner, found);
+        }
+        value.as_array().into_iter().flatten().for_each(|item| dashed(item, found));
+    }
+    let document = serde_json::to_value(openapi()).unwrap();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let mut found = Vec::new();
+        dashed(schema, &mut found);
+        let is_evidence = ["Decision", "Page_Decision", "Authority", "Judged"].contains(&name.as_str());
+        assert_eq!(!found.is_empty(), is_evidence, "`{name}` has {found:?}");
     }
 }
 
