@@ -52,7 +52,8 @@ enum Verb {
     },
     /// List known vulnerabilities, the worst first
     #[command(after_help = "Examples:
-  wharf image findings dev/app:1.4")]
+  wharf image findings dev/app:1.4
+  wharf image findings dev/app:1.4 --limit 1000 --output json")]
     Findings {
         /// Image, as REPOSITORY:TAG or REPOSITORY@DIGEST
         image: String,

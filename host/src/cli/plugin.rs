@@ -26,7 +26,8 @@ pub(super) struct Plugin {
 enum Verb {
     /// List what is in force and what was refused
     #[command(after_help = "Examples:
-  wharf plugin ls")]
+  wharf plugin ls
+  wharf plugin ls --all")]
     Ls {
         /// All refusals that are remembered, not only those of files that are there as they were refused
         #[arg(long)]
