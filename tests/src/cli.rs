@@ -1,6 +1,7 @@
 //! The command line, as somebody at a terminal and a script use it: the real binary against a real server.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,33 @@ fn the_exit_status_tells_how_it_ended() -> Result<()> {
     check(&["status"], &wrong, 5, "the user name or password is wrong")?;
     check(&["status"], &away, 6, "hint: is the server running?")?;
     Ok(())
+}
+
+/// A proxy whose server is gone was told as a wrong address.
+#[test]
+fn what_answers_in_place_of_the_server_is_told() -> Result<()> {
+    let check = |answer: &'static str, expected: i32, says: &str| -> Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let proxy = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            // The head of a request comes in one piece.
+            match stream.read(&mut [0; 4096])? {
+                0 => Ok(()),
+                _ => stream.write_all(answer.as_bytes()),
+            }
+        });
+        let known = [("WHARF_CONFIG_DIR", "/nonexistent")];
+        let (status, error) = ended(&wharf(&["status", "--server", &url], &known)?);
+        ensure!(matches!(proxy.join(), Ok(Ok(()))), "the proxy failed");
+        ensure!(status == expected && error.contains(says), "{status} {error}");
+        Ok(())
+    };
+    let gone = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    check(gone, 6, "hint: a proxy answers there")?;
+    let moved =
+        "HTTP/1.1 308 Permanent Redirect\r\nlocation: https://example.com/\r\ncontent-length: 0\r\n\r\n";
+    check(moved, 2, "it answered 308 Permanent Redirect, which leads to `https://example.com/`")
 }
 
 /// A large import with a wrong password was once told as a server that is gone.

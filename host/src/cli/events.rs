@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 
+use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::client::{Client, ClientError, Remote};
@@ -83,12 +84,14 @@ impl Events {
     /// Shows the newest ones, the last at the bottom; returns where to go on.
     async fn newest(&self, client: &Client, lines: &mut Lines) -> anyhow::Result<Option<String>> {
         let (mut found, mut cursor, mut latest) = (Vec::new(), None, None);
-        while found.len() < self.limit {
+        // Also where none is to be shown: a follower needs to know where to go on.
+        loop {
             let page = self.page(client, "newest", cursor.as_deref(), self.limit - found.len(), 0).await?;
             found.extend(page.items);
+            found.truncate(self.limit);
             latest = latest.or(page.latest);
             cursor = page.next;
-            if cursor.is_none() {
+            if cursor.is_none() || found.len() == self.limit {
                 break;
             }
         }
@@ -128,7 +131,10 @@ impl Events {
         loop {
             let page = match self.page(client, "oldest", cursor.as_deref(), 1000, WAIT_S).await {
                 Ok(page) => page,
-                Err(error @ ClientError::Unreachable { .. }) => {
+                Err(
+                    error @ (ClientError::Unreachable { .. }
+                    | ClientError::Answer { status: StatusCode::SERVICE_UNAVAILABLE, .. }),
+                ) => {
                     if !away {
                         note(format!("{error}\nwaiting for the server …"));
                     }
