@@ -73,11 +73,6 @@ fn keep_files_private() {
 /// # Errors
 /// Where the store is in use or cannot be opened.
 pub fn reset_admin(data: &Path) -> Result<FirstAdmin> {
-    anyhow::ensure!(
-        data.is_dir(),
-        "there is no folder `{}`; hint: `--data` names the server's",
-        data.display()
-    );
     keep_files_private();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,11 +1,12 @@
 //! The command line, as somebody at a terminal and a script use it: the real binary against a real server.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use wharf_tests::server::binary;
 use wharf_tests::{Image, Server};
@@ -58,6 +59,33 @@ fn a_login_is_kept_until_logout_revokes_it() -> Result<()> {
     Ok(())
 }
 
+/// What only changes something told people of it, and programs nothing.
+#[test]
+fn whatever_was_done_is_one_value_for_programs() -> Result<()> {
+    let server = Server::start()?;
+    let check = |line: &str, expected: Value| -> Result<()> {
+        let arguments: Vec<&str> = line.split(' ').chain(["--output", "json"]).collect();
+        let told = json(&server.wharf(&arguments)?)?;
+        for (name, value) in expected.as_object().into_iter().flatten() {
+            ensure!(told[name] == *value, "`wharf {line}` told {told}, not {expected}");
+        }
+        Ok(())
+    };
+    let (active, disabled) =
+        (json!({"name": "ci", "suspended": false}), json!({"name": "ci", "suspended": true}));
+    check("user add ci --service", active.clone())?;
+    check("user disable ci", disabled)?;
+    check("user enable ci", active)?;
+    let granted = json!({"subject": "user:ci", "role": "read", "repository": "dev/*"});
+    check("grant add ci read dev/*", granted.clone())?;
+    check("grant rm ci read dev/*", granted)?;
+    check("token create t --of ci", json!({"name": "t", "user": "ci"}))?;
+    check("token revoke t --of ci", json!({"name": "t", "user": "ci", "removed": true}))?;
+    check("repo set dev/app --immutable v*", json!({"repository": "dev/app", "immutable_tags": ["v*"]}))?;
+    check("plugin rescan", json!({"rescan": "asked"}))?;
+    check("user rm ci", json!({"name": "ci", "removed": true}))
+}
+
 #[test]
 fn the_exit_status_tells_how_it_ended() -> Result<()> {
     let server = Server::start()?;
@@ -93,6 +121,33 @@ fn the_exit_status_tells_how_it_ended() -> Result<()> {
     check(&["status"], &wrong, 5, "the user name or password is wrong")?;
     check(&["status"], &away, 6, "hint: is the server running?")?;
     Ok(())
+}
+
+/// A proxy whose server is gone was told as a wrong address.
+#[test]
+fn what_answers_in_place_of_the_server_is_told() -> Result<()> {
+    let check = |answer: &'static str, expected: i32, says: &str| -> Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let proxy = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            // The head of a request comes in one piece.
+            match stream.read(&mut [0; 4096])? {
+                0 => Ok(()),
+                _ => stream.write_all(answer.as_bytes()),
+            }
+        });
+        let known = [("WHARF_CONFIG_DIR", "/nonexistent")];
+        let (status, error) = ended(&wharf(&["status", "--server", &url], &known)?);
+        ensure!(matches!(proxy.join(), Ok(Ok(()))), "the proxy failed");
+        ensure!(status == expected && error.contains(says), "{status} {error}");
+        Ok(())
+    };
+    let gone = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    check(gone, 6, "hint: a proxy answers there")?;
+    let moved =
+        "HTTP/1.1 308 Permanent Redirect\r\nlocation: https://example.com/\r\ncontent-length: 0\r\n\r\n";
+    check(moved, 2, "it answered 308 Permanent Redirect, which leads to `https://example.com/`")
 }
 
 /// A large import with a wrong password was once told as a server that is gone.

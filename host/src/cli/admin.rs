@@ -3,6 +3,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::output::{note, print};
+use super::store;
+
+/// Name of the store's file in the data folder (`docs/store.md`).
+const STORE: &str = "meta.redb";
 
 /// What only the owner of the data folder can do, on the server's machine
 #[derive(Debug, clap::Args)]
@@ -26,8 +30,28 @@ enum Verb {
 impl Admin {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Verb::Reset { data } = self.verb;
+        if !data.join(STORE).is_file() {
+            // Or a slip in the folder's name would make a new server there.
+            return Err(store::missing(&data).into());
+        }
         let first = crate::reset_admin(&data)?;
         note(format!("`admin` has a new password, also in `{}` until it is changed:", first.file.display()));
         print(&format!("{}\n", first.password))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_a_store_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let reset = |data: PathBuf| Admin { verb: Verb::Reset { data } }.run().unwrap_err().to_string();
+        for data in [folder.path().to_owned(), folder.path().join("none")] {
+            let error = reset(data);
+            assert!(error.starts_with("there is no store in"), "{error}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::header::LOCATION;
 use http::{Method, StatusCode};
 use reqwest::{RequestBuilder, Response, Url};
 use serde::Serialize;
@@ -260,10 +261,22 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
+        let elsewhere = response.headers().get(LOCATION).and_then(|place| place.to_str().ok());
+        let why = match elsewhere {
+            Some(place) => format!("it answered {status}, which leads to `{place}`"),
+            None => format!("it answered {status}"),
+        };
         let bytes = self.body(response).await?;
-        match serde_json::from_slice::<ErrorBody>(&bytes) {
-            Ok(body) => Err(ClientError::Answer { status, text: body.error }),
-            Err(_) => Err(self.foreign(format!("it answered {status}"))),
+        match (serde_json::from_slice::<ErrorBody>(&bytes), status) {
+            (Ok(body), _) => Err(ClientError::Answer { status, text: body.error }),
+            (
+                Err(_),
+                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT,
+            ) => {
+                let hint = "a proxy answers there; is the server behind it running?";
+                Err(ClientError::Unreachable { url: self.address().to_owned(), why, hint })
+            }
+            (Err(_), _) => Err(self.foreign(why)),
         }
     }
 
@@ -295,6 +308,8 @@ impl Client {
             && (why.contains("corrupt message") || why.contains("InvalidContentType"))
         {
             "this server speaks plain HTTP; use `http://`"
+        } else if self.base.scheme() == "http" && why.contains("invalid HTTP version") {
+            "this server speaks TLS; use `https://`"
         } else {
             "is the server running? `--server URL` or WHARF_SERVER names another"
         };

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 
+use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::client::{Client, ClientError, Remote};
@@ -83,12 +84,14 @@ impl Events {
     /// Shows the newest ones, the last at the bottom; returns where to go on.
     async fn newest(&self, client: &Client, lines: &mut Lines) -> anyhow::Result<Option<String>> {
         let (mut found, mut cursor, mut latest) = (Vec::new(), None, None);
-        while found.len() < self.limit {
+        // Also where none is to be shown: a follower needs to know where to go on.
+        loop {
             let page = self.page(client, "newest", cursor.as_deref(), self.limit - found.len(), 0).await?;
             found.extend(page.items);
+            found.truncate(self.limit);
             latest = latest.or(page.latest);
             cursor = page.next;
-            if cursor.is_none() {
+            if cursor.is_none() || found.len() == self.limit {
                 break;
             }
         }
@@ -128,7 +131,10 @@ impl Events {
         loop {
             let page = match self.page(client, "oldest", cursor.as_deref(), 1000, WAIT_S).await {
                 Ok(page) => page,
-                Err(error @ ClientError::Unreachable { .. }) => {
+                Err(
+                    error @ (ClientError::Unreachable { .. }
+                    | ClientError::Answer { status: StatusCode::SERVICE_UNAVAILABLE, .. }),
+                ) => {
                     if !away {
                         note(format!("{error}\nwaiting for the server …"));
                     }
@@ -226,7 +232,7 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
                 write!(out, " {name}={}", items.join(","))
             }
             Value::Null => continue,
-            other => match (name.strip_suffix("-ms"), other.as_u64()) {
+            other => match (name.strip_suffix("_ms"), other.as_u64()) {
                 (Some(name), Some(ms)) => write!(out, " {name}={}", time(ms)),
                 _ => write!(out, " {name}={other}"),
             },
@@ -273,7 +279,7 @@ mod tests {
             {"id": "4.1", "at_ms": 1_795_352_403_500_u64, "by": "admin", "kind": "grant-added",
              "subject": "user:bob", "role": "write", "resource": "dev/*"},
             {"id": "4.2", "at_ms": 1_795_352_403_600_u64, "by": "admin", "kind": "vulnerability-data-imported",
-             "version": digest, "sources": ["debian", "own"], "advisories": 9, "as-of-ms": 1_795_352_000_000_u64},
+             "version": digest, "sources": ["debian", "own"], "advisories": 9, "as_of_ms": 1_795_352_000_000_u64},
             {"id": "4.3", "at_ms": 1_795_352_403_700_u64, "by": "admin", "kind": "binding-changed", "binding": "to-qa"},
             {"id": "4.4", "at_ms": 1_795_352_403_800_u64, "by": "admin", "kind": "referrer-promoted",
              "from": "dev/app", "to": "qa/app", "digest": digest, "subject": digest, "decision": 7},

@@ -1,8 +1,9 @@
 use clap::Subcommand;
 use http::Method;
+use serde_json::json;
 
 use super::client::Remote;
-use super::output::{Table, ago, note, now_ms};
+use super::output::{Table, ago, now_ms};
 use crate::api::admin::{GrantEntry, GrantText};
 
 /// Who may do what to which repositories
@@ -54,26 +55,27 @@ impl Words {
 impl Grant {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.remote.client()?;
+        let output = self.remote.output;
         match self.verb {
             Verb::Add(words) => {
                 let grant = words.text();
                 client.call(client.request(Method::POST, &["grants"]).json(&grant)).await?;
-                note(format!("`{}` may {} in `{}`", grant.subject, grant.role, grant.repository));
+                let remark = format!("`{}` may {} in `{}`", grant.subject, grant.role, grant.repository);
+                output.done(&grant, remark)
             }
             Verb::Ls {} => {
                 let (grants, _): (Vec<GrantEntry>, bool) = client.list(&["grants"], &(), usize::MAX).await?;
-                self.remote.output.show(&grants, |grants| table(grants, now_ms()))?;
+                output.show(&grants, |grants| table(grants, now_ms()))
             }
             Verb::Rm(words) => {
                 let grant = words.text();
                 client.call(client.request(Method::DELETE, &["grants"]).query(&grant)).await?;
-                note(format!(
-                    "`{}` has `{}` over `{}` no longer",
-                    grant.subject, grant.role, grant.repository
-                ));
+                let GrantText { subject, role, repository } = &grant;
+                let gone =
+                    json!({"subject": subject, "role": role, "repository": repository, "removed": true});
+                output.done(&gone, format!("`{subject}` has `{role}` over `{repository}` no longer"))
             }
         }
-        Ok(())
     }
 }
 

@@ -52,7 +52,8 @@ enum Verb {
     },
     /// List known vulnerabilities, the worst first
     #[command(after_help = "Examples:
-  wharf image findings dev/app:1.4")]
+  wharf image findings dev/app:1.4
+  wharf image findings dev/app:1.4 --limit 1000 --output json")]
     Findings {
         /// Image, as REPOSITORY:TAG or REPOSITORY@DIGEST
         image: String,
@@ -78,6 +79,12 @@ impl Image {
         let output = self.remote.output;
         match self.verb {
             Verb::Ls { repositories, limit } => {
+                if let Some((repository, _)) = repositories.as_ref().and_then(|given| given.split_once(':')) {
+                    let message = format!(
+                        "a pattern has no tag; hint: `wharf image ls {repository}` lists all tags there"
+                    );
+                    return Err(Stop::usage(message).into());
+                }
                 let query = OfRepositories { repository: repositories.as_deref() };
                 let (images, more): (Vec<ImageEntry>, bool) = client.list(&["images"], &query, limit).await?;
                 output.show(&images, |images| table(images, now_ms()))?;
@@ -257,7 +264,11 @@ async fn bom(client: &Client, image: &str, platform: Option<&str>) -> anyhow::Re
         all.iter().filter(|(digest, _)| platform.is_none_or(|wanted| digest.starts_with(wanted))).collect();
     match wanted.as_slice() {
         [(_, bom)] => print_json(bom),
-        [] => Err(Stop::not_found(format!("`{image}` has no bill of materials for that platform")).into()),
+        [] => {
+            let digests: Vec<&str> = all.keys().map(String::as_str).collect();
+            let none = format!("`{image}` has no bill of materials for that platform");
+            Err(Stop::not_found(format!("{none}; hint: --platform one of {}", digests.join(", "))).into())
+        }
         several => {
             let digests: Vec<&str> = several.iter().map(|(digest, _)| digest.as_str()).collect();
             let message =

@@ -1,5 +1,6 @@
 use clap::Subcommand;
 use http::Method;
+use serde_json::json;
 
 use super::client::Remote;
 use super::output::{Table, ago, note, now_ms, pairs, span, time};
@@ -81,12 +82,12 @@ impl Jobs {
             Verb::Cancel { id } => {
                 let request = client.request(Method::POST, &["jobs", "cancel"]);
                 client.call(request.json(&JobName { id: id.clone() })).await?;
-                note(format!("cancelled `{id}`"));
+                output.done(&json!({"id": id, "cancelled": true}), format!("cancelled `{id}`"))?;
             }
             Verb::Retry { id } => {
                 let request = client.request(Method::POST, &["jobs", "retry"]);
                 client.call(request.json(&JobName { id: id.clone() })).await?;
-                note(format!("`{id}` runs again"));
+                output.done(&json!({"id": id, "state": "queued"}), format!("`{id}` runs again"))?;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use reqwest::Url;
+use serde_json::json;
 
 use super::client::{self, Client, ClientError, Remote};
 use super::credentials::{Credentials, Entry, Secret};
@@ -78,8 +79,9 @@ impl Login {
             // It may have expired or be revoked already, and nothing uses it any more.
             let _ = revoke(base, &before, self.remote.ca()).await;
         }
-        note(format!("logged in to `{}` as `{user}`", client.address()));
-        Ok(())
+        let server = client.address();
+        let remark = format!("logged in to `{server}` as `{user}`");
+        self.remote.output.done(&json!({"server": server, "user": user}), remark)
     }
 
     fn secret(&self, address: &str) -> anyhow::Result<Secret> {
@@ -117,19 +119,22 @@ impl Logout {
         };
         // Forgotten first: a server that is gone must not keep anybody logged in here.
         known.save(&path)?;
-        if let Err(error) = revoke(base, &entry, self.remote.ca()).await {
+        let revoked = revoke(base, &entry, self.remote.ca()).await.unwrap_or_else(|error| {
             note(format!("its access token was not revoked: {error}"));
-        }
-        note(format!("logged out of `{address}`"));
-        Ok(())
+            false
+        });
+        let done = json!({"server": address, "user": entry.user, "token_revoked": revoked});
+        self.remote.output.done(&done, format!("logged out of `{address}`"))
     }
 }
 
-/// Revokes the access token that a login made; one that was given to it is somebody else's to revoke.
-async fn revoke(base: Url, login: &Entry, ca: Option<&Path>) -> Result<(), ClientError> {
-    let Some(name) = &login.token_name else { return Ok(()) };
+/// Revokes the access token that a login made, and tells whether it did: one that was given to it is somebody else's to
+/// revoke.
+async fn revoke(base: Url, login: &Entry, ca: Option<&Path>) -> Result<bool, ClientError> {
+    let Some(name) = &login.token_name else { return Ok(false) };
     let client = Client::new(base, Some(login.secret()), ca.or(login.ca.as_deref()))?;
-    client.call(client.request(Method::DELETE, &["users", &login.user, "tokens", name])).await
+    client.call(client.request(Method::DELETE, &["users", &login.user, "tokens", name])).await?;
+    Ok(true)
 }
 
 fn address(given: Option<&str>, remote: &Remote, known: &Credentials) -> anyhow::Result<String> {

@@ -134,7 +134,25 @@ fn definition() -> clap::Command {
         "Exit status:\n{}\n\nStart with:\n  wharf serve --data ./data\n  wharf login http://127.0.0.1:5080",
         statuses.join("\n")
     );
-    Cli::command().after_help(after)
+    Cli::command().mut_subcommands(with_examples).after_help(after)
+}
+
+/// A command that only has others within it shows the first example of each.
+fn with_examples(command: clap::Command) -> clap::Command {
+    let shown = command.get_subcommands().filter(|inner| !inner.is_hide_set());
+    let firsts: Vec<String> = shown.filter_map(first_example).collect();
+    match firsts.is_empty() {
+        true => command,
+        false => command.after_help(format!("Examples:\n{}", firsts.join("\n"))),
+    }
+}
+
+/// The first example of a command's help, with the lines that it goes on in.
+fn first_example(command: &clap::Command) -> Option<String> {
+    let help = command.get_after_help()?.to_string();
+    let (_, examples) = help.split_once("Examples:\n")?;
+    let more = examples.lines().take_while(|line| line.ends_with('\\')).count();
+    Some(examples.lines().take(more + 1).collect::<Vec<_>>().join("\n"))
 }
 
 impl Command {

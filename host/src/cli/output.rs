@@ -47,6 +47,23 @@ impl Output {
         }
     }
 
+    /// Says what was done where nothing was asked for: `remark` to people, and to programs `value`, which names what it was
+    /// done to and how that is now.
+    ///
+    /// # Errors
+    /// Where standard output cannot be written.
+    pub(super) fn done<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        remark: impl std::fmt::Display,
+    ) -> anyhow::Result<()> {
+        note(remark);
+        match self.output {
+            Format::Json => print_json(value),
+            Format::Table => Ok(()),
+        }
+    }
+
     /// Prints one of a stream of values: one JSON document a line, or a line of text, cut to the terminal.
     ///
     /// # Errors
@@ -212,14 +229,17 @@ pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
     out
 }
 
-/// `text`, cut to `width` characters with `…` at its end.
+/// `text`, cut to `width` characters with `…` in place of the rest: the end of a sentence, and the middle of a name, which is
+/// told from others by its end (a tag) as well as by its beginning.
 fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    let length = text.chars().count();
+    if length <= width {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(width.saturating_sub(1)).collect();
-    short.push('…');
-    short
+    let kept = width.saturating_sub(1);
+    let behind = if text.contains(' ') { 0 } else { kept / 2 };
+    let (first, last) = (text.chars().take(kept - behind), text.chars().skip(length - behind));
+    first.chain(['…']).chain(last).collect()
 }
 
 /// `1 record`, `2 records`.
@@ -331,6 +351,20 @@ mod tests {
         dev/app    812 B  two critical findings can…
         qa/app   4.1 MiB  -
         ");
+    }
+
+    /// What was cut of `dev/…:1.4` was the tag.
+    #[test]
+    fn a_name_keeps_both_its_ends() {
+        let check = |text: &str, width: usize, expected: &str| {
+            assert_eq!(shortened(text, width), expected, "{text} in {width}");
+        };
+        check("dev/team/frontend/app:1.4", 25, "dev/team/frontend/app:1.4");
+        check("dev/team/frontend/app:1.4", 24, "dev/team/fro…end/app:1.4");
+        check("dev/team/frontend/app:1.4", 12, "dev/te…p:1.4");
+        check("two critical findings", 12, "two critica…");
+        check("日本日本日本", 5, "日本…日本");
+        check("name", 1, "…");
     }
 
     #[test]

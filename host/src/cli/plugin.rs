@@ -1,13 +1,14 @@
 use clap::Subcommand;
 use http::Method;
 use serde::Serialize;
+use serde_json::json;
 
 use super::client::Remote;
 use super::events;
-use super::output::{Table, ago, bytes, note, now_ms, pairs, short, time};
+use super::output::{Table, ago, bytes, now_ms, pairs, short, time};
 use super::schema;
 use super::visible::plain;
-use crate::api::admin::{EventPage, PluginEntry, PluginLimits, PluginList, RefusedFile};
+use crate::api::admin::{EventPage, PluginEntry, PluginLimits, PluginList};
 
 /// The plugins in force, and the files that were refused
 ///
@@ -25,7 +26,8 @@ pub(super) struct Plugin {
 enum Verb {
     /// List what is in force and what was refused
     #[command(after_help = "Examples:
-  wharf plugin ls")]
+  wharf plugin ls
+  wharf plugin ls --all")]
     Ls {
         /// All refusals that are remembered, not only those of files that are there as they were refused
         #[arg(long)]
@@ -92,8 +94,8 @@ impl Plugin {
             }
             Verb::Rescan {} => {
                 client.call(client.request(Method::POST, &["plugins", "rescan"])).await?;
-                note("the folder is looked at; hint: `wharf plugin ls` shows what came of it");
-                Ok(())
+                let remark = "the folder is looked at; hint: `wharf plugin ls` shows what came of it";
+                output.done(&json!({"rescan": "asked"}), remark)
             }
         }
     }
@@ -114,7 +116,7 @@ fn table(list: &PluginList, all: bool, now_ms: u64) -> String {
         active.row([row.name.clone(), row.version.clone(), row.file.clone(), short(&row.digest), since]);
     }
     let mut out = active.text();
-    for RefusedFile { row, .. } in list.quarantine.iter().filter(|refused| all || refused.standing) {
+    for row in list.quarantine.iter().filter(|refused| all || refused.standing) {
         // A reason is a sentence with a hint: it would not fit a column.
         let when = ago(row.at_ms, now_ms);
         let kept =

@@ -19,8 +19,8 @@ impl Reference {
 pub(super) fn text(mut command: Command) -> String {
     let mut out = String::from(
         "# Command line\n\n<!-- Made by `wharf reference`; a test compares it. -->\n\n\
-         Every command answers `--help`. A table is for people and may change; `--output json` is the REST API's own form \
-         (`openapi.json`) and does not.\n\n\
+         Every command answers `--help`. A table is for people and may change; `--output json` is one value in the REST \
+         API's own form (`openapi.json`), of events one a line, and does not.\n\n\
          Commands that call a server also take these options, which are not repeated below. Passwords and access tokens \
          come from `WHARF_PASSWORD` and `WHARF_TOKEN`, from standard input or from `wharf login`, never from an option.\n",
     );

@@ -86,7 +86,7 @@ impl Repo {
             Verb::Set { name, immutable, mutable: _ } => {
                 let entry = RepositoryEntry { repository: name, immutable_tags: immutable };
                 client.call(client.request(Method::PUT, &["repositories"]).json(&entry)).await?;
-                note(format!("changed `{}`", entry.repository));
+                self.remote.output.done(&entry, format!("changed `{}`", entry.repository))?;
             }
             Verb::Quota { namespace, max, unlimited } => {
                 if max.is_some() || unlimited {

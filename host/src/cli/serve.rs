@@ -17,7 +17,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Address to listen on; port 0 lets the system pick one [default: 127.0.0.1:5080]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Settings file (TOML); every setting has a default, and options here go before it
     #[arg(long, value_name = "FILE")]
@@ -31,6 +31,11 @@ pub(super) struct Serve {
     /// How to log: for people, or one JSON object a line
     #[arg(long, value_name = "text|json")]
     log_format: Option<config::LogFormat>,
+}
+
+/// An address to listen on.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "it is an IP address and a port, such as `127.0.0.1:5080` or `0.0.0.0:5080`")
 }
 
 /// A level that the log takes.

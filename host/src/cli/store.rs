@@ -47,15 +47,16 @@ impl Store {
     }
 }
 
+/// There is no store in a folder that was named as a server's.
+pub(super) fn missing(data: &Path) -> Stop {
+    let message =
+        format!("there is no store in `{}`; hint: `--data` names the server's folder", data.display());
+    Stop::not_found(message)
+}
+
 fn shrink(data: &Path) -> anyhow::Result<Compacted> {
     match compact(data, &Options::default()) {
-        Err(OpenError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {
-            let message = format!(
-                "there is no store in `{}`; hint: `--data` names the server's folder",
-                data.display()
-            );
-            Err(Stop::not_found(message).into())
-        }
+        Err(OpenError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => Err(missing(data).into()),
         done => done.with_context(|| format!("cannot compact the store in `{}`", data.display())),
     }
 }

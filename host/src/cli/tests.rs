@@ -13,22 +13,40 @@ fn every_command_says_what_it_does_and_shows_an_example() {
         for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
             let path = format!("{path} {}", inner.get_name());
             assert!(inner.get_about().is_some(), "`{path}` does not say what it does");
-            if inner.has_subcommands() {
-                check(inner, &path);
-                continue;
-            }
             let example = inner.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(example.contains(&path), "the help of `{path}` shows no example of it");
             // A terminal would break it where a shell does not expect that.
             let copied = example.lines().filter(|line| line.starts_with(' '));
             let wide: Vec<&str> = copied.filter(|line| line.chars().count() > 80).collect();
             assert!(wide.is_empty(), "examples of `{path}` are wider than a terminal: {wide:#?}");
+            if inner.has_subcommands() {
+                check(inner, &path);
+                continue;
+            }
             for argument in inner.get_arguments().filter(|argument| !argument.is_hide_set()) {
                 assert!(argument.get_help().is_some(), "`{path}` does not describe `{}`", argument.get_id());
             }
         }
     }
     check(&definition(), "wharf");
+}
+
+#[test]
+fn an_example_is_shown_whole() {
+    let definition = definition();
+    let help = |name: &str| definition.find_subcommand(name).unwrap().get_after_help().unwrap().to_string();
+    let policy = help("policy");
+    assert!(
+        policy.contains(
+            "--to 'qa/{name}' \\\n      --plugin criteria --config rules.json\n  wharf policy ls\n"
+        ),
+        "{policy}"
+    );
+    assert!(
+        help("config").ends_with("Examples:\n  wharf config check /etc/wharf.toml"),
+        "{}",
+        help("config")
+    );
 }
 
 #[test]

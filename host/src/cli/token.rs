@@ -1,5 +1,6 @@
 use clap::Subcommand;
 use http::Method;
+use serde_json::json;
 
 use super::client::{Client, Remote};
 use super::exit::Stop;
@@ -70,8 +71,8 @@ impl Token {
             }
             Verb::Revoke { name } => {
                 client.call(client.request(Method::DELETE, &["users", &user, "tokens", &name])).await?;
-                note(format!("revoked `{name}`"));
-                Ok(())
+                let gone = json!({"name": name, "user": user, "removed": true});
+                self.remote.output.done(&gone, format!("revoked `{name}`"))
             }
         }
     }

@@ -1,9 +1,10 @@
 use clap::Subcommand;
 use http::Method;
+use serde_json::json;
 
 use super::client::{Client, Remote};
 use super::exit::Stop;
-use super::output::{Table, ago, note, now_ms};
+use super::output::{Output, Table, ago, now_ms};
 use super::prompt;
 use crate::api::admin::{NewPassword, NewUser, Status, Suspension, UserEntry};
 
@@ -76,6 +77,7 @@ enum Verb {
 impl User {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.remote.client()?;
+        let output = self.remote.output;
         match self.verb {
             Verb::Add { name, password_stdin, service } => {
                 let password = match (service, password_stdin) {
@@ -83,27 +85,27 @@ impl User {
                     (_, true) => Some(prompt::line()?),
                     _ => Some(prompt::new_secret(&format!("password of {name}"))?),
                 };
-                let request = client.request(Method::POST, &["users"]);
-                client.call(request.json(&NewUser { name: name.clone(), password })).await?;
-                note(format!(
-                    "added `{name}`; hint: `wharf grant add {name} write 'dev/*'` grants something"
-                ));
+                let new = NewUser { name, password };
+                let added: UserEntry = client.send(Method::POST, &["users"], &new).await?;
+                let name = &added.name;
+                let hint = format!("`wharf grant add {name} write 'dev/*'` grants something");
+                output.done(&added, format!("added `{name}`; hint: {hint}"))
             }
             Verb::Ls {} => {
                 let (users, _): (Vec<UserEntry>, bool) = client.list(&["users"], &(), usize::MAX).await?;
-                self.remote.output.show(&users, |users| table(users, now_ms()))?;
+                output.show(&users, |users| table(users, now_ms()))
             }
             Verb::Passwd { name, password_stdin } => {
-                set_password(&client, &self.remote, name, password_stdin).await?;
+                set_password(&client, &self.remote, name, password_stdin).await
             }
-            Verb::Disable { name } => suspend(&client, &name, true).await?,
-            Verb::Enable { name } => suspend(&client, &name, false).await?,
+            Verb::Disable { name } => suspend(&client, output, &name, true).await,
+            Verb::Enable { name } => suspend(&client, output, &name, false).await,
             Verb::Rm { name } => {
                 client.call(client.request(Method::DELETE, &["users", &name])).await?;
-                note(format!("removed `{name}` with all tokens and grants"));
+                let gone = json!({"name": name, "removed": true});
+                output.done(&gone, format!("removed `{name}` with all tokens and grants"))
             }
         }
-        Ok(())
     }
 }
 
@@ -143,15 +145,13 @@ async fn set_password(
     }
     let request = client.request(Method::PUT, &["users", &name, "password"]);
     client.call(request.json(&NewPassword { password, current })).await?;
-    note(format!("`{name}` has a new password"));
-    Ok(())
+    remote.output.done(&json!({"name": name, "password": "changed"}), format!("`{name}` has a new password"))
 }
 
-async fn suspend(client: &Client, name: &str, suspended: bool) -> anyhow::Result<()> {
-    let request = client.request(Method::PUT, &["users", name, "suspension"]);
-    client.call(request.json(&Suspension { suspended })).await?;
-    note(format!("`{name}` {}", if suspended { "may do nothing now" } else { "may act again" }));
-    Ok(())
+async fn suspend(client: &Client, output: Output, name: &str, suspended: bool) -> anyhow::Result<()> {
+    let path = ["users", name, "suspension"];
+    let user: UserEntry = client.send(Method::PUT, &path, &Suspension { suspended }).await?;
+    output.done(&user, format!("`{name}` {}", if suspended { "may do nothing now" } else { "may act again" }))
 }
 
 fn table(users: &[UserEntry], now_ms: u64) -> String {

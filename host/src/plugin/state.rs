@@ -21,7 +21,7 @@ const LIST_MAX: usize = 1000;
 const PREVIOUS_MAX: usize = 10;
 
 /// A plugin in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ActiveRow {
     pub name: String,
@@ -36,7 +36,7 @@ pub struct ActiveRow {
 }
 
 /// A file that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct QuarantineRow {
     /// In the plugin folder; a name that ends in a slash is the folder itself. What is not UTF-8 in it is escaped.

@@ -49,11 +49,13 @@ pub struct Decision {
 
 /// By what right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(tag = "authority", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(tag = "authority", rename_all = "kebab-case")]
 pub enum Authority {
     /// A binding, with its owner's rights.
     Binding {
         binding: String,
+        // By itself, as utoipa does not know serde's `rename_all_fields`.
+        #[serde(rename = "binding-revision")]
         binding_revision: u64,
         owner: String,
         mode: Mode,

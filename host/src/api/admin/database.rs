@@ -16,7 +16,7 @@ use wharf_scan::vuln::{Release, ReleaseData};
 use super::Failures;
 use super::extract::{Administrator, Asked};
 use crate::App;
-use crate::api::{ApiError, ErrorBody};
+use crate::api::{ApiError, Caller, ErrorBody};
 use crate::flow::db_import::{self, DbImportError, Export};
 
 /// Largest export that is taken, in bytes: several times that of all of Debian's.
@@ -148,7 +148,7 @@ pub(super) async fn entry(app: &App) -> Result<DatabaseEntry, ApiError> {
 /// What data images are compared with, and how old it is.
 #[utoipa::path(get, path = "/api/v1/vulnerability-data", tag = "vulnerability data",
     responses((status = 200, body = DatabaseEntry), Failures))]
-async fn show(State(app): State<App>) -> Result<Json<DatabaseEntry>, ApiError> {
+async fn show(State(app): State<App>, _: Caller) -> Result<Json<DatabaseEntry>, ApiError> {
     Ok(Json(entry(&app).await?))
 }
 

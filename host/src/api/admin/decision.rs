@@ -24,7 +24,7 @@ use crate::flow::promote::{PromoteError, by_hand};
 use crate::promote::{Decision, decision};
 use crate::registry::RegistryError;
 
-/// A decision with the questions that led to it.
+/// A decision with the questions that led to it: stored evidence, verbatim.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedEntry {
     pub decision: Decision,
@@ -167,7 +167,7 @@ async fn readable(app: &App, caller: &Caller, image: &str) -> Result<(RepoName, 
     Ok((repository, tag))
 }
 
-/// A tag's decisions, newest first.
+/// A tag's decisions, newest first, as they are stored.
 #[utoipa::path(get, path = "/api/v1/decisions", tag = "decisions", params(History),
     responses((status = 200, body = Page<Decision>), Failures))]
 async fn ls(

@@ -126,7 +126,9 @@ impl Filter<'_> {
             return Ok(None);
         }
         let value = serde_json::to_value(recorded).map_err(ApiError::internal)?;
-        let entry: EventEntry = serde_json::from_value(value).map_err(ApiError::internal)?;
+        let mut entry: EventEntry = serde_json::from_value(value).map_err(ApiError::internal)?;
+        // Stored with dashes.
+        entry.about = entry.about.into_iter().map(|(name, value)| (name.replace('-', "_"), value)).collect();
         Ok(Some(entry).filter(|entry| self.kind.as_ref().is_none_or(|kind| *kind == entry.kind)))
     }
 }
@@ -248,6 +250,24 @@ mod tests {
     use crate::access::Principal;
     use crate::config::Config;
     use crate::flow;
+
+    /// `as-of-ms` stood beside `at_ms`.
+    #[tokio::test]
+    async fn an_event_has_underscores_in_its_names() {
+        let data = tempfile::tempdir().unwrap();
+        let config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        let app = App::over(config, Store::new(Arc::new(Model::default()))).unwrap();
+        flow::account::first_start(&app).await.unwrap();
+        let admin = Principal::user("admin");
+        let view = access::view(&app, &admin).await.unwrap();
+        let imported = serde_json::json!({
+            "id": "1.0", "at_ms": 7, "by": "admin", "kind": "vulnerability-data-imported",
+            "version": "sha256:00", "sources": ["own"], "advisories": 1, "as-of-ms": 5,
+        });
+        let imported: Recorded = serde_json::from_value(imported).unwrap();
+        let shown = Filter { view, kind: None, repositories: None }.show(&imported).unwrap().unwrap();
+        assert_eq!((shown.at_ms, shown.about["as_of_ms"].as_u64()), (7, Some(5)));
+    }
 
     /// `--kind image-promoted --repository 'qa/**'`, the example of the help, found nothing.
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Who sent a request, and what it says, with the REST API's own errors where it says it wrongly.
 //!
 //! Invariant: a handler's arguments are read in their order, so the caller stands before all that the request says.
+//! Invariant: every handler asks who calls, and nobody gets past that whose query has a parameter that no handler reads.
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -11,6 +12,7 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::query;
 use crate::App;
 use crate::api::{ApiError, Caller};
 
@@ -48,17 +50,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let admitted = parts.extensions.get::<Caller>().cloned();
-        admitted.ok_or_else(|| ApiError::internal("a route asks who calls and nobody was admitted to it"))
+        let caller = admitted(parts)?;
+        query::check(parts)?;
+        Ok(caller)
     }
+}
+
+fn admitted(parts: &Parts) -> Result<Caller, ApiError> {
+    let admitted = parts.extensions.get::<Caller>().cloned();
+    admitted.ok_or_else(|| ApiError::internal("a route asks who calls and nobody was admitted to it"))
 }
 
 impl FromRequestParts<App> for Administrator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let caller = Caller::from_request_parts(parts, app).await?;
+        let caller = admitted(parts)?;
         caller.require_admin(app).await?;
+        query::check(parts)?;
         Ok(Administrator(caller))
     }
 }
@@ -105,7 +114,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 }
 
 /// axum's own words begin with what it could not do; what is wrong comes after the colon.
-fn wrong(what: &str, text: &str) -> ApiError {
+pub(super) fn wrong(what: &str, text: &str) -> ApiError {
     let why = text
         .split_once(": ")
         .filter(|(before, _)| before.starts_with("Failed to"))

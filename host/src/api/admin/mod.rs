@@ -19,6 +19,7 @@ mod image;
 mod job;
 mod page;
 mod plugin;
+mod query;
 mod refusal;
 mod repository;
 mod status;
@@ -42,7 +43,7 @@ pub use image::{
 };
 pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
-pub use plugin::{PluginEntry, PluginLimits, PluginList, RefusedFile};
+pub use plugin::{ActivePlugin, PluginEntry, PluginLimits, PluginList, RefusedFile};
 pub use refusal::RefusalEntry;
 pub use repository::{NewQuota, QuotaEntry, RepositoryEntry};
 pub use status::{QueueStatus, Status, StatusCaller};
@@ -114,7 +115,9 @@ enum Unread {
         title = "Wharf",
         description = "The REST API of a Wharf server. Log in with HTTP Basic (user and password, or an access token in \
                        the password's place) or with an access token as a bearer. Lists are paged: `limit` items, and \
-                       `next` is the `cursor` of the page that follows."
+                       `next` is the `cursor` of the page that follows. A query parameter that an operation does not \
+                       have is refused. Decisions, the questions that led to them, and what the policies of a dry run say \
+                       are evidence as it is stored, verbatim: its names have dashes, as those of the plugin interface."
     ),
     components(schemas(super::ErrorBody)),
     modifiers(&Logins)

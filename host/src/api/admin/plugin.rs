@@ -21,16 +21,45 @@ use crate::promote::Bound;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PluginList {
     /// By name.
-    pub active: Vec<ActiveRow>,
+    pub active: Vec<ActivePlugin>,
     /// By file, the newest first in each; kept after the file is gone. Shown to administrators alone.
     pub quarantine: Vec<RefusedFile>,
+}
+
+/// A plugin in force, in short.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ActivePlugin {
+    #[schema(example = "criteria")]
+    pub name: String,
+    pub version: String,
+    /// Of its file's bytes.
+    pub digest: String,
+    /// In the plugin folder.
+    pub file: String,
+    /// Since when it is in force, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Digests of what it took the place of, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<String>,
 }
 
 /// A refusal that is remembered.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RefusedFile {
-    #[serde(flatten)]
-    pub row: QuarantineRow,
+    pub file: String,
+    /// The plugin's name, where it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Empty where it could not be read.
+    pub digest: String,
+    /// How far it came: `read`, `inspect`, `grant`, `name`, `compile`, `self-test`, `archive`.
+    pub stage: String,
+    pub reason: String,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// What stays in force in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// The file is there as it was refused; no longer once it is replaced or gone.
     pub standing: bool,
 }
@@ -82,6 +111,13 @@ pub struct PluginLimits {
     pub trace_bytes: usize,
 }
 
+impl From<ActiveRow> for ActivePlugin {
+    fn from(row: ActiveRow) -> Self {
+        let ActiveRow { name, version, digest, file, at_ms, previous } = row;
+        ActivePlugin { name, version, digest, file, at_ms, previous }
+    }
+}
+
 impl From<CallLimits> for PluginLimits {
     fn from(limits: CallLimits) -> Self {
         let CallLimits { time_ms, memory_bytes, host_calls, output_bytes, log_bytes, trace_bytes } = limits;
@@ -113,9 +149,13 @@ async fn ls(State(app): State<App>, caller: Caller) -> Result<Json<PluginList>, 
     let set = app.plugins.catalog().current();
     let refused = |row: QuarantineRow| {
         let standing = set.failed().get(&row.file).is_some_and(|failed| failed.digest == row.digest);
-        RefusedFile { row, standing }
+        let QuarantineRow { file, name, digest, stage, reason, at_ms, kept } = row;
+        RefusedFile { file, name, digest, stage, reason, at_ms, kept, standing }
     };
-    Ok(Json(PluginList { active, quarantine: rows.into_iter().map(refused).collect() }))
+    Ok(Json(PluginList {
+        active: active.into_iter().map(ActivePlugin::from).collect(),
+        quarantine: rows.into_iter().map(refused).collect(),
+    }))
 }
 
 /// One plugin in force, with what it asks for and the schema of its config.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
+use serde_json::Value;
 use tower::ServiceExt as _;
 use wharf_store::{Model, Store};
 
@@ -14,17 +15,7 @@ use crate::flow;
 
 /// Every operation that is described, with its path.
 fn operations() -> Vec<(Method, String, utoipa::openapi::path::Operation)> {
-    let mut all = Vec::new();
-    for (path, item) in openapi().paths.paths {
-        let of = [
-            (Method::GET, item.get),
-            (Method::POST, item.post),
-            (Method::PUT, item.put),
-            (Method::DELETE, item.delete),
-        ];
-        let named = of.into_iter().filter_map(|(method, operation)| Some((method, path.clone(), operation?)));
-        all.extend(named);
-    }
+    let all: Vec<_> = query::operations().collect();
     assert!(all.len() > 30, "{} operations", all.len());
     all
 }
@@ -42,6 +33,28 @@ fn every_operation_has_a_summary_and_says_how_it_fails() {
     }
 }
 
+/// `at-ms` stood beside `at_ms`. What is stored as evidence keeps its bytes, and is given as it is.
+#[test]
+fn names_have_underscores_but_for_stored_evidence() {
+    fn dashed(value: &Value, found: &mut Vec<String>) {
+        for (key, inner) in value.as_object().into_iter().flatten() {
+            if key == "properties" {
+                let names = inner.as_object().into_iter().flat_map(|fields| fields.keys());
+                found.extend(names.filter(|name| name.contains('-')).cloned());
+            }
+            dashed(inner, found);
+        }
+        value.as_array().into_iter().flatten().for_each(|item| dashed(item, found));
+    }
+    let document = serde_json::to_value(openapi()).unwrap();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let mut found = Vec::new();
+        dashed(schema, &mut found);
+        let is_evidence = ["Decision", "Page_Decision", "Authority", "Judged"].contains(&name.as_str());
+        assert_eq!(!found.is_empty(), is_evidence, "`{name}` has {found:?}");
+    }
+}
+
 fn app() -> (App, tempfile::TempDir) {
     let data = tempfile::tempdir().unwrap();
     let config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
@@ -55,13 +68,29 @@ async fn answer(
     uri: &str,
     login: Option<&str>,
     body: &'static str,
-) -> StatusCode {
+) -> (StatusCode, String) {
     let mut request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
     if let Some(login) = login {
         request = request.header("authorization", login);
     }
     let router = routes(app.clone()).with_state(app.clone());
-    router.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap().status()
+    let response = router.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// What an error says.
+fn error(body: &str) -> crate::api::ErrorText {
+    serde_json::from_str::<crate::api::ErrorBody>(body).unwrap().error
+}
+
+/// A bearer of a user's token, as it stands in a request's head.
+async fn bearer(app: &App, user: &str, scopes: Option<Vec<crate::access::Scope>>) -> String {
+    let (admin, hour) = (Principal::user("admin"), std::time::Duration::from_secs(3600));
+    let (user, name) = (user.parse().unwrap(), "t".parse().unwrap());
+    let (text, _) = flow::token::create(app, &admin, &user, &name, scopes, hour).await.unwrap();
+    format!("Bearer {}", text.reveal())
 }
 
 /// What of a request can be wrong before anybody is asked who sends it.
@@ -74,7 +103,7 @@ async fn a_stranger_is_told_to_log_in_whatever_is_sent() {
         for (query, body) in GARBAGE {
             let uri = format!("{}{query}", path.replace(['{', '}'], ""));
             for login in [None, Some("Bearer wharf_pat_nobody"), Some("Digest x")] {
-                let status = answer(&app, &method, &uri, login, body).await;
+                let (status, _) = answer(&app, &method, &uri, login, body).await;
                 assert_eq!(status, StatusCode::UNAUTHORIZED, "`{method} {uri}` with {login:?} and `{body}`");
             }
         }
@@ -87,9 +116,7 @@ async fn what_is_for_administrators_is_refused_to_others_whatever_is_sent() {
     flow::account::first_start(&app).await.unwrap();
     let (admin, alice) = (Principal::user("admin"), "alice".parse().unwrap());
     flow::account::add_user(&app, &admin, &alice, None).await.unwrap();
-    let hour = std::time::Duration::from_secs(3600);
-    let token = flow::token::create(&app, &admin, &alice, &"t".parse().unwrap(), None, hour).await.unwrap();
-    let login = format!("Bearer {}", token.0.reveal());
+    let login = bearer(&app, "alice", None).await;
     let mut checked = 0;
     for (method, path, operation) in operations() {
         let about = [operation.summary, operation.description].map(Option::unwrap_or_default).join(" ");
@@ -99,7 +126,7 @@ async fn what_is_for_administrators_is_refused_to_others_whatever_is_sent() {
         checked += 1;
         for (query, body) in GARBAGE {
             let uri = format!("{}{query}", path.replace(['{', '}'], ""));
-            let status = answer(&app, &method, &uri, Some(&login), body).await;
+            let (status, _) = answer(&app, &method, &uri, Some(&login), body).await;
             assert_eq!(status, StatusCode::FORBIDDEN, "`{method} {uri}` with `{body}`");
         }
     }
@@ -113,16 +140,32 @@ async fn a_narrowed_token_hears_that_the_token_is_in_the_way() {
     flow::account::first_start(&app).await.unwrap();
     let (admin, alice) = (Principal::user("admin"), "alice".parse().unwrap());
     flow::account::add_user(&app, &admin, &alice, None).await.unwrap();
-    let hour = std::time::Duration::from_secs(3600);
-    let scopes = vec!["dev/*:pull".parse().unwrap()];
-    let name = "t".parse().unwrap();
-    let token = flow::token::create(&app, &admin, &alice, &name, Some(scopes), hour).await.unwrap();
-    let login = format!("Bearer {}", token.0.reveal());
-    let request = Request::get("/api/v1/users/alice").header("authorization", login);
-    let router = routes(app.clone()).with_state(app.clone());
-    let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-    assert_eq!(response.status(), StatusCode::FORBIDDEN);
-    let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
-    let error: crate::api::ErrorBody = serde_json::from_slice(&body).unwrap();
-    assert_eq!(error.error.message, "`alice` may not use its own account with this token");
+    let login = bearer(&app, "alice", Some(vec!["dev/*:pull".parse().unwrap()])).await;
+    let (status, body) = answer(&app, &Method::GET, "/api/v1/users/alice", Some(&login), "").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(error(&body).message, "`alice` may not use its own account with this token");
+}
+
+/// `?quue=scan` listed the jobs of all queues.
+#[tokio::test]
+async fn a_parameter_that_an_operation_does_not_have_is_refused() {
+    let (app, _data) = app();
+    flow::account::first_start(&app).await.unwrap();
+    let login = bearer(&app, "admin", None).await;
+    let refused = async |method: Method, uri: &str| {
+        let (status, body) = answer(&app, &method, uri, Some(&login), "{}").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "`{method} {uri}` answers {body}");
+        assert_eq!(error(&body).message, "there is no parameter `quue`", "`{method} {uri}` answers {body}");
+        error(&body).hint.unwrap()
+    };
+    for (method, path, _) in operations() {
+        refused(method, &format!("{}?quue=scan", path.replace(['{', '}'], ""))).await;
+    }
+    let hint = refused(Method::GET, "/api/v1/jobs?limit=5&quue=scan").await;
+    assert_eq!(hint, "this request takes `queue`, `state`, `limit`, `cursor`");
+    assert_eq!(refused(Method::GET, "/api/v1/status?quue=scan").await, "this request takes none");
+    for method in [Method::GET, Method::HEAD] {
+        let (status, body) = answer(&app, &method, "/api/v1/jobs?queue=scan", Some(&login), "").await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
 }

@@ -196,15 +196,18 @@ async fn check_current(
 /// Suspends a user, or ends that. For administrators.
 #[utoipa::path(put, path = "/api/v1/users/{user}/suspension", tag = "users", params(("user" = String, Path)),
     request_body = Suspension,
-    responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Unread, Failures))]
+    responses((status = 200, body = UserEntry), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), Unread,
+        Failures))]
 async fn set_suspension(
     State(app): State<App>,
     Administrator(caller): Administrator,
     Named(user): Named<String>,
     Body(wanted): Body<Suspension>,
-) -> Result<StatusCode, ApiError> {
-    account::set_suspended(&app, &caller.principal, &user.parse()?, wanted.suspended).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Json<UserEntry>, ApiError> {
+    let name: UserName = user.parse()?;
+    account::set_suspended(&app, &caller.principal, &name, wanted.suspended).await?;
+    let user = find(&app, &name).await?;
+    Ok(Json(entry(&app, name, user).await?))
 }
 
 impl From<UserError> for ApiError {

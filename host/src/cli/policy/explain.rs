@@ -182,7 +182,7 @@ fn reason_text(reason: &Reason) -> String {
 
 fn history(decisions: &[Decision], now_ms: u64) -> String {
     let mut table =
-        Table::new(&["DECISION", "WHEN", "VERDICT", "BY", "?DIGEST", "~WHY"], "no decisions about it");
+        Table::new(&["DECISION", "WHEN", "VERDICT", "~BY", "?DIGEST", "~WHY"], "no decisions about it");
     for decision in decisions {
         let by = match &decision.authority {
             Authority::Binding { binding, .. } => binding.clone(),

@@ -8,9 +8,10 @@ mod replay;
 
 use clap::Subcommand;
 use http::Method;
+use serde_json::json;
 
 use super::client::Remote;
-use super::output::{Output, Table, ago, note, now_ms, pairs, time};
+use super::output::{Output, Table, ago, now_ms, pairs, time};
 use crate::api::admin::{BindingEntry, TagName};
 use crate::promote::Mode;
 
@@ -73,15 +74,15 @@ impl Policy {
             }
             Verb::Rm { name } => {
                 client.call(client.request(Method::DELETE, &["bindings", &name])).await?;
-                note(format!("removed the binding `{name}`"));
-                Ok(())
+                let gone = json!({"name": name, "removed": true});
+                output.done(&gone, format!("removed the binding `{name}`"))
             }
             Verb::Explain(explain) => explain.run(&client, output).await,
             Verb::Judge { image } => {
                 let request = client.request(Method::POST, &["decisions", "ask"]);
                 client.call(request.json(&TagName { image: image.clone() })).await?;
-                note(format!("asked; hint: `wharf policy explain {image}` shows what came of it"));
-                Ok(())
+                let remark = format!("asked; hint: `wharf policy explain {image}` shows what came of it");
+                output.done(&json!({"image": image, "judgement": "asked"}), remark)
             }
             Verb::DryRun(dry_run) => dry_run.run(&client, output).await,
             Verb::Replay(replay) => replay.run(&client, output).await,
