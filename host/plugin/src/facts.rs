@@ -214,7 +214,8 @@ pub struct Finding {
     /// It is known to be used by attackers.
     #[serde(default, skip_serializing_if = "is_false")]
     pub known_exploited: bool,
-    /// The component's version is known as a range only, and not every version in it is affected.
+    /// It is not sure: the component's version is known as a range only, and not every version in it is affected, or the source
+    /// does not say whether this version is.
     #[serde(default, skip_serializing_if = "is_false")]
     pub possible_only: bool,
     /// An operator accepted it for this image.

@@ -81,7 +81,7 @@ impl Findings<'_> {
         self.by(FindingCriterion::Fact(FactCriterion { name: name.to_owned(), glob: glob.to_owned() }))
     }
 
-    /// That are certain: without those of a component whose version is known as a range only.
+    /// That are certain: without those that are only possible, for what is known of the component's version, or of the flaw.
     #[must_use]
     pub fn certain(self) -> Self {
         self.by(FindingCriterion::Certain)
