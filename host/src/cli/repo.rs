@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::client::Remote;
 use super::exit::Stop;
 use super::output::{Table, bytes, note, pairs};
-use crate::api::admin::{NewQuota, QuotaEntry, RepositoryEntry};
+use crate::api::admin::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry};
 
 /// Repositories: immutable tags, quotas of their namespaces
 #[derive(Debug, clap::Args)]
@@ -84,9 +84,9 @@ impl Repo {
                 }
             }
             Verb::Set { name, immutable, mutable: _ } => {
-                let entry = RepositoryEntry { repository: name, immutable_tags: immutable };
-                client.call(client.request(Method::PUT, &["repositories"]).json(&entry)).await?;
-                self.remote.output.done(&entry, format!("changed `{}`", entry.repository))?;
+                let new = NewSetting { repository: name, immutable_tags: immutable };
+                client.call(client.request(Method::PUT, &["repositories"]).json(&new)).await?;
+                self.remote.output.done(&new, format!("changed `{}`", new.repository))?;
             }
             Verb::Quota { namespace, max, unlimited } => {
                 if max.is_some() || unlimited {

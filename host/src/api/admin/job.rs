@@ -52,6 +52,7 @@ pub struct JobEntry {
 /// Which job.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub struct JobName {
     /// As the list shows it.
     #[schema(example = "judge/dev/dev/app:1.4")]

@@ -45,7 +45,7 @@ pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
 pub use plugin::{ActivePlugin, PluginEntry, PluginLimits, PluginList, RefusedFile};
 pub use refusal::RefusalEntry;
-pub use repository::{NewQuota, QuotaEntry, RepositoryEntry};
+pub use repository::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry};
 pub use status::{QueueStatus, Status, StatusCaller};
 pub use token::{MadeToken, NewTokenRequest, TokenEntry};
 pub use user::{NewPassword, NewUser, Suspension, UserEntry};
@@ -116,8 +116,9 @@ enum Unread {
         description = "The REST API of a Wharf server. Log in with HTTP Basic (user and password, or an access token in \
                        the password's place) or with an access token as a bearer. Lists are paged: `limit` items, and \
                        `next` is the `cursor` of the page that follows. A query parameter that an operation does not \
-                       have is refused. Decisions, the questions that led to them, and what the policies of a dry run say \
-                       are evidence as it is stored, verbatim: its names have dashes, as those of the plugin interface."
+                       have is refused, and so is a field that its body does not have. Decisions, the questions that led to \
+                       them, and what the policies of a dry run say are evidence as it is stored, verbatim: its names \
+                       have dashes, as those of the plugin interface."
     ),
     components(schemas(super::ErrorBody)),
     modifiers(&Logins)

@@ -28,6 +28,17 @@ pub struct RepositoryEntry {
     pub immutable_tags: Vec<String>,
 }
 
+/// The settings of a repository to be.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSetting {
+    #[schema(example = "dev/app")]
+    pub repository: String,
+    /// Tags of these patterns are pointed once, then neither moved nor deleted.
+    #[schema(example = json!(["v*"]))]
+    pub immutable_tags: Vec<String>,
+}
+
 /// What a namespace holds and may hold.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct QuotaEntry {
@@ -114,16 +125,16 @@ async fn ls(
 }
 
 /// Replaces a repository's settings; it need not exist yet.
-#[utoipa::path(put, path = "/api/v1/repositories", tag = "repositories", request_body = RepositoryEntry,
+#[utoipa::path(put, path = "/api/v1/repositories", tag = "repositories", request_body = NewSetting,
     responses((status = 204), Unread, Failures))]
 async fn set(
     State(app): State<App>,
     caller: Caller,
-    Body(entry): Body<RepositoryEntry>,
+    Body(new): Body<NewSetting>,
 ) -> Result<StatusCode, ApiError> {
-    let name: RepoName = entry.repository.parse().map_err(ApiError::invalid)?;
+    let name: RepoName = new.repository.parse().map_err(ApiError::invalid)?;
     caller.require(&app, Action::Maintain, &name).await?;
-    let setting = RepoSetting { immutable_tags: entry.immutable_tags };
+    let setting = RepoSetting { immutable_tags: new.immutable_tags };
     repository::set(&app, &caller.principal, &name, &setting).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -169,3 +169,25 @@ async fn a_parameter_that_an_operation_does_not_have_is_refused() {
         assert_eq!(status, StatusCode::OK, "{body}");
     }
 }
+
+/// `PUT /api/v1/repositories` and `POST /api/v1/jobs/…` let any field pass, also one with a slip in its name.
+#[tokio::test]
+async fn a_field_that_a_body_does_not_have_is_refused() {
+    let (app, _data) = app();
+    flow::account::first_start(&app).await.unwrap();
+    let login = bearer(&app, "admin", None).await;
+    let mut checked = 0;
+    for (method, path, operation) in operations() {
+        let mut kinds = operation.request_body.iter().flat_map(|body| body.content.keys());
+        if !kinds.any(|kind| kind == "application/json") {
+            continue;
+        }
+        checked += 1;
+        let uri = path.replace(['{', '}'], "");
+        let (status, body) = answer(&app, &method, &uri, Some(&login), r#"{"quue":1}"#).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "`{method} {uri}` answers {body}");
+        let says = error(&body).message;
+        assert!(says.contains("unknown field `quue`"), "`{method} {uri}` says {says}");
+    }
+    assert!(checked > 10, "{checked} operations take JSON");
+}
