@@ -116,6 +116,8 @@ fn the_exit_status_tells_how_it_ended() -> Result<()> {
     check(&["image", "facts", "dev/app:1.0"], &admin, 4, "there is no tag `dev/app:1.0`")?;
     check(&["promote", "dev/app:1.0", "--to", "qa/app"], &admin, 4, "there is no tag `dev/app:1.0`")?;
     check(&["policy", "explain", "dev/app:1.0"], &admin, 4, "there is no tag `dev/app:1.0`")?;
+    let no_decision = ["policy", "explain", "dev/app:1.0", "--decision", "7"];
+    check(&no_decision, &admin, 4, "hint: `wharf policy explain dev/app:1.0 --history`")?;
     check(&["events", "--kind", "image-push"], &admin, 2, "there is no kind of event `image-push`")?;
     check(&["image", "facts", "Not An Image"], &admin, 2, "is not a valid")?;
     check(&["status"], &wrong, 5, "the user name or password is wrong")?;

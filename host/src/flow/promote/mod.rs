@@ -41,7 +41,9 @@ pub enum PromoteError {
     NoTag(Stage),
     #[error("there is no binding `{0}`; hint: `wharf policy ls` shows those there are")]
     NoBinding(String),
-    #[error("there is no decision {number} about `{stage}`")]
+    #[error(
+        "there is no decision {number} about `{stage}`; hint: `wharf policy explain {stage} --history` shows those there are"
+    )]
     NoDecision { stage: Stage, number: u64 },
     #[error("`{who}` may not {action} `{repository}`")]
     Refused { who: String, action: &'static str, repository: RepoName },
