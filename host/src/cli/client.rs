@@ -227,6 +227,17 @@ impl Client {
         query: &Q,
         limit: usize,
     ) -> Result<(Vec<T>, bool), ClientError> {
+        self.list_of(path, query, limit, |page: Page<T>| page).await
+    }
+
+    /// The same of a list whose pages say more than their rows: `rows_of` takes that from each.
+    pub(super) async fn list_of<Q: Serialize, P: DeserializeOwned, T>(
+        &self,
+        path: &[&str],
+        query: &Q,
+        limit: usize,
+        mut rows_of: impl FnMut(P) -> Page<T>,
+    ) -> Result<(Vec<T>, bool), ClientError> {
         let mut rows = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -236,7 +247,7 @@ impl Client {
                 Some(cursor) => request.query(&[("cursor", cursor)]),
                 None => request,
             };
-            let page: Page<T> = self.receive(request).await?;
+            let page = rows_of(self.receive(request).await?);
             rows.extend(page.items);
             match page.next {
                 Some(next) if rows.len() < limit => cursor = Some(next),

@@ -6,7 +6,9 @@ use super::client::{Client, Remote};
 use super::exit::Stop;
 use super::output::{self, Output, Table, ago, bytes, count, note, now_ms, pairs, print_json, short, time};
 use super::visible::plain;
-use crate::api::admin::{FactsEntry, FindingEntry, FindingsPage, ImageEntry, ScanEntry, SeverityCounts};
+use crate::api::admin::{
+    FactsEntry, FindingEntry, FindingsPage, ImageEntry, Page, ScanEntry, SeverityCounts,
+};
 
 /// What is in the registry: tags, what is in their images, what is wrong with that
 #[derive(Debug, clap::Args)]
@@ -286,10 +288,13 @@ struct Findings {
 }
 
 async fn findings(client: &Client, output: Output, image: &str, limit: usize) -> anyhow::Result<()> {
-    let query = OfImage { image };
-    let page: FindingsPage = client.query(&["images", "findings"], &query).await?;
-    let (items, more) = client.list(&["images", "findings"], &query, limit).await?;
-    output.show(&Findings { scan: page.scan, items }, findings_text)?;
+    let mut scan = ScanEntry::default();
+    let rows_of = |page: FindingsPage| {
+        scan = page.scan;
+        Page { items: page.items, next: page.next }
+    };
+    let (items, more) = client.list_of(&["images", "findings"], &OfImage { image }, limit, rows_of).await?;
+    output.show(&Findings { scan, items }, findings_text)?;
     if more {
         note("there are more; hint: --limit N");
     }
