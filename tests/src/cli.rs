@@ -119,6 +119,8 @@ fn the_exit_status_tells_how_it_ended() -> Result<()> {
     let no_decision = ["policy", "explain", "dev/app:1.0", "--decision", "7"];
     check(&no_decision, &admin, 4, "hint: `wharf policy explain dev/app:1.0 --history`")?;
     check(&["events", "--kind", "image-push"], &admin, 2, "there is no kind of event `image-push`")?;
+    check(&["image", "ls", "--limit", "0"], &admin, 2, "0 is not in 1..=1000000")?;
+    check(&["events", "--limit", "0"], &admin, 2, "hint: with --follow")?;
     check(&["image", "facts", "Not An Image"], &admin, 2, "is not a valid")?;
     check(&["status"], &wrong, 5, "the user name or password is wrong")?;
     check(&["status"], &away, 6, "hint: is the server running?")?;

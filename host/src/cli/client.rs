@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use http::header::LOCATION;
 use http::{Method, StatusCode};
 use reqwest::{RequestBuilder, Response, Url};
@@ -30,6 +31,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CA_BYTES_MAX: u64 = 1024 * 1024;
 /// Rows that are asked for at once.
 const PAGE_ROWS: usize = 500;
+/// Most rows that a list shows: all of them are in memory before the first is shown.
+const ROWS_MAX: u64 = 1_000_000;
 
 /// Heading of the options that every command takes which calls a server.
 pub(super) const SERVER_OPTIONS: &str = "Server options";
@@ -56,6 +59,16 @@ pub(super) struct Remote {
     pub(super) place: credentials::Place,
     #[command(flatten)]
     pub(super) output: Output,
+}
+
+/// What `--limit` of a list takes: rows, however many pages of the server's they are.
+pub(super) fn rows() -> RangedU64ValueParser<usize> {
+    rows_from(1)
+}
+
+/// The same of a list that may show fewer at first.
+pub(super) fn rows_from(least: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::from(least..=ROWS_MAX)
 }
 
 /// Why the server's answer is not what was asked for.

@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::client::{Client, ClientError, Remote};
+use super::client::{Client, ClientError, Remote, rows_from};
+use super::exit::Stop;
 use super::output::{Output, note, short, time};
 use super::visible::plain;
 use crate::api::admin::{EventEntry, EventPage};
@@ -37,7 +38,7 @@ pub(super) struct Events {
     #[arg(long, value_name = "PATTERN")]
     repository: Option<String>,
     /// Events at most; with --follow, of those that are there already
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = rows_from(0))]
     limit: usize,
     #[command(flatten)]
     remote: Remote,
@@ -55,6 +56,10 @@ struct Query<'a> {
 
 impl Events {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        if self.limit == 0 && !self.follow {
+            let message = "--limit 0 shows nothing; hint: with --follow it leaves out what is there already";
+            return Err(Stop::usage(message).into());
+        }
         let client = self.remote.client()?;
         let mut lines = Lines::new(self.remote.output);
         let cursor = match &self.after {

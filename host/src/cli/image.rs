@@ -2,7 +2,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use wharf_plugin::facts::Knowledge;
 
-use super::client::{Client, Remote};
+use super::client::{Client, Remote, rows};
 use super::exit::Stop;
 use super::output::{self, Output, Table, ago, bytes, count, note, now_ms, pairs, print_json, short, time};
 use super::visible::plain;
@@ -31,7 +31,7 @@ enum Verb {
         #[arg(value_name = "PATTERN")]
         repositories: Option<String>,
         /// Rows at most
-        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = rows())]
         limit: usize,
     },
     /// Show all that a policy would be told of an image
@@ -60,7 +60,7 @@ enum Verb {
         /// Image, as REPOSITORY:TAG or REPOSITORY@DIGEST
         image: String,
         /// Rows at most
-        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = rows())]
         limit: usize,
     },
 }

@@ -2,7 +2,7 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::json;
 
-use super::client::Remote;
+use super::client::{Remote, rows};
 use super::output::{Table, ago, note, now_ms, pairs, span, time};
 use crate::api::admin::{JobEntry, JobName};
 
@@ -29,7 +29,7 @@ enum Verb {
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
         /// Rows at most
-        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = rows())]
         limit: usize,
     },
     /// Show one job with its last error

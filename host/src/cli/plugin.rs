@@ -3,7 +3,7 @@ use http::Method;
 use serde::Serialize;
 use serde_json::json;
 
-use super::client::Remote;
+use super::client::{Remote, rows};
 use super::events;
 use super::output::{Table, ago, bytes, now_ms, pairs, short, time};
 use super::schema;
@@ -48,7 +48,7 @@ enum Verb {
         /// Only of this plugin
         name: Option<String>,
         /// Events at most
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = rows())]
         limit: usize,
     },
     /// Look at the plugin folder now, as SIGHUP to the server does

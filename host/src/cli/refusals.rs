@@ -1,4 +1,4 @@
-use super::client::Remote;
+use super::client::{Remote, rows};
 use super::output::{Table, ago, note, now_ms};
 use crate::api::admin::RefusalEntry;
 
@@ -9,7 +9,7 @@ use crate::api::admin::RefusalEntry;
   wharf refusals --limit 1000 --output json")]
 pub(super) struct Refusals {
     /// Rows at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = rows())]
     limit: usize,
     #[command(flatten)]
     remote: Remote,

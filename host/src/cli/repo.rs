@@ -2,7 +2,7 @@ use clap::Subcommand;
 use http::Method;
 use serde::Serialize;
 
-use super::client::Remote;
+use super::client::{Remote, rows};
 use super::exit::Stop;
 use super::output::{Table, bytes, note, pairs};
 use crate::api::admin::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry};
@@ -26,7 +26,7 @@ enum Verb {
         /// Only repositories of this pattern
         pattern: Option<String>,
         /// Rows at most
-        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = rows())]
         limit: usize,
     },
     /// Change a repository's settings

@@ -2,7 +2,7 @@ use serde::Serialize;
 
 use super::question::words;
 use crate::api::admin::{ExplainedEntry, ExplainedStanding, TagName};
-use crate::cli::client::Client;
+use crate::cli::client::{Client, rows};
 use crate::cli::output::{Output, Table, ago, note, now_ms, short, time};
 use crate::cli::visible::plain;
 use crate::promote::{Authority, Decision, Effect, Judged, Outcome, Reason};
@@ -29,7 +29,7 @@ pub(super) struct Explain {
     #[arg(long)]
     trace: bool,
     /// Rows of the history at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = rows())]
     limit: usize,
 }
 
