@@ -410,6 +410,39 @@ fn a_follower_sees_what_happens_next() -> Result<()> {
     Ok(())
 }
 
+/// A list that ended at its limit looked whole.
+#[test]
+fn events_behind_another_say_that_there_are_more() -> Result<()> {
+    let server = Server::start()?;
+    for name in ["a", "b", "c"] {
+        server.wharf(&["user", "add", name, "--service"])?;
+    }
+    let ids = |lines: &str| -> Result<Vec<String>> {
+        lines.lines().map(|line| Ok(json(line)?["id"].as_str().unwrap_or_default().to_owned())).collect()
+    };
+    let users = ["events", "--kind", "user-added", "--output", "json"];
+    let all = ids(&server.wharf(&users)?)?;
+    let [first, rest @ ..] = all.as_slice() else { anyhow::bail!("no events") };
+    let check = |limit: usize, shown: &[String], says: &str| -> Result<()> {
+        let limit = limit.to_string();
+        let known = [
+            ("WHARF_SERVER", &*server.url),
+            ("WHARF_USER", "admin"),
+            ("WHARF_PASSWORD", &*server.admin_password),
+            ("WHARF_CONFIG_DIR", "/nonexistent"),
+        ];
+        let output = wharf(&[&users[..], &["--after", first, "--limit", &limit]].concat(), &known)?;
+        let (status, said) = ended(&output);
+        ensure!(status == 0 && said == says, "with --limit {limit}: {status} {said}");
+        ensure!(ids(&String::from_utf8(output.stdout)?)? == shown, "with --limit {limit}");
+        Ok(())
+    };
+    let (whole, part) = (rest.len(), rest.len() - 1);
+    check(whole, rest, "")?;
+    let says = format!("there are more; hint: --limit N, or --after {}\n", rest[part - 1]);
+    check(part, &rest[..part], &says)
+}
+
 #[test]
 fn a_refused_file_is_listed_for_as_long_as_it_is_there() -> Result<()> {
     let server = Server::start()?;

@@ -105,24 +105,32 @@ impl Events {
         Ok(latest)
     }
 
-    /// Shows those behind an event; returns where to go on.
+    /// Shows those behind an event, and says where they go on if that is not all; returns where to go on.
     async fn from(
         &self,
         client: &Client,
         lines: &mut Lines,
         after: String,
     ) -> anyhow::Result<Option<String>> {
-        let (mut shown, mut cursor) = (0, after);
-        while shown < self.limit {
-            let page = self.page(client, "oldest", Some(&cursor), self.limit - shown, 0).await?;
-            lines.show(&page.items)?;
-            shown += page.items.len();
+        let (mut left, mut cursor) = (self.limit, after);
+        loop {
+            // One more than is shown tells whether there are more: a page of the oldest always says where to go on.
+            let page = self.page(client, "oldest", Some(&cursor), left + 1, 0).await?;
+            let (shown, beyond) = page.items.split_at(left.min(page.items.len()));
+            lines.show(shown)?;
+            left -= shown.len();
+            if !beyond.is_empty() {
+                let last = shown.last().map_or(cursor, |event| event.id.clone());
+                if !self.follow {
+                    note(format!("there are more; hint: --limit N, or --after {last}"));
+                }
+                return Ok(Some(last));
+            }
             match page.next {
                 Some(next) if next != cursor => cursor = next,
-                _ => break,
+                _ => return Ok(Some(cursor)),
             }
         }
-        Ok(Some(cursor))
     }
 
     /// Shows what happens, also across a restart of the server: the cursor is in the log, not in the connection.
