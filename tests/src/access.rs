@@ -324,7 +324,9 @@ fn base64(text: &str) -> String {
 fn the_administrator_is_reset_on_the_machine_while_no_server_runs() {
     let mut server = Server::start().unwrap();
     let data = server.data().to_str().unwrap().to_owned();
-    let reset = || Command::new(binary()).args(["admin", "reset", "--data", &data]).output().unwrap();
+    let reset = || {
+        Command::new(binary()).args(["admin", "reset", "--data", &data, "--output", "json"]).output().unwrap()
+    };
     let busy = reset();
     assert!(!busy.status.success());
     let said = String::from_utf8_lossy(&busy.stderr).into_owned();
@@ -335,6 +337,8 @@ fn the_administrator_is_reset_on_the_machine_while_no_server_runs() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let new = std::fs::read_to_string(server.data().join("initial-admin-password")).unwrap();
     assert_ne!(new.trim(), old);
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&told["user"], &told["password"]), (&json!("admin"), &json!(new.trim())));
     server.restart().unwrap();
     let who = |password: &str| {
         let output = Command::new(binary())

@@ -410,6 +410,24 @@ fn a_follower_sees_what_happens_next() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_is_wrong_with_a_settings_file_is_one_value_for_programs() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("wharf.toml");
+    let check = |text: &str, expected: i32, lines: Value| -> Result<()> {
+        std::fs::write(&file, text)?;
+        let shown = file.to_str().context("a path of text")?;
+        let output = wharf(&["config", "check", shown, "--output", "json"], &[])?;
+        let told = json(std::str::from_utf8(&output.stdout)?)?;
+        let problems = told["problems"].as_array().context("no problems")?;
+        let found: Vec<&Value> = problems.iter().map(|problem| &problem["line"]).collect();
+        ensure!(ended(&output).0 == expected && json!(found) == lines && told["file"] == shown, "{told}");
+        Ok(())
+    };
+    check("listen = 'here'\nlisen = 'there'\n", 2, json!([1, 2]))?;
+    check("listen = '127.0.0.1:5080'\n", 0, json!([]))
+}
+
 /// A list that ended at its limit looked whole.
 #[test]
 fn events_behind_another_say_that_there_are_more() -> Result<()> {

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use serde_json::json;
 
-use super::output::{note, print};
+use super::output::{Output, note};
 use super::store;
 
 /// Name of the store's file in the data folder (`docs/store.md`).
@@ -24,19 +25,23 @@ enum Verb {
         /// Data folder of the server, which must not be running
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
 impl Admin {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let Verb::Reset { data } = self.verb;
+        let Verb::Reset { data, output } = self.verb;
         if !data.join(STORE).is_file() {
             // Or a slip in the folder's name would make a new server there.
             return Err(store::missing(&data).into());
         }
         let first = crate::reset_admin(&data)?;
-        note(format!("`admin` has a new password, also in `{}` until it is changed:", first.file.display()));
-        print(&format!("{}\n", first.password))
+        let (password, file) = (first.password, first.file.display().to_string());
+        note(format!("`admin` has a new password, also in `{file}` until it is changed:"));
+        let done = json!({"user": "admin", "password": password, "file": file});
+        output.show(&done, |_| format!("{password}\n"))
     }
 }
 
@@ -47,7 +52,9 @@ mod tests {
     #[test]
     fn a_folder_without_a_store_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let reset = |data: PathBuf| Admin { verb: Verb::Reset { data } }.run().unwrap_err().to_string();
+        let reset = |data: PathBuf| {
+            Admin { verb: Verb::Reset { data, output: Output::default() } }.run().unwrap_err().to_string()
+        };
         for data in [folder.path().to_owned(), folder.path().join("none")] {
             let error = reset(data);
             assert!(error.starts_with("there is no store in"), "{error}");

@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use serde_json::json;
 
-use super::output::{note, print};
-use crate::config;
+use super::output::{Output, print};
+use crate::config::{self, ConfigError, Problem};
 
 /// The server's settings file
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,8 @@ enum Verb {
     Check {
         /// The file
         file: PathBuf,
+        #[command(flatten)]
+        output: Output,
     },
     /// Print the reference page of the settings
     #[command(hide = true)]
@@ -29,15 +32,24 @@ enum Verb {
 impl Config {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.verb {
-            Verb::Check { file } => check(&file),
+            Verb::Check { file, output } => check(&file, output),
             Verb::Reference {} => print(&config::reference()),
         }
     }
 }
 
-fn check(file: &Path) -> anyhow::Result<()> {
+fn check(file: &Path, output: Output) -> anyhow::Result<()> {
+    let shown = file.display().to_string();
+    let found = |problems: &[Problem]| json!({"file": shown, "problems": problems});
     // Where the data will be is not in the file, and does not change whether it holds.
-    config::load(file, Path::new("data"))?;
-    note(format!("`{}` holds", file.display()));
-    Ok(())
+    match config::load(file, Path::new("data")) {
+        Ok(_) => output.done(&found(&[]), format!("`{shown}` holds")),
+        Err(error) => {
+            if let ConfigError::Wrong { problems, .. } = &error {
+                // People read them in the error.
+                output.show(&found(problems), |_| String::new())?;
+            }
+            Err(error.into())
+        }
+    }
 }

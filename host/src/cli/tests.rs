@@ -31,6 +31,28 @@ fn every_command_says_what_it_does_and_shows_an_example() {
     check(&definition(), "wharf");
 }
 
+/// `admin reset` and `config check` took no `--output json`.
+#[test]
+fn every_command_answers_programs() {
+    fn check(command: &clap::Command, path: &str) {
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            let path = format!("{path} {}", inner.get_name());
+            if inner.has_subcommands() {
+                check(inner, &path);
+                continue;
+            }
+            // The one answers with a script, the other not at all.
+            let is_exempt = ["wharf completions", "wharf serve"].contains(&path.as_str());
+            let takes_it = inner.get_arguments().any(|argument| argument.get_id() == "output");
+            assert_eq!(takes_it, !is_exempt, "`{path}`");
+        }
+    }
+    let mut definition = definition();
+    // Options of a whole noun become those of its commands.
+    definition.build();
+    check(&definition, "wharf");
+}
+
 #[test]
 fn an_example_is_shown_whole() {
     let definition = definition();
