@@ -428,6 +428,34 @@ fn what_is_wrong_with_a_settings_file_is_one_value_for_programs() -> Result<()> 
     check("listen = '127.0.0.1:5080'\n", 0, json!([]))
 }
 
+/// Two files were two documents at a server, and without one a document of another shape.
+#[test]
+fn an_import_of_several_files_is_one_value_for_programs() -> Result<()> {
+    let server = Server::start()?;
+    let folder = TempDir::new()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let record = |id: String, ecosystem: &str| {
+        json!({"id": id, "modified": "2026-11-01T00:00:00Z",
+            "affected": [{"package": {"ecosystem": ecosystem, "name": "hello"}, "versions": ["1"]}]})
+    };
+    for name in ["one", "two"] {
+        let records = [record(format!("CVE-{name}"), "Debian:12"), record(format!("GO-{name}"), "Go")];
+        std::fs::write(path(name), json!(records).to_string())?;
+    }
+    let (one, two, db) = (path("one"), path("two"), path("own.db"));
+    let import = ["db", "import", &one, &two, "--output", "json"];
+    let at_server = json(&server.wharf(&import)?)?;
+    let in_file = json(&server.wharf(&[&import[..], &["--db", &db]].concat())?)?;
+    ensure!(at_server["version"].is_string() && in_file["version"].is_string(), "{at_server} {in_file}");
+    let expected = json!({"records": 4, "kept": 2, "undecided": 0, "withdrawn": 0, "malformed": 0, "described": [],
+        "others": {"Go": 2}, "exploited": 0});
+    for mut told in [at_server, in_file] {
+        told.as_object_mut().context("an object")?.remove("version");
+        ensure!(told == expected, "{told}");
+    }
+    Ok(())
+}
+
 /// A list that ended at its limit looked whole.
 #[test]
 fn events_behind_another_say_that_there_are_more() -> Result<()> {

@@ -53,9 +53,9 @@ fn prepared() -> (TempDir, String, String) {
     fs::write(&file, records.to_string()).unwrap();
     let db = folder.path().join("own.db").to_str().unwrap().to_owned();
     let import = ["db", "import", "--db", &db, "--covers", "Debian:12", "--output", "json"];
-    let about = answer(&[&import[..], &[file.to_str().unwrap()]].concat());
-    assert_eq!(about["imported"]["kept"], 1);
-    let release = &about["releases"]["Debian:12"];
+    let done = answer(&[&import[..], &[file.to_str().unwrap()]].concat());
+    assert_eq!(done["kept"], 1);
+    let release = &answer(&["db", "status", "--db", &db, "--output", "json"])["releases"]["Debian:12"];
     assert_eq!((&release["records"], &release["covered"]), (&json!(1), &json!(true)));
     (folder, image.to_str().unwrap().to_owned(), db)
 }

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use wharf_scan::vuln::{Release, ReleaseData};
+use wharf_scan::vuln::{Db, Release, ReleaseData};
 
 use super::Failures;
 use super::extract::{Administrator, Asked};
@@ -33,6 +33,21 @@ pub struct DatabaseEntry {
     pub sources: Vec<SourceEntry>,
     /// What there is of each release, such as `Debian:12`.
     pub releases: BTreeMap<String, ReleaseEntry>,
+}
+
+impl From<&Db> for DatabaseEntry {
+    fn from(db: &Db) -> Self {
+        let sources = db.coverage().into_iter().map(|coverage| SourceEntry {
+            source: coverage.source,
+            as_of_ms: coverage.as_of_ms,
+            records: coverage.records,
+        });
+        DatabaseEntry {
+            version: Some(db.version().to_owned()),
+            sources: sources.collect(),
+            releases: db.releases().map(|(release, data)| (release.to_string(), data.into())).collect(),
+        }
+    }
 }
 
 /// What all sources together have of one release.
@@ -130,19 +145,9 @@ pub(super) async fn entry(app: &App) -> Result<DatabaseEntry, ApiError> {
     let app = app.clone();
     // Reads the file where it is a new one.
     let read = tokio::task::spawn_blocking(move || app.vulnerability_data.usable());
-    let Some(db) = read.await.map_err(ApiError::internal)?.map_err(ApiError::internal)? else {
-        return Ok(DatabaseEntry { version: None, sources: Vec::new(), releases: BTreeMap::new() });
-    };
-    let sources = db.coverage().into_iter().map(|coverage| SourceEntry {
-        source: coverage.source,
-        as_of_ms: coverage.as_of_ms,
-        records: coverage.records,
-    });
-    Ok(DatabaseEntry {
-        version: Some(db.version().to_owned()),
-        sources: sources.collect(),
-        releases: db.releases().map(|(release, data)| (release.to_string(), data.into())).collect(),
-    })
+    let found = read.await.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
+    let none = DatabaseEntry { version: None, sources: Vec::new(), releases: BTreeMap::new() };
+    Ok(found.map_or(none, |db| DatabaseEntry::from(&*db)))
 }
 
 /// What data images are compared with, and how old it is.

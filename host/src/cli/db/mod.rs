@@ -3,6 +3,7 @@
 mod local;
 mod remote;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -10,7 +11,8 @@ use wharf_scan::vuln::Release;
 
 use super::client::Remote;
 use super::exit::Stop;
-use super::output::{Table, count};
+use super::output::{Output, Table, ago, count, note, now_ms};
+use crate::api::admin::{DatabaseEntry, ImportEntry};
 
 /// Vulnerability data: what images are compared with
 #[derive(Debug, clap::Args)]
@@ -124,9 +126,59 @@ impl Files {
     }
 }
 
-/// The table of what there is of each release.
-fn releases() -> Table {
-    Table::new(&["RELEASE", ">RECORDS", "NEWEST CHANGE", "COVERED"], "no release has records")
+/// Remarks on what an import left out.
+fn remark(others: &BTreeMap<String, u64>, described: &[String]) {
+    for (ecosystem, records) in others {
+        let records = count(*records, "record");
+        note(format!("not kept: {records} of `{ecosystem}`, which cannot be matched"));
+    }
+    for record in described {
+        note(format!("malformed: {record}"));
+    }
+}
+
+/// Shows what the import of all these sources together did.
+fn show_import(output: Output, sources: &[String], done: &ImportEntry) -> anyhow::Result<()> {
+    remark(&done.others, &done.described);
+    output.show(done, |done| {
+        let mut parts = vec![format!("{} read, {} kept", count(done.records, "record"), done.kept)];
+        let of_versions = "of them without versions that can be compared (their packages may be affected)";
+        for (n, what) in [
+            (done.undecided, of_versions),
+            (done.withdrawn, "withdrawn"),
+            (done.malformed, "malformed"),
+            (done.others.values().sum(), "of ecosystems that are not matched"),
+            (done.exploited, "known to be exploited"),
+        ] {
+            if n > 0 {
+                parts.push(format!("{n} {what}"));
+            }
+        }
+        format!("imported `{}`: {}\n", sources.join("`, `"), parts.join(", "))
+    })
+}
+
+fn show_status(output: Output, data: &DatabaseEntry) -> anyhow::Result<()> {
+    output.show(data, |data| table(data, now_ms()))
+}
+
+fn table(data: &DatabaseEntry, now_ms: u64) -> String {
+    let empty = "no vulnerability data: nothing is known of any image; hint: `wharf db import FILE`";
+    let mut sources = Table::new(&["~SOURCE", ">RECORDS", "NEWEST CHANGE"], empty);
+    for source in &data.sources {
+        sources.row([source.source.clone(), source.records.to_string(), ago(source.as_of_ms, now_ms)]);
+    }
+    let columns = ["RELEASE", ">RECORDS", "NEWEST CHANGE", "COVERED"];
+    let mut releases = Table::new(&columns, "no release has records");
+    for (name, release) in &data.releases {
+        let newest = ago(release.as_of_ms, now_ms);
+        let covered = covered(release.covered, release.undecided);
+        releases.row([name.clone(), release.records.to_string(), newest, covered]);
+    }
+    match data.sources.is_empty() {
+        true => sources.text(),
+        false => format!("{}\n{}", sources.text(), releases.text()),
+    }
 }
 
 /// What it means that a source covers a release, or that none does; and records that leave open which versions are affected.

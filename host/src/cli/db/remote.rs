@@ -8,11 +8,11 @@ use serde::Serialize;
 use tokio_util::io::ReaderStream;
 use wharf_scan::vuln::Release;
 
-use super::{Files, covered};
+use super::{Files, show_import, show_status};
 use crate::api::admin::{DatabaseEntry, ImportEntry, Status};
 use crate::cli::client::{Client, Remote};
 use crate::cli::exit::Stop;
-use crate::cli::output::{Table, ago, bytes, count, note, now_ms, part};
+use crate::cli::output::{bytes, note, part};
 use crate::cli::progress::Progress;
 
 /// Bytes of the file that are read and sent at once.
@@ -34,10 +34,23 @@ pub(super) async fn import(files: &Files) -> anyhow::Result<()> {
     let client = files.remote.client()?;
     // A wrong login is told before anything is sent: what is sent may be hundreds of megabytes.
     client.get::<Status>(&["status"]).await?;
+    let (mut sources, mut all, mut ended) = (Vec::new(), None, Ok(()));
     for file in &files.files {
-        send(&client, files, file).await?;
+        let source = files.source(file);
+        match send(&client, files, file, &source).await {
+            Ok(done) => all = Some(joined(all, done)),
+            Err(error) => {
+                ended = Err(error);
+                break;
+            }
+        }
+        sources.push(source);
     }
-    Ok(())
+    // What was imported stays so, whatever came after it.
+    if let Some(done) = all {
+        show_import(files.remote.output, &sources, &done)?;
+    }
+    ended
 }
 
 /// Shows what data the server has.
@@ -46,11 +59,10 @@ pub(super) async fn import(files: &Files) -> anyhow::Result<()> {
 /// As the server says.
 pub(super) async fn status(remote: &Remote) -> anyhow::Result<()> {
     let data: DatabaseEntry = remote.client()?.get(&["vulnerability-data"]).await?;
-    remote.output.show(&data, |data| table(data, now_ms()))
+    show_status(remote.output, &data)
 }
 
-async fn send(client: &Client, files: &Files, path: &Path) -> anyhow::Result<()> {
-    let (output, source) = (files.remote.output, &files.source(path));
+async fn send(client: &Client, files: &Files, path: &Path, source: &str) -> anyhow::Result<ImportEntry> {
     let covers: Vec<&str> = files.covers.iter().map(Release::as_str).collect();
     let covers = (!covers.is_empty()).then(|| covers.join(","));
     let wrong = |error: std::io::Error| Stop::usage(format!("cannot read `{}`: {error}", path.display()));
@@ -74,49 +86,24 @@ async fn send(client: &Client, files: &Files, path: &Path) -> anyhow::Result<()>
         .header(http::header::CONTENT_LENGTH, size)
         .header(http::header::CONTENT_TYPE, "application/octet-stream")
         .body(body);
-    let done: ImportEntry = client.receive(request).await?;
-    for line in &done.described {
-        note(format!("left out: {line}"));
-    }
-    output.show(&done, |done| {
-        let mut parts = vec![format!("{} read, {} kept", count(done.records, "record"), done.kept)];
-        let others: u64 = done.others.values().sum();
-        for (n, what) in [
-            (
-                done.undecided,
-                "of them without versions that can be compared (their packages may be affected)",
-            ),
-            (done.withdrawn, "withdrawn"),
-            (done.malformed, "malformed"),
-            (others, "of ecosystems that are not matched"),
-            (done.exploited, "known to be exploited"),
-        ] {
-            if n > 0 {
-                parts.push(format!("{n} {what}"));
-            }
-        }
-        format!("imported `{source}`: {}\n", parts.join(", "))
-    })
+    Ok(client.receive(request).await?)
 }
 
-fn table(data: &DatabaseEntry, now_ms: u64) -> String {
-    let empty = "no vulnerability data: nothing is known of any image; hint: `wharf db import FILE`";
-    let mut sources = Table::new(&["SOURCE", ">RECORDS", "NEWEST CHANGE"], empty);
-    for source in &data.sources {
-        sources.row([source.source.clone(), source.records.to_string(), ago(source.as_of_ms, now_ms)]);
+/// What all imports so far and one more did.
+fn joined(all: Option<ImportEntry>, more: ImportEntry) -> ImportEntry {
+    let Some(mut all) = all else { return more };
+    let ImportEntry { version, records, kept, undecided, withdrawn, malformed, described, others, exploited } =
+        more;
+    all.version = version;
+    all.records += records;
+    all.kept += kept;
+    all.undecided += undecided;
+    all.withdrawn += withdrawn;
+    all.malformed += malformed;
+    all.described.extend(described);
+    all.exploited += exploited;
+    for (ecosystem, records) in others {
+        *all.others.entry(ecosystem).or_default() += records;
     }
-    let mut releases = super::releases();
-    for (name, release) in &data.releases {
-        let newest = ago(release.as_of_ms, now_ms);
-        releases.row([
-            name.clone(),
-            release.records.to_string(),
-            newest,
-            covered(release.covered, release.undecided),
-        ]);
-    }
-    match data.sources.is_empty() {
-        true => sources.text(),
-        false => format!("{}\n{}", sources.text(), releases.text()),
-    }
+    all
 }
