@@ -52,13 +52,20 @@ pub enum BindError {
     Store(#[from] StoreError),
 }
 
-/// What is wrong with one policy of a binding. The error names its plugin.
+/// What is wrong with one policy of a binding. The error names its plugin, which tells the policy unless others have it too.
 #[derive(Debug, thiserror::Error)]
-#[error("{error}")]
+#[error("{}{error}", place(*.index, *.is_one_of_several))]
 pub struct PolicyError {
     /// Its place in the binding, from 0.
     pub index: usize,
+    /// Whether the binding has other policies of the plugin.
+    pub is_one_of_several: bool,
     pub error: ConfigError,
+}
+
+/// A policy's place as people count.
+fn place(index: usize, is_needed: bool) -> String {
+    if is_needed { format!("policy {}: ", index + 1) } else { String::new() }
 }
 
 /// What is wrong, policy by policy, and then what to do: a hint in between would hide what comes after it.
@@ -121,9 +128,11 @@ pub async fn bind(
     check(app, who, &binding).await?;
     may_maintain(&access::view(app, who).await?, who, &binding)?;
     let mut wrong = Vec::new();
+    let of_plugin = |name: &str| binding.policies.iter().filter(|policy| policy.plugin == name).count();
     for (index, policy) in binding.policies.iter().enumerate() {
         if let Err(error) = app.plugins.check_config(&policy.plugin, &policy.config_json()).await {
-            wrong.push(PolicyError { index, error });
+            let is_one_of_several = of_plugin(&policy.plugin) > 1;
+            wrong.push(PolicyError { index, is_one_of_several, error });
         }
     }
     if !wrong.is_empty() {
@@ -259,11 +268,24 @@ mod tests {
 
     #[test]
     fn hints_come_after_everything_that_is_wrong() {
-        let gone = |index, name: &str| PolicyError { index, error: ConfigError::NoPlugin(name.into()) };
+        let of = |index, error| PolicyError { index, is_one_of_several: false, error };
+        let gone = |index, name: &str| of(index, ConfigError::NoPlugin(name.into()));
         let problem = wharf_plugin::Problem { pointer: "/max".into(), message: "no number".into() };
         let refused = ConfigError::Refused { plugin: "few-highs".into(), problems: vec![problem] };
-        let error =
-            BindError::Config(vec![gone(0, "a"), gone(1, "b"), PolicyError { index: 2, error: refused }]);
+        let error = BindError::Config(vec![gone(0, "a"), gone(1, "b"), of(2, refused)]);
         insta::assert_snapshot!(error, @"there is no plugin `a`; there is no plugin `b`; plugin `few-highs` refuses the config: `/max`: no number; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are; `wharf plugin inspect few-highs` shows what it takes");
+    }
+
+    /// A binding may ask one plugin twice, with two configs: its name does not tell which of them it refuses.
+    #[test]
+    fn a_policy_is_told_by_its_place_where_its_plugin_is_not_enough() {
+        let check = |index, is_one_of_several, expected: &str| {
+            let problem = wharf_plugin::Problem { pointer: "/max".into(), message: "no number".into() };
+            let error = ConfigError::Refused { plugin: "few-highs".into(), problems: vec![problem] };
+            let told = PolicyError { index, is_one_of_several, error }.to_string();
+            assert!(told.starts_with(expected), "{told}");
+        };
+        check(1, false, "plugin `few-highs` refuses the config: `/max`: no number");
+        check(1, true, "policy 2: plugin `few-highs` refuses the config: `/max`: no number");
     }
 }
