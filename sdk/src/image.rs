@@ -157,13 +157,19 @@ impl<'a> Image<'a> {
         pages(|start, max| self.0.vulnerability_data(start, max))
     }
 
+    /// Whether it was compared with any vulnerability data. Prefer it to [`Image::vulnerability_data`]: newer data does not
+    /// change this answer, so it does not call for a new verdict.
+    pub fn has_vulnerability_data(&self) -> bool {
+        self.0.has_vulnerability_data()
+    }
+
     /// `Ok` if the image was fully scanned and compared with some vulnerability data; else a hold that says what is missing.
     ///
     /// # Errors
     /// The hold, for `image.scanned()?`.
     pub fn scanned(&self) -> Result<(), Outcome> {
         match self.scan() {
-            Knowledge::Complete if self.vulnerability_data().next().is_none() => Err(hold(
+            Knowledge::Complete if !self.has_vulnerability_data() => Err(hold(
                 "no-vulnerability-data",
                 "the image was scanned, but compared with no vulnerability data",
             )),

@@ -29,8 +29,11 @@ const SHOWN: usize = 8;
 /// What every question weighs besides its texts, in bytes.
 const QUESTION_BYTES: usize = 48;
 
-/// How many questions there is room for from the start.
-const USUAL_QUESTIONS: usize = 16;
+/// The digest of a page without items.
+const NOTHING: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// How many questions there is room for from the start: what most calls ask, and little enough for a small block of the heap.
+const USUAL_QUESTIONS: usize = 8;
 
 /// A page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +76,7 @@ pub enum Ask {
     EvaluatedAtMs,
     Scan,
     VulnerabilityData(Page),
+    HasVulnerabilityData,
     Distribution,
     EndOfLife,
     SignatureCheck,
@@ -121,6 +125,9 @@ impl Answer {
     }
 
     pub(crate) fn page<T: Item>(items: &[T]) -> Self {
+        if items.is_empty() {
+            return Self::Page { count: 0, digest: NOTHING.to_owned(), first: Vec::new() };
+        }
         let mut hash = HashWriter(Sha256::new());
         for item in items {
             // Neither these types nor a hash can fail to be written.
@@ -231,5 +238,15 @@ impl Recorder {
         }
         self.trace.questions.push(question);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_nothing_is_what_hashing_gives() {
+        assert_eq!(NOTHING, crate::facts::sha256(b""));
     }
 }

@@ -65,8 +65,7 @@ fn knowledge_gap(config: &Criteria, image: &Image<'_>) -> Option<(Needs, String)
         return None;
     }
     let scan = image.scan();
-    let no_data =
-        (needs == Needs::Findings || !config.hold_unscanned) && image.vulnerability_data().next().is_none();
+    let no_data = (needs == Needs::Findings || !config.hold_unscanned) && !image.has_vulnerability_data();
     let gap = if scan != Knowledge::Complete {
         Some((Needs::Components, format!("the image {}", knowledge_text(scan))))
     } else if no_data {

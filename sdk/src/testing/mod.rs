@@ -307,6 +307,9 @@ impl Facts {
     pub(crate) fn vulnerability_data(&self, start: u32, max: u32) -> Vec<Coverage> {
         page(&self.vulnerability_data, start, max)
     }
+    pub(crate) fn has_vulnerability_data(&self) -> bool {
+        !self.vulnerability_data.is_empty()
+    }
     pub(crate) fn distribution(&self) -> Option<String> {
         self.distribution.clone()
     }

@@ -143,6 +143,7 @@ impl<'a> View<'a> {
             Ask::EvaluatedAtMs => Answer::Number(image.evaluated_at_ms),
             Ask::Scan => text(self.scan().as_str()),
             Ask::VulnerabilityData(page) => Answer::page(self.coverage(*page)),
+            Ask::HasVulnerabilityData => Answer::Flag(!self.coverage(Page { start: 0, max: 1 }).is_empty()),
             Ask::Distribution => Answer::option(self.platform().and_then(|p| p.distribution.as_deref())),
             Ask::EndOfLife => self.end_of_life().map_or(Answer::Nothing(()), Answer::Flag),
             Ask::SignatureCheck => text(image.signature_check.as_str()),

@@ -165,6 +165,12 @@ impl wit::HostImage for CallState {
         let page = Page { start, max };
         self.answered(&image, 0, |view| listed(Ask::VulnerabilityData(page), view.coverage(page), coverage))
     }
+    fn has_vulnerability_data(&mut self, image: Image) -> Result<bool> {
+        match self.ask(&image, Ask::HasVulnerabilityData, 0)? {
+            Answer::Flag(flag) => Ok(flag),
+            other => Err(odd(&other)),
+        }
+    }
     fn distribution(&mut self, image: Image) -> Result<Option<String>> {
         self.optional_text(&image, Ask::Distribution, 0)
     }

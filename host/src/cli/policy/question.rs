@@ -28,6 +28,7 @@ fn phrase(name: &str) -> String {
         "count-components" => "how many packages",
         "components" => "which packages",
         "scan" => "how far the scan is",
+        "has-vulnerability-data" => "whether there is vulnerability data",
         "vulnerability-data" => "which vulnerability data there is",
         "evaluated-at-ms" => "what time it is",
         "pushed-at-ms" => "when it was pushed",

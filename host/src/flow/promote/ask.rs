@@ -206,7 +206,8 @@ pub(super) fn unasked_gap(trace: &Trace, facts: &PlatformFacts) -> Option<Reason
         let text = format!("the scan of {} is `{scan}`, and the policy did not ask about it", facts.digest);
         return Some(Reason::new("not-scanned", text));
     }
-    let asks_coverage = |question: &Question| matches!(question.ask, Ask::VulnerabilityData(_));
+    let asks_coverage =
+        |question: &Question| matches!(question.ask, Ask::HasVulnerabilityData | Ask::VulnerabilityData(_));
     if facts.coverage.is_empty() && !trace.questions().iter().any(asks_coverage) {
         let text = format!(
             "there is no vulnerability data for {}, and the policy did not ask about that; hint: `wharf db import`",

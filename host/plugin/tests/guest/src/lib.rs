@@ -188,7 +188,8 @@ fn ask(image: &Image, report: &Report) -> Result<Verdict, String> {
     said.push(format!("{} {} {:?}", image.pushed_at_ms(), image.pushed_by(), image.created_at_ms()));
     said.push(format!("{:?} {:?}", image.label("team"), image.annotation("a")));
     said.push(format!("{} {:?}", image.evaluated_at_ms(), image.scan()));
-    said.push(format!("{:?} {:?}", image.vulnerability_data(0, 10), image.distribution()));
+    said.push(format!("{} {:?}", image.has_vulnerability_data(), image.vulnerability_data(0, 10)));
+    said.push(format!("{:?}", image.distribution()));
     said.push(format!("{:?} {:?}", image.end_of_life(), image.signature_check()));
     said.push(format!("{:?} {:?}", image.signatures(0, 10), image.approvals(0, 10)));
     let counts = [
