@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use wharf_oci::{Digest, MediaType};
-use wharf_plugin::archive::LOADING_MAX;
+use wharf_plugin::archive::{Archive, LOADING_MAX};
 use wharf_plugin::facts::{ImageFacts, sha256};
 use wharf_store::{Rev, Space, StoreError, Tx, key};
 
@@ -169,5 +169,21 @@ async fn a_plugin_goes_only_if_it_did_not_come_back() {
     assert_eq!(archived(&case).await, before - 2);
     let bytes = |bytes: &[u8]| case.app.plugins.archive().get(&sha256(bytes)).unwrap();
     assert_eq!((bytes(&guest), bytes(&other)), (Some(guest.clone()), None));
+    case.stop().await;
+}
+
+/// Regression: bytes that were put just before a kill, of a plugin that was gone at the next start, stayed for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_no_row_names_goes() {
+    let mut case = Case::new().await;
+    case.until_idle().await;
+    // As another process, of whose puts this one knows nothing.
+    let archive = Archive::open(&case.data.path().join("plugin-archive")).unwrap();
+    let in_force = archive.digests().unwrap();
+    let left = archive.put(b"left").unwrap();
+    let (now_ms, stop) = (case.app.now_ms(), tokio_util::sync::CancellationToken::new());
+    let trimmed = flow::retention::run(&case.app, now_ms, &stop).await.unwrap();
+    assert_eq!(trimmed.plugins, 1, "{left}");
+    assert_eq!((in_force.len(), archive.digests().unwrap()), (2, in_force));
     case.stop().await;
 }
