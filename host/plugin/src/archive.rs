@@ -4,7 +4,7 @@
 //! for.
 //! Invariant: what was put within [`LOADING_MAX`] before somebody found that nothing refers to it, or since then, stays.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,11 @@ use crate::inspect::MAX_PLUGIN_BYTES;
 /// The longest from a plugin's being put to its being in force, which it is only with all that was found beside it: at most 256
 /// files, of which each takes seconds.
 pub const LOADING_MAX: Duration = Duration::from_secs(3600);
+
+/// What a plugin's file ends in.
+const WHOLE: &str = "wasm";
+/// What it ends in while it is written.
+const PARTIAL: &str = "partial";
 
 /// A folder of plugins, each in a file that is named by the hex digest of its bytes. Clones are the same archive.
 #[derive(Debug, Clone)]
@@ -73,7 +78,7 @@ impl Archive {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let partial = path.with_extension("partial");
+        let partial = path.with_extension(PARTIAL);
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
         file.write_all(bytes)?;
@@ -103,6 +108,24 @@ impl Archive {
         }
     }
 
+    /// Digests of all that has a file here, in their order, also of what a kill left half written.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Io`].
+    pub fn digests(&self) -> Result<Vec<String>, ArchiveError> {
+        let unreadable = |error| ArchiveError::Io { path: self.dir.clone(), error };
+        let mut found = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let (Some(stem), Some(extension)) = (path.file_stem(), path.extension()) else { continue };
+            let digest = format!("sha256:{}", stem.to_string_lossy());
+            if (extension == WHOLE || extension == PARTIAL) && self.path(&digest).is_ok() {
+                found.insert(digest);
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
     /// Forgets the bytes with this digest, to which nothing referred at `looked`; not if they were put since then, or within
     /// [`LOADING_MAX`] before. Returns whether they are gone.
     ///
@@ -114,13 +137,16 @@ impl Archive {
         if put.get(digest).is_some_and(|at| looked < *at + LOADING_MAX) {
             return Ok(false);
         }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ArchiveError::Io { path, error }),
-            _ => {
-                put.remove(digest);
-                Ok(true)
+        for path in [path.with_extension(PARTIAL), path] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ArchiveError::Io { path, error });
+                }
+                _ => {}
             }
         }
+        put.remove(digest);
+        Ok(true)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
@@ -133,7 +159,7 @@ impl Archive {
         if !plain {
             return Err(ArchiveError::NotADigest(digest.to_owned()));
         }
-        Ok(self.dir.join(format!("{hex}.wasm")))
+        Ok(self.dir.join(hex).with_extension(WHOLE))
     }
 }
 
@@ -180,6 +206,28 @@ mod tests {
         let digest = archive.put(b"bytes").unwrap();
         assert!(!archive.remove(&digest, Instant::now()).unwrap());
         assert!(archive.get(&digest).unwrap().is_some());
+    }
+
+    /// Regression: what a kill left of a plugin stayed for ever, as nothing had yet said that it was there.
+    #[test]
+    fn what_a_kill_left_is_found_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path()).unwrap();
+        let (whole, half) = (archive.put(b"whole").unwrap(), sha256(b"half"));
+        std::fs::write(archive.path(&half).unwrap().with_extension(PARTIAL), b"ha").unwrap();
+        for other in ["notes.wasm".to_owned(), whole.replace("sha256:", "")] {
+            std::fs::write(dir.path().join(other), b"not ours").unwrap();
+        }
+        let archive = Archive::open(dir.path()).unwrap();
+        assert_eq!(
+            archive.digests().unwrap(),
+            BTreeSet::from([&whole, &half]).into_iter().cloned().collect::<Vec<_>>()
+        );
+        for digest in [&whole, &half] {
+            assert!(archive.remove(digest, Instant::now()).unwrap());
+        }
+        assert!(archive.digests().unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "what is not ours stays");
     }
 
     #[test]

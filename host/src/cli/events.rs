@@ -8,6 +8,7 @@ use super::exit::Stop;
 use super::output::{Output, note, short, time};
 use super::visible::plain;
 use crate::api::admin::{EventEntry, EventPage};
+use crate::event::Kind;
 
 /// How long one request waits for the next event, in seconds.
 const WAIT_S: u64 = 25;
@@ -19,11 +20,7 @@ const BY_WIDTH_MAX: usize = 16;
 
 /// Show what happened: pushes, scans, decisions, promotions, changes of settings
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  wharf events
-  wharf events --follow
-  wharf events --kind image-promoted --repository 'qa/**'
-  wharf events --after 1204.0 --output json")]
+#[command(after_help = after_help())]
 pub(super) struct Events {
     /// Go on with what happens from now on, until interrupted
     #[arg(long, short)]
@@ -31,7 +28,7 @@ pub(super) struct Events {
     /// Only behind this event, oldest first; without it, the newest ones
     #[arg(long, value_name = "ID")]
     after: Option<String>,
-    /// Only of this kind, such as `image-pushed` or `plugin-quarantined`
+    /// Only of this kind, one of those below
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// Only about repositories of this pattern, such as `dev/*`, or of promotions to them
@@ -42,6 +39,15 @@ pub(super) struct Events {
     limit: usize,
     #[command(flatten)]
     remote: Remote,
+}
+
+fn after_help() -> String {
+    let examples = "Examples:
+  wharf events
+  wharf events --follow
+  wharf events --kind image-promoted --repository 'qa/**'
+  wharf events --after 1204.0 --output json";
+    format!("Kinds: {}\n\n{examples}", Kind::NAMES.join(", "))
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -296,6 +302,8 @@ mod tests {
             {"id": "4.3", "at_ms": 1_795_352_403_700_u64, "by": "admin", "kind": "binding-changed", "binding": "to-qa"},
             {"id": "4.4", "at_ms": 1_795_352_403_800_u64, "by": "admin", "kind": "referrer-promoted",
              "from": "dev/app", "to": "qa/app", "digest": digest, "subject": digest, "decision": 7},
+            {"id": "4.5", "at_ms": 1_795_352_403_900_u64, "by": "system", "kind": "referrer-held",
+             "from": "dev/app", "to": "qa/app", "digest": digest, "reason": "`ben` may not promote into `qa/app`"},
             {"id": "5.0", "at_ms": 1_795_352_404_000_u64, "by": "bob", "kind": "of-a-newer-server", "what": 3},
         ]);
         let events: Vec<EventEntry> = serde_json::from_value(events).unwrap();

@@ -152,3 +152,36 @@ fn a_kind_is_known_by_its_name() {
         check(mistyped, false);
     }
 }
+
+/// Regression: the names stood nowhere, and whoever looked for one had to wait for such an event.
+#[test]
+fn every_kind_is_in_the_list_of_names() {
+    let (_, variants) = include_str!("kind.rs").split_once("pub enum Kind {\n").unwrap();
+    let (variants, _) = variants.split_once("\n}\n").unwrap();
+    let mut names = Vec::new();
+    for line in variants.lines().filter_map(|line| line.strip_prefix("    ")) {
+        // At a variant's depth nothing else begins so.
+        if line.starts_with(|c: char| c.is_ascii_uppercase()) {
+            let variant = line.split([' ', ',']).next().unwrap();
+            names.push(kebab(variant));
+        }
+    }
+    assert_eq!(names.pop().as_deref(), Some("unknown"));
+    assert_eq!(names, Kind::NAMES);
+    for name in Kind::NAMES {
+        // A known one misses its fields here; an unknown one is read without any.
+        let read = serde_json::from_value(serde_json::json!({ "kind": name }));
+        assert!(!matches!(read, Ok(Kind::Unknown)), "{name}");
+    }
+}
+
+fn kebab(variant: &str) -> String {
+    let mut name = String::new();
+    for c in variant.chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('-');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}

@@ -325,8 +325,12 @@ pub(super) struct Idle {
 
 impl Idle {
     /// As of `looked`, when nothing was read yet.
-    pub(super) async fn find(app: &App, looked: Instant) -> Result<Idle, StoreError> {
+    pub(super) async fn find(app: &App, looked: Instant) -> Result<Idle, RetentionError> {
         let mut plugins = state::archived(&app.store).await?;
+        let mut kept = app.plugins.archive().digests()?;
+        let rows: HashSet<&str> = plugins.iter().map(|plugin| plugin.digest.as_str()).collect();
+        kept.retain(|digest| !rows.contains(digest.as_str()));
+        plugins.extend(kept.into_iter().map(state::Archived::without_row));
         // The rows first: what they do not say yet of a plugin that has just been loaded, the catalog does.
         let active = state::active(&app.store).await?;
         let catalog = app.plugins.catalog().current();

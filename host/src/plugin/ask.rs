@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinError;
 use wharf_plugin::archive::{Archive, ArchiveError};
 use wharf_plugin::breaker::{Breaker, Gate};
 use wharf_plugin::catalog::Catalog;
@@ -54,7 +55,7 @@ pub struct Asked {
 /// Why there is no verdict. The image is held.
 #[derive(Debug)]
 pub enum Unasked {
-    /// It is not there, or is not asked about this image any more.
+    /// It is not there, or the server itself failed while it asked.
     Held { code: &'static str, text: String },
     /// The server stops: the question was not asked to its end, and no answer is to be recorded.
     Interrupted,
@@ -97,6 +98,24 @@ pub enum ConfigError {
     Call(Box<CallError>),
     #[error("the plugin's thread ended")]
     Thread,
+}
+
+/// Why a thread gave no answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// The server stops.
+    Stopped,
+    /// A defect of the server's, by what the panic says.
+    Panicked(String),
+}
+
+impl From<JoinError> for Ended {
+    fn from(error: JoinError) -> Self {
+        let Ok(panic) = error.try_into_panic() else { return Ended::Stopped };
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Ended::Panicked(text.unwrap_or_default())
+    }
 }
 
 fn list(problems: &[Problem]) -> String {
@@ -190,7 +209,7 @@ impl Plugins {
             let granted = grant(&inspected, &Grants::default())?;
             Ok(engine.load(inspected, granted, &bytes)?)
         };
-        let plugin = Arc::new(self.on_a_thread(revive).await.ok_or(ReviveError::Thread)??);
+        let plugin = Arc::new(self.on_a_thread(revive).await.map_err(|_| ReviveError::Thread)??);
         let mut revived = self.revived();
         if revived.len() >= REVIVED_MAX {
             revived.pop_front();
@@ -220,7 +239,7 @@ impl Plugins {
         let plugin = self.find(name).ok_or_else(|| ConfigError::NoPlugin(name.to_owned()))?;
         let (config, limits) = (config.to_owned(), self.parts.limits);
         let checked = self.on_a_thread(move || plugin.validate(&config, &limits)).await;
-        match checked.ok_or(ConfigError::Thread)? {
+        match checked.map_err(|_| ConfigError::Thread)? {
             Ok(Ok(())) => Ok(()),
             Ok(Err(problems)) => Err(ConfigError::Refused { plugin: name.to_owned(), problems }),
             Err(error) => Err(ConfigError::Call(Box::new(error))),
@@ -249,19 +268,19 @@ impl Plugins {
         let called = self.call(&plugin, config, facts, subject, targets).await;
         let from = log::Call { plugin: name, version: &version, image };
         match &called {
-            Some(Ok(said)) => log::write(from, &said.logs, said.stats.log_bytes_dropped),
-            Some(Err(error)) => {
+            Ok(Ok(said)) => log::write(from, &said.logs, said.stats.log_bytes_dropped),
+            Ok(Err(error)) => {
                 log::write(from, &error.partial.logs, error.partial.stats.log_bytes_dropped);
             }
-            None => {}
+            Err(_) => {}
         }
         let opened = match &called {
-            Some(Ok(_)) => {
+            Ok(Ok(_)) => {
                 self.breaker.succeeded(&digest, image);
                 false
             }
-            Some(Err(error)) => self.breaker.failed(&digest, image, error, self.now_ms()),
-            None => false,
+            Ok(Err(error)) => self.breaker.failed(&digest, image, error, self.now_ms()),
+            Err(_) => false,
         };
         Asked { version, digest, answer: answer(called, opened) }
     }
@@ -295,7 +314,6 @@ impl Plugins {
         Asked { version, digest, answer: answer(called, false) }
     }
 
-    /// `None` where the server stops.
     async fn call(
         &self,
         plugin: &Arc<Plugin>,
@@ -303,10 +321,15 @@ impl Plugins {
         facts: &Arc<SealedFacts>,
         subject: Subject,
         targets: &[String],
-    ) -> Option<Result<Evaluation, CallError>> {
-        let (plugin, config, facts) = (plugin.clone(), config.to_owned(), facts.clone());
+    ) -> Result<Result<Evaluation, CallError>, Ended> {
+        let (asked, config, on) = (plugin.clone(), config.to_owned(), facts.clone());
         let (targets, limits) = (targets.to_vec(), self.parts.limits);
-        self.on_a_thread(move || plugin.evaluate(&config, &facts, subject, &targets, &limits)).await
+        let called = self.on_a_thread(move || asked.evaluate(&config, &on, subject, &targets, &limits)).await;
+        if let Err(Ended::Panicked(error)) = &called {
+            let (name, version, image) = (plugin.name(), plugin.version(), image_digest(facts, subject));
+            tracing::error!(plugin = name, %version, image, error, "the server failed while it asked a plugin");
+        }
+        called
     }
 
     /// The breaker's clock: pauses, not evidence. The time of day may leap, and would leave a breaker open for years.
@@ -314,13 +337,16 @@ impl Plugins {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    async fn on_a_thread<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let slot = self.slots.clone().acquire_owned().await.ok()?;
+    async fn on_a_thread<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Ended> {
+        let slot = self.slots.clone().acquire_owned().await.map_err(|_| Ended::Stopped)?;
         let called = tokio::task::spawn_blocking(move || {
             let _slot = slot;
             call()
         });
-        called.await.ok()
+        Ok(called.await?)
     }
 }
 
@@ -331,12 +357,16 @@ fn gone(name: &str) -> Asked {
 }
 
 fn answer(
-    called: Option<Result<Evaluation, CallError>>,
+    called: Result<Result<Evaluation, CallError>, Ended>,
     opened_breaker: bool,
 ) -> Result<Evaluation, Unasked> {
     match called {
-        Some(called) => called.map_err(|error| failed(error, opened_breaker)),
-        None => Err(Unasked::Interrupted),
+        Ok(called) => called.map_err(|error| failed(error, opened_breaker)),
+        Err(Ended::Stopped) => Err(Unasked::Interrupted),
+        Err(Ended::Panicked(why)) => {
+            let text = format!("the server itself failed while it asked: {why}; hint: its log says more");
+            Err(Unasked::Held { code: "server-failed", text })
+        }
     }
 }
 
@@ -357,5 +387,23 @@ fn image_digest(facts: &SealedFacts, subject: Subject) -> &str {
             .ok()
             .and_then(|index| facts.platforms.get(index))
             .map_or(&facts.digest, |platform| &platform.digest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a panic was taken for the end of the server: nothing was recorded, and a mass judgement ended at that image.
+    #[tokio::test]
+    async fn a_panic_is_a_hold_and_only_the_end_of_the_server_is_no_answer() {
+        let panicked = tokio::task::spawn_blocking(|| panic!("column {}", 7)).await.unwrap_err();
+        let held = answer(Err(panicked.into()), false).unwrap_err();
+        let Unasked::Held { code: "server-failed", text } = held else { panic!("{held:?}") };
+        assert!(text.contains("failed while it asked: column 7; hint:"), "{text}");
+        let stopped = tokio::spawn(std::future::pending::<()>());
+        stopped.abort();
+        let stopped = answer(Err(stopped.await.unwrap_err().into()), false);
+        assert!(matches!(stopped, Err(Unasked::Interrupted)), "{stopped:?}");
     }
 }

@@ -71,16 +71,24 @@ fn archived_key(digest: &str) -> Key {
 #[derive(Debug, Clone)]
 pub struct Archived {
     pub digest: String,
-    rev: Rev,
+    /// Of its row; none where a kill came between its bytes and that.
+    rev: Option<Rev>,
 }
 
-/// Every plugin whose bytes are kept.
+impl Archived {
+    /// One that no row names.
+    pub fn without_row(digest: String) -> Self {
+        Archived { digest, rev: None }
+    }
+}
+
+/// Every plugin whose bytes are kept, by the rows.
 pub async fn archived(store: &Store) -> Result<Vec<Archived>, StoreError> {
     let mut all = Vec::new();
     let mut range = KeyRange::prefix(Space::Plugin, &["archived"]);
     loop {
         let page = store.scan(range.clone(), LIST_MAX).await?;
-        let of = |row: &Row| Some(Archived { digest: row.key.part(1)?, rev: row.rev });
+        let of = |row: &Row| Some(Archived { digest: row.key.part(1)?, rev: Some(row.rev) });
         all.extend(page.rows.iter().filter_map(of));
         match page.rows.last() {
             Some(last) if page.more => range = range.after(&last.key),
@@ -92,7 +100,7 @@ pub async fn archived(store: &Store) -> Result<Vec<Archived>, StoreError> {
 /// Whether the plugin was not loaded since it was listed.
 pub async fn is_as_listed(tx: &mut Tx, archived: &Archived) -> Result<bool, StoreError> {
     let row = tx.get(&archived_key(&archived.digest)).await?;
-    Ok(row.is_some_and(|row| row.rev == archived.rev))
+    Ok(row.map(|row| row.rev) == archived.rev)
 }
 
 /// A plugin's bytes are no longer kept, unless it was loaded since it was listed.

@@ -33,7 +33,7 @@ pub struct Decision {
     pub policies: Vec<Judged>,
     /// What came of it, target by target.
     pub effects: Vec<Effect>,
-    /// Digest of the facts document; absent for a promotion by hand, which asks nobody.
+    /// Digest of the facts document; absent where nobody was asked: for a promotion by hand, and where it would be too large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<String>,
     /// When an age rule wants to be asked again.

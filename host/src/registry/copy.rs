@@ -160,10 +160,15 @@ fn own_steps(digest: Digest, manifest: &Manifest) -> Vec<Step> {
 
 /// The way up: a manifest of `from` with all that it is about or part of, which is its subject unless it is a container image
 /// itself, the indexes that hold it, and what these are about in turn. An image's [`plan`] takes along what has the image above it.
+/// Returns the nearest [`MANIFESTS_MAX`], itself the first, and whether there are more.
 ///
 /// # Errors
-/// [`RegistryError::TooManyManifests`] above [`MANIFESTS_MAX`]; else only where the store cannot be read.
-pub async fn above(store: &Store, from: &RepoName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
+/// Only where the store cannot be read.
+pub async fn above(
+    store: &Store,
+    from: &RepoName,
+    digest: &Digest,
+) -> Result<(Vec<Digest>, bool), RegistryError> {
     let mut found = vec![digest.clone()];
     let mut seen: BTreeSet<Digest> = found.iter().cloned().collect();
     let mut at = 0;
@@ -175,11 +180,12 @@ pub async fn above(store: &Store, from: &RepoName, digest: &Digest) -> Result<Ve
         let next = subject.map(|subject| subject.digest).into_iter().chain(indexes);
         found.extend(next.filter(|digest| seen.insert(digest.clone())));
         if found.len() > MANIFESTS_MAX {
-            return Err(RegistryError::TooManyManifests { digest: found.swap_remove(0), max: MANIFESTS_MAX });
+            found.truncate(MANIFESTS_MAX);
+            return Ok((found, true));
         }
         at += 1;
     }
-    Ok(found)
+    Ok((found, false))
 }
 
 async fn referrers(

@@ -154,7 +154,7 @@ async fn ls(
     if let Some(kind) = query.kind.as_ref().filter(|kind| !event::Kind::is_known(kind)) {
         let kind: String = kind.chars().take(100).collect();
         let message =
-            format!("there is no kind of event `{kind}`; hint: `wharf events` shows those that happen");
+            format!("there is no kind of event `{kind}`; hint: `wharf events --help` lists those there are");
         return Err(ApiError::invalid(message));
     }
     let repositories =

@@ -37,13 +37,11 @@ pub(super) async fn all(
     agreed: &[String],
 ) -> Result<Vec<Aim>, PromoteError> {
     let from = &gathered.stage;
-    let at_ms = gathered.facts.facts().evaluated_at_ms;
     let mut aims = Vec::new();
     for rule in binding.targets.iter().filter(|rule| agreed.contains(&rule.name)) {
-        let rendered = rule
-            .repository
-            .render(&from.repository)
-            .and_then(|repository| Ok(Stage { repository, tag: rule.tag.render(&from.tag, at_ms)? }));
+        let rendered = rule.repository.render(&from.repository).and_then(|repository| {
+            Ok(Stage { repository, tag: rule.tag.render(&from.tag, gathered.at_ms)? })
+        });
         let (to, against) = match rendered {
             Err(error) => (None, Some(Reason::new("target-template", error.to_string()))),
             Ok(to) => {

@@ -1,11 +1,10 @@
 //! Each policy of a binding about each platform that counts.
 
-use std::sync::Arc;
-
 use wharf_plugin::facts::{Knowledge, PlatformFacts, SealedFacts};
 use wharf_plugin::trace::{Ask, Question, Subject, Trace};
 
 use super::PromoteError;
+use super::gather::Gathered;
 use crate::App;
 use crate::facts::{DocumentError, Kind, Pending};
 use crate::plugin::{Asked, Unasked};
@@ -46,14 +45,40 @@ pub(super) enum Call {
     Trial,
 }
 
+impl Opinions {
+    /// Of what is more than can be judged: nobody is asked.
+    fn none(gathered: &Gathered, reason: &Reason) -> Opinions {
+        let mut images = vec![gathered.digest().to_string()];
+        images.extend(gathered.scans.iter().map(|scan| scan.digest.to_string()));
+        images.dedup();
+        Opinions {
+            judged: Vec::new(),
+            composed: Composed {
+                verdict: Verdict::Hold,
+                targets: Vec::new(),
+                reasons: vec![reason.clone()],
+                recheck_at_ms: None,
+            },
+            images,
+            again_in_ms: None,
+            asked_end_of_life: false,
+            opened: Vec::new(),
+        }
+    }
+}
+
 /// Asks, and takes the traces into `pending`.
 pub(super) async fn binding(
     app: &App,
     binding: &Binding,
-    facts: &Arc<SealedFacts>,
+    gathered: &Gathered,
     call: Call,
     pending: &mut Pending,
 ) -> Result<Opinions, PromoteError> {
+    let facts = match &gathered.facts {
+        Ok(facts) => facts,
+        Err(reason) => return Ok(Opinions::none(gathered, reason)),
+    };
     let targets: Vec<String> = binding.targets.iter().map(|target| target.name.clone()).collect();
     let platforms: Vec<(u32, Option<String>, &PlatformFacts)> = counting(binding, facts);
     let share = reasons::share(platforms.len() * binding.policies.len());

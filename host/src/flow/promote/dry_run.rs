@@ -150,8 +150,7 @@ impl Trial<'_> {
     async fn one(&self, name: &RepoName, tag: &Tag) -> Result<Option<Would>, PromoteError> {
         let Trial { app, binding, view, .. } = *self;
         let Some(gathered) = gather::tag(app, name, tag).await? else { return Ok(None) };
-        let opinions =
-            ask::binding(app, binding, &gathered.facts, Call::Trial, &mut Pending::default()).await?;
+        let opinions = ask::binding(app, binding, &gathered, Call::Trial, &mut Pending::default()).await?;
         let mut reasons = opinions.composed.reasons;
         let mut to = Vec::new();
         for mut aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {

@@ -103,11 +103,12 @@ fn kept<T>(read: Result<T, DocumentError>) -> Result<Option<T>, DocumentError> {
 /// What is known of a tag's image now, as a policy would be told.
 ///
 /// # Errors
-/// [`PromoteError::NoTag`], or the store's.
+/// [`PromoteError::NoTag`]; [`PromoteError::Facts`] where that is more than can be judged; or the store's.
 pub async fn facts(app: &App, repository: &RepoName, tag: &Tag) -> Result<ImageFacts, PromoteError> {
     let gathered = gather::tag(app, repository, tag).await?;
     let gathered = gathered.ok_or_else(|| PromoteError::NoTag(stage(repository, tag)))?;
-    Ok(gathered.facts.facts().clone())
+    let facts = gathered.facts.map_err(|reason| PromoteError::Facts(reason.text))?;
+    Ok(facts.facts().clone())
 }
 
 /// What was known when a decision was made.

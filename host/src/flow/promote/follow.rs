@@ -8,8 +8,8 @@
 //! Invariant: of a referrer and a promotion, the job of whichever was committed last sees both.
 //! Invariant: no tag moves, and nothing is kept for its own sake: a referrer lives as long as its subject.
 //! Invariant: nothing that runs comes unjudged: an image that names another as its subject says nothing of it.
-//! Invariant: it is done by the right that the promotion was made by, as far as that is in force now. Where it is not, an event
-//! says so, as a held decision does, and the job is done: time alone brings no right back.
+//! Invariant: it is done by the right that the promotion was made by, as far as that is in force now. Where it is not, and where
+//! it is more than one copy takes, an event says so, as a held decision does, and the job is done: time alone changes neither.
 
 use tokio_util::sync::CancellationToken;
 use wharf_oci::{Digest, RepoName};
@@ -21,8 +21,8 @@ use crate::access::{self, Principal};
 use crate::event::{self, Event, Kind};
 use crate::promote::destination::{self, By, Destination};
 use crate::promote::{Reason, binding};
-use crate::registry::copy::{self, Plan, Step};
-use crate::registry::row;
+use crate::registry::copy::{self, MANIFESTS_MAX, Plan, Step};
+use crate::registry::{RegistryError, row};
 
 /// Takes a manifest of the repository, with what refers to it, along to wherever an image went that it is about or part of.
 /// May be done again: what is there already costs reads only.
@@ -36,17 +36,16 @@ pub async fn manifest(
     digest: &Digest,
     stop: &CancellationToken,
 ) -> Result<(), PromoteError> {
-    let plan = match settle::plan(app, repository, digest).await {
+    let mut plan = match settle::plan(app, repository, digest).await {
         // It was deleted meanwhile.
         Err(PromoteError::Stale) => return Ok(()),
         plan => plan?,
     };
-    let not_followed = |why| PromoteError::NotFollowed { digest: digest.clone(), why };
-    let plan = plan.map_err(|reason| not_followed(reason.text))?;
-    let images = match copy::above(&app.store, repository, digest).await {
-        Ok(images) => images,
-        Err(error) => return Err(not_followed(settle::refusal(error)?.text)),
-    };
+    let (images, more) = copy::above(&app.store, repository, digest).await?;
+    if more {
+        let too_many = RegistryError::TooManyManifests { digest: digest.clone(), max: MANIFESTS_MAX };
+        plan = Err(settle::refusal(too_many)?);
+    }
     let mut missed = Vec::new();
     for image in images {
         let mut after = None;
@@ -56,9 +55,12 @@ pub async fn manifest(
                 if stop.is_cancelled() {
                     return Err(PromoteError::Interrupted);
                 }
-                if let Some(why) = one(app, &plan, &destination).await? {
-                    missed.push((destination.to, why));
-                }
+                let why = match &plan {
+                    Ok(plan) => one(app, plan, &destination).await?,
+                    Err(reason) => Some(Missed::Held(reason.clone())),
+                };
+                let miss = why.map(|why| (destination.to, why));
+                missed.extend(miss.filter(|miss| !missed.contains(miss)));
             }
             after = next;
             if after.is_none() {
@@ -69,14 +71,18 @@ pub async fn manifest(
     let mut lacking = Vec::new();
     for (to, why) in missed {
         // What one right does not allow another may have done.
-        if lacks(app, &plan, repository, &to).await? {
+        let is_there = match &plan {
+            Ok(plan) => !lacks(app, plan, repository, &to).await?,
+            Err(_) => false,
+        };
+        if !is_there {
             lacking.push((to, why));
         }
     }
     if lacking.iter().any(|(_, why)| matches!(why, Missed::Refused(_))) {
         let mut reasons: Vec<String> = lacking.into_iter().map(|(_, why)| why.reason().text).collect();
         reasons.dedup();
-        return Err(not_followed(reasons.join("; ")));
+        return Err(PromoteError::NotFollowed { digest: digest.clone(), why: reasons.join("; ") });
     }
     for (to, why) in lacking {
         tell_held(app, repository, &to, digest, why.reason().text).await?;
@@ -85,9 +91,10 @@ pub async fn manifest(
 }
 
 /// Why a repository did not get it.
+#[derive(Debug, PartialEq, Eq)]
 enum Missed {
-    /// Whoever answers for the promotion may not any more: somebody has to ask again.
-    NoRight(Reason),
+    /// Whoever answers for the promotion may not any more, or it is too much to be taken along: no other try changes that.
+    Held(Reason),
     /// The repository refuses it now, and may take it at another try.
     Refused(Reason),
 }
@@ -95,7 +102,7 @@ enum Missed {
 impl Missed {
     fn reason(self) -> Reason {
         match self {
-            Missed::NoRight(reason) | Missed::Refused(reason) => reason,
+            Missed::Held(reason) | Missed::Refused(reason) => reason,
         }
     }
 }
@@ -129,7 +136,7 @@ async fn one(app: &App, plan: &Plan, destination: &Destination) -> Result<Option
     for steps in plan.whole() {
         match app.store.act(|tx| portion(app, tx, steps, destination)).await {
             Ok((None, _)) => {}
-            Ok((Some(reason), _)) => return Ok(Some(Missed::NoRight(reason))),
+            Ok((Some(reason), _)) => return Ok(Some(Missed::Held(reason))),
             Err(error) => return Ok(Some(Missed::Refused(settle::refused(error, &destination.to)?))),
         }
     }

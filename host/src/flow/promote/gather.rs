@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use wharf_oci::{Descriptor, Digest, Manifest, ManifestKind, RepoName, Tag, Target};
-use wharf_plugin::facts::{Approval, SealedFacts};
+use wharf_plugin::facts::{Approval, FactsError, ImageFacts, SealedFacts};
 use wharf_store::{Rev, Stored};
 
 use super::{PromoteError, stage};
 use crate::App;
 use crate::event::Stage;
-use crate::facts::document::{self, Kind};
-use crate::facts::{PlatformInput, Scanned, TagInput, assemble, scanned};
-use crate::promote::{Authority, Decision, Effect, Outcome, decision};
+use crate::facts::document::{self, DocumentError, Kind, Pending};
+use crate::facts::{PlatformInput, Scanned, TagInput, assemble, scanned, stored};
+use crate::promote::{Authority, Decision, Effect, Outcome, Reason, decision};
 use crate::registry::row::TagRow;
 use crate::registry::{blob, manifest};
 
 /// Platforms of one index that are judged.
-const PLATFORMS_MAX: usize = 128;
+pub(super) const PLATFORMS_MAX: usize = 128;
 /// Largest configuration document that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// How far back a stage's decision is searched for, in decisions of one tag.
@@ -31,7 +31,10 @@ pub(super) struct Gathered {
     pub(super) stage: Stage,
     pub(super) row: TagRow,
     pub(super) revision: Rev,
-    pub(super) facts: Arc<SealedFacts>,
+    /// When it was looked at, in milliseconds since 1970.
+    pub(super) at_ms: u64,
+    /// What policies are told, or why none is asked: it is more than can be judged.
+    pub(super) facts: Result<Arc<SealedFacts>, Reason>,
     pub(super) scans: Vec<Scan>,
 }
 
@@ -47,6 +50,22 @@ pub(super) struct Scan {
 impl Gathered {
     pub(super) fn digest(&self) -> &Digest {
         &self.row.digest
+    }
+
+    /// Takes the facts in, to be kept with a decision. What cannot be kept is not judged: no verdict is without its evidence.
+    ///
+    /// # Errors
+    /// None where the facts are too large: they are then the reason why.
+    pub(super) fn keep(&mut self) -> Result<Pending, DocumentError> {
+        let mut pending = Pending::default();
+        let Ok(facts) = &self.facts else { return Ok(pending) };
+        match stored::keep(&mut pending, facts) {
+            Err(error @ DocumentError::TooLarge { .. }) => {
+                self.facts = Err(too_large(&error));
+                Ok(Pending::default())
+            }
+            kept => kept.map(|_| pending),
+        }
     }
 }
 
@@ -66,15 +85,13 @@ pub(super) async fn tag(
     let platforms = if is_index {
         index(app, repository, &manifest).await?
     } else {
-        vec![platform(app, repository, found.digest.clone(), Some(manifest), None).await?]
+        Ok(vec![platform(app, repository, found.digest.clone(), Some(manifest), None).await?])
     };
     let scan = |(input, revision): &(PlatformInput, Option<Rev>)| Scan {
         digest: input.digest.clone(),
         revision: *revision,
         end_of_life_ms: input.scanned.as_ref().and_then(|scanned| scanned.end_of_life_ms),
     };
-    let scans = platforms.iter().map(scan).collect();
-    let platforms = platforms.into_iter().map(|(input, _)| input).collect();
     let stage = stage(repository, tag);
     let input = TagInput {
         repository: repository.clone(),
@@ -88,25 +105,47 @@ pub(super) async fn tag(
         is_index,
         approvals: approvals(app, &row, &stage).await?,
     };
-    let facts = assemble(&input, platforms, app.now_ms())
-        .seal()
-        .map_err(|error| PromoteError::Facts(error.to_string()))?;
-    Ok(Some(Gathered { stage, row, revision, facts, scans }))
+    let at_ms = app.now_ms();
+    let (facts, scans) = match platforms {
+        Ok(platforms) => {
+            let scans = platforms.iter().map(scan).collect();
+            let platforms = platforms.into_iter().map(|(input, _)| input).collect();
+            (sealed(assemble(&input, platforms, at_ms))?, scans)
+        }
+        Err(reason) => (Err(reason), Vec::new()),
+    };
+    Ok(Some(Gathered { stage, row, revision, at_ms, facts, scans }))
 }
 
-/// The platforms of an index; entries that do not run, such as attestations, are none.
+/// Facts that no longer change, or why they are more than policies are told.
+fn sealed(facts: ImageFacts) -> Result<Result<Arc<SealedFacts>, Reason>, PromoteError> {
+    match facts.seal() {
+        Ok(facts) => Ok(Ok(facts)),
+        Err(error @ FactsError::TooLarge { .. }) => Ok(Err(too_large(&error))),
+        Err(error) => Err(PromoteError::Facts(error.to_string())),
+    }
+}
+
+fn too_large(why: &dyn std::fmt::Display) -> Reason {
+    let hint = "push it with fewer platforms in one index, or with shorter labels and annotations";
+    Reason::new("facts-too-large", format!("{why}; hint: {hint}"))
+}
+
+/// The platforms of an index, or why they are too many; entries that do not run, such as attestations, are none.
 async fn index(
     app: &App,
     repository: &RepoName,
     index: &Manifest,
-) -> Result<Vec<(PlatformInput, Option<Rev>)>, PromoteError> {
+) -> Result<Result<Vec<(PlatformInput, Option<Rev>)>, Reason>, PromoteError> {
     let runs = |entry: &&Descriptor| !entry.platform.as_ref().is_some_and(|platform| platform.is_unknown());
     let entries: Vec<&Descriptor> = index.manifests.iter().filter(runs).collect();
     if entries.len() > PLATFORMS_MAX {
-        let found = entries.len();
-        return Err(PromoteError::Facts(format!(
-            "the index has {found} platforms, more than {PLATFORMS_MAX}"
-        )));
+        let text = format!(
+            "the index has {} platforms, more than the {PLATFORMS_MAX} that are judged; hint: push those that are to be \
+             promoted as an index of their own",
+            entries.len()
+        );
+        return Ok(Err(Reason::new("too-many-platforms", text)));
     }
     let mut platforms = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -114,7 +153,7 @@ async fn index(
         let declared = entry.platform.clone();
         platforms.push(platform(app, repository, entry.digest.clone(), manifest, declared).await?);
     }
-    Ok(platforms)
+    Ok(Ok(platforms))
 }
 
 async fn platform(

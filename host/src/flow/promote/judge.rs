@@ -9,7 +9,6 @@ use super::gather::{self, Gathered};
 use super::settle::{self, Case, Settled};
 use crate::App;
 use crate::event::EventId;
-use crate::facts::Pending;
 use crate::promote::binding::{self, Bound};
 use crate::promote::standing::{self, Place};
 use crate::promote::{Mode, Verdict};
@@ -73,7 +72,7 @@ pub async fn by_binding(
             return Ok(forget(app, place).await?);
         };
         tries += 1;
-        match once(app, &gathered, &bound, cause, &mut opened, summary).await {
+        match once(app, gathered, &bound, cause, &mut opened, summary).await {
             // What one commit could not take along follows at once. Each turn promotes to a target at least.
             Ok(true) => tries = 0,
             // The tag or the binding moved on: what they are now is what counts.
@@ -87,15 +86,15 @@ pub async fn by_binding(
 /// settle.
 async fn once(
     app: &App,
-    gathered: &Gathered,
+    mut gathered: Gathered,
     bound: &Bound,
     cause: Option<EventId>,
     opened: &mut Vec<Opened>,
     summary: &mut Summary,
 ) -> Result<bool, PromoteError> {
-    let mut pending = Pending::default();
-    let facts = &gathered.facts;
-    let mut opinions = ask::binding(app, &bound.binding, facts, Call::Judgement, &mut pending).await?;
+    let mut pending = gathered.keep()?;
+    let gathered = &gathered;
+    let mut opinions = ask::binding(app, &bound.binding, gathered, Call::Judgement, &mut pending).await?;
     opened.append(&mut opinions.opened);
     opinions.opened.clone_from(opened);
     let verdict = opinions.composed.verdict;

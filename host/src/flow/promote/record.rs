@@ -41,7 +41,7 @@ pub(super) fn decision(case: &Case<'_>, effects: Vec<Effect>, number: u64, now_m
         reasons: composed.reasons.clone(),
         policies: case.opinions.judged.clone(),
         effects,
-        facts: Some(gathered.facts.digest().to_owned()),
+        facts: gathered.facts.as_ref().ok().map(|facts| facts.digest().to_owned()),
         recheck_at_ms: composed.recheck_at_ms,
         host: VERSION.to_owned(),
         cause: case.cause,

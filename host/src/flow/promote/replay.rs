@@ -181,7 +181,8 @@ async fn facts(
         Known::Now => {
             let gathered = gather::tag(app, &decision.repository, &decision.tag).await?;
             let same = gathered.filter(|gathered| gathered.revision.0 == decision.tag_revision);
-            Ok(same.map(|gathered| gathered.facts).ok_or_else(|| "its tag points elsewhere now".to_owned()))
+            let elsewhere = || "its tag points elsewhere now".to_owned();
+            Ok(same.ok_or_else(elsewhere).and_then(|same| same.facts.map_err(|reason| reason.text)))
         }
     }
 }

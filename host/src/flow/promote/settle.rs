@@ -11,7 +11,6 @@ use super::record;
 use crate::App;
 use crate::access;
 use crate::event::{EventId, Stage};
-use crate::facts::stored;
 use crate::facts::{Pending, scanned};
 use crate::plugin::state;
 use crate::promote::binding::{self, Bound};
@@ -57,7 +56,6 @@ impl<E: Into<PromoteError>> From<E> for Broken {
 
 /// Records the decision, unless it says what the last one said, and promotes.
 pub(super) async fn binding(app: &App, mut case: Case<'_>) -> Result<Settled, PromoteError> {
-    stored::keep(&mut case.pending, &case.gathered.facts)?;
     for before in &case.pending.split(&app.store).await? {
         app.store.act(|mut tx| async move { before.write(&mut tx).await }).await?;
     }

@@ -22,6 +22,8 @@ use crate::flow::promote::bind;
 use crate::flow::{self, db_import, scan_image};
 use crate::jobs::{self, Queue, Runner, Settings, Work};
 use crate::promote::{Binding, Bound, Decision, Verdict, decision};
+use crate::registry::copy::MANIFESTS_MAX;
+use crate::registry::manifest::DESCRIPTORS_MAX;
 use crate::{App, registry};
 
 /// Longer than anything here takes, on a loaded machine.
@@ -126,6 +128,26 @@ impl Case {
             "config": describe[0], "layers": describe[1..]})
         .to_string();
         self.push_manifest(&stage, MediaType::OCI_MANIFEST, manifest).await
+    }
+
+    /// Pushes indexes that name more manifests than one copy takes, and returns entries for them. None of what they name is
+    /// there, and each name has to be looked for.
+    pub(super) async fn push_too_many(&self, repository: &str) -> Vec<Value> {
+        let entry = |media_type: &str, digest: &Digest, size: usize| {
+            json!({"mediaType": media_type, "digest": digest, "size": size,
+                "platform": {"os": "unknown", "architecture": "unknown"}})
+        };
+        let mut entries = Vec::new();
+        for part in 0..=MANIFESTS_MAX / DESCRIPTORS_MAX {
+            let absent = (0..DESCRIPTORS_MAX).map(|n| Digest::sha256(format!("{part} {n}").as_bytes()));
+            let absent: Vec<Value> = absent.map(|of| entry(MediaType::OCI_MANIFEST, &of, 1)).collect();
+            let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": absent})
+                .to_string();
+            let (at, size) = (stage_of(&format!("{repository}:part{part}")), index.len());
+            let digest = self.push_manifest(&at, MediaType::OCI_INDEX, index).await;
+            entries.push(entry(MediaType::OCI_INDEX, &digest, size));
+        }
+        entries
     }
 
     async fn blob(&self, repository: &RepoName, content: &str) -> Digest {

@@ -3,16 +3,19 @@
 use std::time::Instant;
 
 use serde_json::json;
-use wharf_plugin::archive::LOADING_MAX;
-use wharf_plugin::facts::sha256;
-use wharf_store::{Space, StoreError, Tx, key};
+use wharf_oci::{Digest, MediaType};
+use wharf_plugin::archive::{Archive, LOADING_MAX};
+use wharf_plugin::facts::{ImageFacts, sha256};
+use wharf_store::{Rev, Space, StoreError, Tx, key};
 
 use super::case::{Case, does, no_criticals, stage_of};
 use super::guests::marked;
 use crate::flow;
+use crate::flow::promote::gather::Gathered;
 use crate::flow::promote::{explain, replay};
 use crate::flow::retention::{Idle, Named};
 use crate::plugin::state;
+use crate::registry::row::TagRow;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn facts_that_come_back_are_the_facts_that_were_kept() {
@@ -33,6 +36,44 @@ async fn facts_that_come_back_are_the_facts_that_were_kept() {
     assert_eq!(explained.configs.len(), 1);
     assert_eq!(explained.configs[&decision.policies[0].config], no_criticals()["config"].to_string());
     case.stop().await;
+}
+
+/// Regression: facts that no row takes failed the job until it was dead, after the policies had been asked.
+#[test]
+fn facts_that_cannot_be_kept_are_a_reason_to_ask_nobody() {
+    // Six bits of each of its bytes are noise: no packing makes 4 MiB of it.
+    let mut seed = 1u64;
+    let mut noise = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + u8::try_from(seed >> 58).unwrap())
+    };
+    let label: String = (0..8 << 20).map(|_| noise()).collect();
+    let facts = |label: String| {
+        let annotations = [("label".to_owned(), label)].into();
+        ImageFacts { index: true, annotations, ..ImageFacts::default() }.seal().unwrap()
+    };
+    let gathered = |label: String| Gathered {
+        stage: stage_of("dev/app:1"),
+        row: TagRow {
+            digest: Digest::sha256(b"index"),
+            media_type: MediaType::OCI_INDEX.parse().unwrap(),
+            at_ms: 1,
+            by: "admin".to_owned(),
+            lineage: Vec::new(),
+        },
+        revision: Rev(1),
+        at_ms: 2,
+        facts: Ok(facts(label)),
+        scans: Vec::new(),
+    };
+    let mut short = gathered(label[..4096].to_owned());
+    short.keep().unwrap();
+    assert!(short.facts.is_ok());
+    let mut long = gathered(label);
+    long.keep().unwrap();
+    let reason = long.facts.unwrap_err();
+    assert_eq!(reason.code, "facts-too-large");
+    assert!(reason.text.contains("is more than can be kept; hint: push it with"), "{}", reason.text);
 }
 
 /// Regression: what many policies gave as their reasons was more than one row takes, and the decision was never stored.
@@ -128,5 +169,21 @@ async fn a_plugin_goes_only_if_it_did_not_come_back() {
     assert_eq!(archived(&case).await, before - 2);
     let bytes = |bytes: &[u8]| case.app.plugins.archive().get(&sha256(bytes)).unwrap();
     assert_eq!((bytes(&guest), bytes(&other)), (Some(guest.clone()), None));
+    case.stop().await;
+}
+
+/// Regression: bytes that were put just before a kill, of a plugin that was gone at the next start, stayed for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_no_row_names_goes() {
+    let mut case = Case::new().await;
+    case.until_idle().await;
+    // As another process, of whose puts this one knows nothing.
+    let archive = Archive::open(&case.data.path().join("plugin-archive")).unwrap();
+    let in_force = archive.digests().unwrap();
+    let left = archive.put(b"left").unwrap();
+    let (now_ms, stop) = (case.app.now_ms(), tokio_util::sync::CancellationToken::new());
+    let trimmed = flow::retention::run(&case.app, now_ms, &stop).await.unwrap();
+    assert_eq!(trimmed.plugins, 1, "{left}");
+    assert_eq!((in_force.len(), archive.digests().unwrap()), (2, in_force));
     case.stop().await;
 }

@@ -149,6 +149,32 @@ async fn it_goes_by_the_rights_of_who_promoted_as_they_are_now() {
     case.stop().await;
 }
 
+/// Regression: its job was tried eight times and died, and no event said what did not follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_to_be_taken_along_is_held_and_says_so() {
+    let mut case = Case::new().await;
+    let image = case.push_unscanned("dev/app:1", "x").await;
+    for to in ["qa/app:1", "qa/app:stable", "lab/app:1"] {
+        let (admin, dev) = (Principal::user("admin"), stage_of("dev/app:1"));
+        by_hand::promote(&case.app, &admin, &dev, &stage_of(to), "").await.unwrap();
+    }
+    case.until_idle().await;
+    let said = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX,
+        "manifests": case.push_too_many("dev/app").await,
+        "subject": {"mediaType": MediaType::OCI_MANIFEST, "digest": image, "size": 1}});
+    let said = case.push_manifest(&stage_of("dev/app:said"), MediaType::OCI_INDEX, said.to_string()).await;
+    case.until_idle().await;
+    let expected = |of: &Digest| format!("{of}: more than 2048 manifests hang together with `{of}`");
+    let all = held(&case).await;
+    assert!(all.len() == 2 && all.iter().all(|held| held.starts_with(&expected(&said))), "{all:#?}");
+    assert!(dead_follows(&case).await.is_empty());
+    assert!(case.referrers("qa/app", &image).await.is_empty());
+    follow_now(&case, "dev/app", &image).await.unwrap();
+    let all = held(&case).await;
+    assert!(all.len() == 4 && all[2..].iter().all(|held| held.starts_with(&expected(&image))), "{all:#?}");
+    case.stop().await;
+}
+
 async fn limit(case: &Case, max: Option<u64>) {
     let limit = async |mut tx| {
         quota::limit(&mut tx, "full", max);

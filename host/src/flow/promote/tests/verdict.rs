@@ -1,13 +1,15 @@
 //! What an image is judged by, and when it is judged again.
 
 use serde_json::json;
-use wharf_oci::{MediaType, Target};
+use wharf_oci::{Digest, MediaType, Target};
 
 use super::case::{Case, binding, does, no_criticals, stage_of};
 use crate::access::{self, Grant, Principal, Role, Subject};
 use crate::event::Kind;
 use crate::facts::scanned;
-use crate::flow::promote::{bind, by_hand, explain};
+use crate::flow::promote::gather::PLATFORMS_MAX;
+use crate::flow::promote::{PromoteError, bind, by_hand, dry_run, explain};
+use crate::jobs::{self, Queue};
 use crate::promote::standing::{self, Place};
 use crate::promote::{Outcome, Verdict};
 use crate::registry;
@@ -101,6 +103,38 @@ async fn every_platform_of_an_index_has_to_pass() {
     one.platforms = vec!["linux/amd64".to_owned()];
     bind::bind(&case.app, &Principal::user("admin"), one, None).await.unwrap();
     case.until_at("qa/app:1", &digest).await;
+    case.stop().await;
+}
+
+/// Regression: the job failed eight times and died, and no decision said why the image stayed where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_too_many_platforms_is_held_and_says_so() {
+    let mut case = Case::new().await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("list")).await;
+    let entry = |n: usize| {
+        json!({"mediaType": MediaType::OCI_MANIFEST, "digest": Digest::sha256(n.to_string().as_bytes()), "size": 7,
+            "platform": {"os": "linux", "architecture": format!("a{n}")}})
+    };
+    let entries: Vec<_> = (0..=PLATFORMS_MAX).map(entry).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
+    let stage = stage_of("dev/app:1");
+    let digest = case.push_manifest(&stage, MediaType::OCI_INDEX, index.to_string()).await;
+    let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    case.until_idle().await;
+    let text = format!("the index has {} platforms, more than the {PLATFORMS_MAX} that", PLATFORMS_MAX + 1);
+    assert!(held.first_reason().starts_with(&text), "{held:#?}");
+    assert_eq!((held.reasons[0].code.as_str(), held.policies.len()), ("too-many-platforms", 0));
+    assert_eq!((held.facts, held.effects.len()), (None, 0));
+    assert!(jobs::ls(&case.app.store, Queue::Judge, true, None, 10).await.unwrap().jobs.is_empty());
+    let (admin, binding) =
+        (Principal::user("admin"), binding("to-qa", "dev/**", &[("qa/{name}", "%n")], does("list")));
+    let would = dry_run::dry_run(&case.app, &admin, &binding, None, 10).await.unwrap();
+    assert_eq!((would.tags[0].verdict, &would.tags[0].reasons), (Verdict::Hold, &held.reasons));
+    let facts = explain::facts(&case.app, &stage.repository, &stage.tag).await;
+    assert!(matches!(facts, Err(PromoteError::Facts(_))), "{facts:?}");
+    // Who promotes by hand needs no policy's word.
+    by_hand::promote(&case.app, &admin, &stage, &stage_of("qa/app:1"), "").await.unwrap();
+    assert_eq!(case.digest_at("qa/app:1").await, Some(digest));
     case.stop().await;
 }
 
