@@ -31,12 +31,13 @@ Some(Platform { os: "linux", architecture: "amd64", variant: None, os-version: N
 1700000000000 ci None
 Some("payments") None
 1700000100000 Knowledge::Complete
-[Coverage { source: "osv/debian:12", as-of-ms: 1699000000000 }] Some("debian:12")
+true [Coverage { source: "osv/debian:12", as-of-ms: 1699000000000 }]
+Some("debian:12")
 Some(false) Knowledge::Complete
 [] []
-findings [10, 2, 4, 1, 5]
+findings [10, 2, 4, 1, 5, 10]
 components [12, 7]
-true
+Ok(()) true
 Some("0.5") None
 ["GPL-3.0-only", "MIT OR Apache-2.0"] Some("root")"#;
 

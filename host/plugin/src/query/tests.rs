@@ -24,7 +24,11 @@ fn facts() -> Arc<SealedFacts> {
             path: Some("/var/lib/dpkg/status".into()),
             ..component("libssl3", Some("3.0.9"), &["Apache-2.0"])
         },
-        Component { layer: Some(1), ..component("bash", Some("5.2"), &["GPL-3.0-or-later"]) },
+        Component {
+            layer: Some(1),
+            facts: BTreeMap::from([("maintainer".to_owned(), "doko".to_owned())]),
+            ..component("bash", Some("5.2"), &["GPL-3.0-or-later"])
+        },
         component("dual", Some("1.0"), &["MIT OR GPL-2.0-only"]),
         component("odd", None, &["see the file COPYING"]),
         Component { confidence: Confidence::Hint, ..component("maybe", Some("1.0"), &[]) },
@@ -48,6 +52,7 @@ fn facts() -> Arc<SealedFacts> {
             fix: FixState::Fixed,
             known_exploited: true,
             published_at_ms: Some(100),
+            facts: BTreeMap::from([("epss".to_owned(), "0.97".to_owned())]),
             ..finding("CVE-2024-1", Severity::Critical, Some(98), 0)
         },
         Finding { waived: true, ..finding("CVE-2024-2", Severity::High, Some(70), 1) },
@@ -168,4 +173,16 @@ fn finding_criteria() {
     assert_eq!(findings(FindingQuery { published_before_ms: Some(100), ..all() }), [] as [u32; 0]);
     assert_eq!(findings(FindingQuery { component_name: texts(&["openssl"]), ..all() }), [0]);
     assert_eq!(findings(FindingQuery { layer: vec![0], ..all() }), [0]);
+}
+
+#[test]
+fn a_fact_must_be_known_and_match() {
+    let fact = |name: &str, glob: &str| vec![FactGlob { name: name.into(), glob: glob.into() }];
+    let by = |fact| findings(FindingQuery { fact, ..FindingQuery::default() });
+    assert_eq!(by(fact("epss", "0.9*")), [0]);
+    assert_eq!(by(fact("epss", "0.1*")), [] as [u32; 0]);
+    assert_eq!(by(fact("cwe", "*")), [] as [u32; 0]);
+    let by = |fact| components(ComponentQuery { fact, ..ComponentQuery::default() });
+    assert_eq!(by(fact("maintainer", "d*")), [1]);
+    assert_eq!(by([fact("maintainer", "d*"), fact("maintainer", "e*")].concat()), [] as [u32; 0]);
 }

@@ -64,8 +64,15 @@ fn argument(name: &str, value: &Value) -> Option<String> {
         ("published-before-ms", Value::Number(ms)) => {
             Some(format!("published before {}", time(ms.as_u64().unwrap_or_default())))
         }
+        // Of these one must match; of others that are there more than once, all.
+        ("id" | "severity", Value::Array(items)) => Some(format!("{plain} {}", joined(items, " or "))),
+        (_, Value::Array(items)) => Some(format!("{plain} {}", joined(items, " and "))),
         (_, value) => Some(format!("{plain} {}", text(value))),
     }
+}
+
+fn joined(items: &[Value], with: &str) -> String {
+    items.iter().map(text).collect::<Vec<_>>().join(with)
 }
 
 fn score(tenths: &serde_json::Number) -> String {
@@ -75,7 +82,12 @@ fn score(tenths: &serde_json::Number) -> String {
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(" or "),
+        // The licences of a list that allows, and a fact with what it matches.
+        Value::Array(items) => format!("[{}]", joined(items, ", ")),
+        Value::Object(fact) => {
+            let part = |name| fact.get(name).map(text).unwrap_or_default();
+            format!("{} {}", part("name"), part("glob"))
+        }
         other => other.to_string(),
     }
 }
@@ -113,6 +125,8 @@ mod tests {
             {"question": "size-bytes", "answer": 4_300_000},
             {"question": "label", "arguments": {"key": "team"}, "answer": null},
             {"question": "end-of-life", "answer": true},
+            {"question": "count-components", "arguments": {"name": ["lib*", "*ssl*"], "licence-outside": [["MIT", "Zlib"]]}, "answer": 1},
+            {"question": "count-findings", "arguments": {"severity": ["high", "critical"], "fact": [{"name": "epss", "glob": "0.*"}]}, "answer": 3},
         ]);
         let questions: Vec<Question> = serde_json::from_value(trace).unwrap();
         let lines: Vec<String> =

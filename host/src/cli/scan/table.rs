@@ -187,7 +187,7 @@ mod tests {
         SEVERITY  ID                 PACKAGE  INSTALLED  FIXED IN   LAYER
         high 7.5  CVE-1 (exploited)  libssl3  3.0.11-1   3.0.11-2       0
         unknown   CVE-2              bash     5          not fixed      0
-        unknown   CVE-3 (possible)   zlib1g   1                         0
+        unknown   CVE-3 (possible)   zlib1g   1          -              0
         ");
     }
 }
