@@ -2,7 +2,7 @@
 //! dropped. Facts are sealed before, as the host does; the record of the questions is a part of the call.
 //!
 //! ```text
-//! cargo plugins && cargo run --release -p wharf-plugin --example bench_call -- target/wasm32-unknown-unknown/plugin/criteria.wasm [CONFIG]
+//! cargo plugins && cargo run --profile dist -p wharf-plugin --example bench_call -- target/wasm32-unknown-unknown/plugin/criteria.wasm [CONFIG]
 //! ```
 //! Prints p50 and p99 of the call with several configurations of `criteria`, or with CONFIG, each beside a sandbox of the same
 //! plugin in which nothing is called, and the target that the second row is held against.
