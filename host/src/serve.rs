@@ -67,7 +67,7 @@ fn keep_files_private() {
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
-/// Gives `admin` a new password, and its rights back. The server must not run: the store is open in one process only.
+/// Gives `admin` a new password, and its rights back; in a folder without a store it makes one. The server must not run: the store is open in one process only.
 /// Blocks.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! A newer version is a module beside this one; then that one is implemented, and this one maps its types and delegates.
 //!
-//! Invariant: every host function counts against the call's limit before it does anything.
+//! Invariant: every host function counts against the call's limit before it looks at the facts.
 
 mod facts;
 mod outcome;

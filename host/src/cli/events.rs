@@ -34,7 +34,7 @@ pub(super) struct Events {
     /// Only about repositories of this pattern, such as `dev/*`, or of promotions to them
     #[arg(long, value_name = "PATTERN")]
     repository: Option<String>,
-    /// Events at most; with --follow, of those that are there already
+    /// Events at most; with --follow, of the newest ones that are there already
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = rows_from(0))]
     limit: usize,
     #[command(flatten)]
@@ -68,12 +68,16 @@ impl Events {
         }
         let client = self.remote.client()?;
         let mut lines = Lines::new(self.remote.output);
-        let cursor = match &self.after {
-            Some(after) => self.from(&client, &mut lines, after.clone()).await?,
-            None => self.newest(&client, &mut lines).await?,
-        };
-        if self.follow {
-            return self.follow(&client, &mut lines, cursor).await;
+        match self.after.clone() {
+            // Whatever comes behind it, be it there already or not.
+            Some(after) if self.follow => return self.follow(&client, &mut lines, Some(after)).await,
+            Some(after) => self.from(&client, &mut lines, after).await?,
+            None => {
+                let cursor = self.newest(&client, &mut lines).await?;
+                if self.follow {
+                    return self.follow(&client, &mut lines, cursor).await;
+                }
+            }
         }
         lines.end();
         Ok(())
@@ -112,12 +116,7 @@ impl Events {
     }
 
     /// Shows those behind an event, and says where they go on if that is not all; returns where to go on.
-    async fn from(
-        &self,
-        client: &Client,
-        lines: &mut Lines,
-        after: String,
-    ) -> anyhow::Result<Option<String>> {
+    async fn from(&self, client: &Client, lines: &mut Lines, after: String) -> anyhow::Result<()> {
         let (mut left, mut cursor) = (self.limit, after);
         loop {
             // One more than is shown tells whether there are more: a page of the oldest always says where to go on.
@@ -127,14 +126,12 @@ impl Events {
             left -= shown.len();
             if !beyond.is_empty() {
                 let last = shown.last().map_or(cursor, |event| event.id.clone());
-                if !self.follow {
-                    note(format!("there are more; hint: --limit N, or --after {last}"));
-                }
-                return Ok(Some(last));
+                note(format!("there are more; hint: --limit N, or --after {last}"));
+                return Ok(());
             }
             match page.next {
                 Some(next) if next != cursor => cursor = next,
-                _ => return Ok(Some(cursor)),
+                _ => return Ok(()),
             }
         }
     }

@@ -58,8 +58,8 @@ pub enum Kind {
         /// The decision in the source's history that had led there.
         decision: u64,
     },
-    /// It did not: whoever answers for that promotion may not any more, or it is more than one copy takes. Another judgement, or
-    /// promotion, tries again.
+    /// It did not: whoever answers for that promotion may not any more, or it is more than one copy takes. A judgement
+    /// that is asked for, or another promotion, tries again.
     ReferrerHeld {
         from: RepoName,
         to: RepoName,

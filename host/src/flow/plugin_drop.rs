@@ -136,11 +136,27 @@ async fn write_down(app: App, mut looks: mpsc::Receiver<Vec<Outcome>>) {
     while let Some(outcomes) = looks.recv().await {
         for outcome in &outcomes {
             while let Err(error) = write(&app, outcome).await {
+                if !passes(&error) {
+                    // A row that is damaged stays so; what comes after it must not wait, least of all the end of a plugin.
+                    tracing::error!(%error, ?outcome, "what became of a plugin cannot be written down");
+                    break;
+                }
                 tracing::warn!(%error, "what became of plugins cannot be written down; trying again");
                 tokio::time::sleep(RETRY).await;
             }
         }
     }
+}
+
+fn passes(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Busy
+            | StoreError::Full
+            | StoreError::Down
+            | StoreError::Unknown
+            | StoreError::Conflict(_)
+    )
 }
 
 /// Each outcome is a commit of its own, in order: repeating one changes nothing but its event.

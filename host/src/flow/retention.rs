@@ -61,13 +61,21 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
     let mut trimmed =
         Trimmed { events: events(app, now_ms, keep.events_days, stop).await?, ..Trimmed::default() };
     trimmed.quarantine = quarantine(app, now_ms.saturating_sub(keep.events_days * DAY_MS), stop).await?;
+    // Before the search begins, which must end: an archive that cannot be read keeps its plugins, and nothing else.
+    let idle = match Idle::find(app, Instant::now()).await {
+        Ok(idle) => Some(idle),
+        Err(RetentionError::Archive(error)) => {
+            tracing::warn!(%error, "no plugin is removed from the archive");
+            None
+        }
+        Err(error) => return Err(error),
+    };
     // From here on whoever names a document leaves a mark, and what is named already is found.
     let begin = |mut tx| async move {
         document::begin_sweep(&mut tx);
         Ok::<_, StoreError>(())
     };
     app.store.background().act(begin).await?;
-    let idle = Idle::find(app, Instant::now()).await?;
     let mut named = Named::default();
     let cutoff_ms = now_ms.saturating_sub(keep.decisions_days * DAY_MS);
     trimmed.decisions = decisions(app, cutoff_ms, &mut named, stop).await?;
@@ -77,7 +85,9 @@ pub async fn run(app: &App, now_ms: u64, stop: &CancellationToken) -> Result<Tri
     trimmed.documents = documents(app, &named, stop).await?;
     let store = app.store.background();
     while store.act(|mut tx| async move { document::end_sweep(&mut tx).await }).await?.0 {}
-    trimmed.plugins = idle.remove(app, &named).await?;
+    if let Some(idle) = idle {
+        trimmed.plugins = idle.remove(app, &named).await?;
+    }
     Ok(trimmed)
 }
 

@@ -20,6 +20,8 @@ use super::log;
 const REVIVED_MAX: usize = 8;
 /// After this long a plugin is asked again that found no room or no time, in ms.
 const BUSY_RETRY_MS: u64 = 10_000;
+/// After this long a plugin is asked again in whose call the server itself failed, in ms.
+const DEFECT_RETRY_MS: u64 = 10 * 60_000;
 
 /// What [`Plugins`] is made of.
 #[derive(Debug)]
@@ -55,11 +57,11 @@ pub struct Asked {
 /// Why there is no verdict. The image is held.
 #[derive(Debug)]
 pub enum Unasked {
-    /// It is not there, or the server itself failed while it asked.
+    /// It is not there.
     Held { code: &'static str, text: String },
     /// The server stops: the question was not asked to its end, and no answer is to be recorded.
     Interrupted,
-    /// It found no room, or is not asked about this image for now; after this time it may be asked again.
+    /// It found no room, is not asked about this image for now, or the server itself failed while it asked; after this time it may be asked again.
     Passing { code: &'static str, text: String, again_in_ms: u64 },
     /// It failed, after asking this.
     Failed { code: &'static str, text: String, trace: Trace, opened_breaker: bool },
@@ -363,9 +365,10 @@ fn answer(
     match called {
         Ok(called) => called.map_err(|error| failed(error, opened_breaker)),
         Err(Ended::Stopped) => Err(Unasked::Interrupted),
-        Err(Ended::Panicked(why)) => {
-            let text = format!("the server itself failed while it asked: {why}; hint: its log says more");
-            Err(Unasked::Held { code: "server-failed", text })
+        // The log has the panic's words: they are for who mends the server.
+        Err(Ended::Panicked(_)) => {
+            let text = "the server itself failed while it asked; hint: its log says more".to_owned();
+            Err(Unasked::Passing { code: "server-failed", text, again_in_ms: DEFECT_RETRY_MS })
         }
     }
 }
@@ -399,8 +402,8 @@ mod tests {
     async fn a_panic_is_a_hold_and_only_the_end_of_the_server_is_no_answer() {
         let panicked = tokio::task::spawn_blocking(|| panic!("column {}", 7)).await.unwrap_err();
         let held = answer(Err(panicked.into()), false).unwrap_err();
-        let Unasked::Held { code: "server-failed", text } = held else { panic!("{held:?}") };
-        assert!(text.contains("failed while it asked: column 7; hint:"), "{text}");
+        let Unasked::Passing { code: "server-failed", text, .. } = held else { panic!("{held:?}") };
+        assert!(text.contains("failed while it asked; hint:"), "{text}");
         let stopped = tokio::spawn(std::future::pending::<()>());
         stopped.abort();
         let stopped = answer(Err(stopped.await.unwrap_err().into()), false);

@@ -6,7 +6,7 @@ use crate::check::{By, Check, Compare, Criteria, Criterion, TextTest};
 use crate::field::{self, Field, Operator};
 use crate::value::{duration_ms, size_bytes, time_ms};
 use regex_lite::Regex;
-use serde_json_borrow::{ObjectAsVec as Map, Value};
+use serde_json_borrow::{Number, ObjectAsVec as Map, Value};
 use std::fmt::{Arguments, Display};
 use wharf_sdk::prelude::*;
 
@@ -196,7 +196,7 @@ impl Reader {
         for (at, value) in values.iter().enumerate() {
             match value {
                 Value::Str(text) if !text.trim().is_empty() => texts.push(text.to_string()),
-                Value::Number(number) => texts.push(number.to_string()),
+                Value::Number(number) => texts.push(number_text(number)),
                 _ => self
                     .problems
                     .push(problem(format!("{pointer}/{at}"), "this is no text with something in it")),
@@ -278,6 +278,14 @@ impl Reader {
             }
         }
         (self.problems.len() == before).then_some(pairs)
+    }
+}
+
+/// As JSON writes it: `2.0` stays `2.0`.
+fn number_text(number: &Number) -> String {
+    match number.as_f64() {
+        Some(fraction) if number.is_f64() => format!("{fraction:?}"),
+        _ => number.to_string(),
     }
 }
 

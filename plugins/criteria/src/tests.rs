@@ -406,3 +406,16 @@ proptest! {
         }
     }
 }
+
+/// Regression: the reader of the configuration wrote `2.0` as `2`, so a rule against the tag `2.0` let it through.
+#[test]
+fn a_number_is_the_text_that_it_looks_like() {
+    for number in ["2.0", "2", "1.25", "-1"] {
+        let config =
+            format!(r#"{{"criteria": [{{"field": "tag", "operator": "eq", "values": [{number}]}}]}}"#);
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(verdict(&config, &Facts::scanned("dev/app", number)), Verdict::Approve, "{number}");
+    }
+    let count = r#"{"criteria": [{"field": "vulnerability_all", "operator": "lte", "values": [5.0]}]}"#;
+    assert!(Criteria::read(count).is_err(), "a count is whole");
+}

@@ -57,7 +57,7 @@ pub async fn manifest(
                 }
                 let why = match &plan {
                     Ok(plan) => one(app, plan, &destination).await?,
-                    Err(reason) => Some(Missed::Held(reason.clone())),
+                    Err(reason) => leads(app, &destination).await?.then(|| Missed::Held(reason.clone())),
                 };
                 let miss = why.map(|why| (destination.to, why));
                 missed.extend(miss.filter(|miss| !missed.contains(miss)));
@@ -141,6 +141,18 @@ async fn one(app: &App, plan: &Plan, destination: &Destination) -> Result<Option
         }
     }
     Ok(None)
+}
+
+/// Whether the image still is where it went, and is still meant to be led there.
+async fn leads(app: &App, destination: &Destination) -> Result<bool, PromoteError> {
+    let Destination { from, to, digest, .. } = destination;
+    let led = match &destination.by {
+        By::Hand(_) => true,
+        By::Binding(name) => {
+            binding::find(&app.store, name).await?.is_some_and(|bound| bound.binding.leads(from, to))
+        }
+    };
+    Ok(led && app.store.get(&row::manifest(to, digest)).await?.is_some())
 }
 
 /// One commit: rights and binding as they are, links, and an event for each referrer that came. Returns the right that is missing.
