@@ -115,7 +115,7 @@ impl Events {
         Ok(latest)
     }
 
-    /// Shows those behind an event, and says where they go on if that is not all; returns where to go on.
+    /// Shows those behind an event, and says where they go on if that is not all.
     async fn from(&self, client: &Client, lines: &mut Lines, after: String) -> anyhow::Result<()> {
         let (mut left, mut cursor) = (self.limit, after);
         loop {
