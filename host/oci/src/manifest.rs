@@ -135,9 +135,12 @@ impl Manifest {
         self.config.iter().chain(&self.layers).filter(|descriptor| !descriptor.media_type.is_foreign())
     }
 
-    /// Whether this is a container image that runs, as opposed to an artifact such as a signature.
+    /// Whether this is a container image that runs, as opposed to an artifact such as a signature. BuildKit's attestations have
+    /// an image's configuration, and no layer that could be unpacked.
     pub fn is_container_image(&self) -> bool {
+        let is_statement = |layer: &Descriptor| layer.media_type.is_statement();
         self.config.as_ref().is_some_and(|config| config.media_type.is_image_config())
+            && (self.layers.is_empty() || !self.layers.iter().all(is_statement))
     }
 }
 

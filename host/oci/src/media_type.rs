@@ -39,6 +39,11 @@ impl MediaType {
         matches!(&*self.0, Self::OCI_MANIFEST | Self::DOCKER_MANIFEST)
     }
 
+    /// A statement of in-toto, which is what BuildKit's attestations carry in place of layers.
+    pub fn is_statement(&self) -> bool {
+        &*self.0 == "application/vnd.in-toto+json"
+    }
+
     /// A container image's configuration, as opposed to an artifact's.
     pub fn is_image_config(&self) -> bool {
         matches!(&*self.0, Self::OCI_CONFIG | Self::DOCKER_CONFIG)

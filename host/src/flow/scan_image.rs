@@ -20,7 +20,7 @@ use crate::App;
 use crate::event::{self, Event, Kind};
 use crate::facts::document::{self, Kind as Document};
 use crate::facts::{DocumentError, Pending, Scanned, found, scanned};
-use crate::registry::{blob, manifest};
+use crate::registry::{blob, index, manifest};
 use crate::scan::{Input, ScanFailure};
 
 /// Largest configuration document that is read, in bytes; the scanner has a limit of its own.
@@ -67,7 +67,7 @@ pub async fn image(
         return Ok(Vec::new());
     };
     if manifest.kind == ManifestKind::Index {
-        return platforms(app, &manifest).await;
+        return platforms(app, repository, &manifest).await;
     }
     if !manifest.is_container_image() {
         let unsupported = Scanned {
@@ -96,12 +96,12 @@ pub async fn image(
     Ok(Vec::new())
 }
 
-/// Platforms of an index that nobody has looked at; attestations and the like are none.
-async fn platforms(app: &App, index: &Manifest) -> Result<Platforms, ScanImageError> {
-    let runs = |entry: &&Descriptor| !entry.platform.as_ref().is_some_and(|platform| platform.is_unknown());
+/// Platforms of an index that nobody has looked at.
+async fn platforms(app: &App, repository: &RepoName, index: &Manifest) -> Result<Platforms, ScanImageError> {
     // An index may name one platform thousands of times.
     let mut seen = BTreeSet::new();
-    let entries = index.manifests.iter().filter(runs).filter(|entry| seen.insert(&entry.digest));
+    let entries = index::platforms(&app.store, repository, index).await?;
+    let entries = entries.into_iter().filter(|entry| seen.insert(&entry.digest));
     let digests: Vec<Digest> = entries.map(|entry| entry.digest.clone()).collect();
     let known = scanned::find_many(&app.store, &digests).await?;
     Ok(digests

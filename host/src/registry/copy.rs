@@ -109,17 +109,39 @@ pub struct Referrer {
 }
 
 /// Walks an image of `from`: itself, the manifests of an index, their referrers and so on. A container image is no referrer,
-/// whatever its subject: it would come to the target unjudged.
+/// whatever its subject, and none comes along in an index that is one: it would come to the target unjudged.
 ///
 /// # Errors
 /// [`RegistryError::ManifestUnknown`] where the image is not there, [`RegistryError::TooManyManifests`] where it is
 /// made of more than [`MANIFESTS_MAX`] manifests; else only where the store cannot be read.
 pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan, RegistryError> {
+    walk(store, from, root, Runs::Copied).await
+}
+
+/// As [`plan`], of what is said of images that were promoted before: no container image is copied, wherever it is met, but what
+/// refers to it is.
+///
+/// # Errors
+/// Those of [`plan`].
+pub async fn plan_said(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan, RegistryError> {
+    walk(store, from, root, Runs::Left).await
+}
+
+/// What becomes of the container images that are a part of what is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    Copied,
+    Left,
+}
+
+async fn walk(store: &Store, from: &RepoName, root: &Digest, runs: Runs) -> Result<Plan, RegistryError> {
     let mut plan = Plan { root: root.clone(), steps: Vec::new() };
     // A manifest is entered twice: first to put what it needs before it, then to take up its own steps. Those wait, and not its
     // bytes, of which a chain of referrers may have any number.
     let mut stack = vec![(root.clone(), None::<Vec<Step>>, false)];
     let mut seen = BTreeSet::from([root.clone()]);
+    // Container images that are referrers.
+    let mut aside = BTreeSet::new();
     while let Some((digest, entered, is_referrer)) = stack.pop() {
         if let Some(own) = entered {
             plan.steps.extend(own);
@@ -134,16 +156,23 @@ pub async fn plan(store: &Store, from: &RepoName, root: &Digest) -> Result<Plan,
             continue;
         };
         if is_referrer && manifest.is_container_image() {
+            // It may be a part of the image all the same, and is met as that later.
+            seen.remove(&digest);
+            aside.insert(digest);
             continue;
         }
-        let children = manifest.manifests.iter().map(|child| (child.digest.clone(), None, false));
+        let children = manifest.manifests.iter().map(|child| (child.digest.clone(), None, is_referrer));
         let referrers = referrers(store, from, &digest).await?.into_iter().map(|digest| (digest, None, true));
         let mut next: Vec<_> = children.chain(referrers).collect();
-        next.retain(|(digest, ..)| seen.insert(digest.clone()));
-        if seen.len() > MANIFESTS_MAX {
+        next.retain(|(digest, _, is_referrer)| {
+            !(*is_referrer && aside.contains(digest)) && seen.insert(digest.clone())
+        });
+        if seen.len() + aside.len() > MANIFESTS_MAX {
             return Err(RegistryError::TooManyManifests { digest: root.clone(), max: MANIFESTS_MAX });
         }
-        stack.push((digest.clone(), Some(own_steps(digest, &manifest)), is_referrer));
+        if runs == Runs::Copied || !manifest.is_container_image() {
+            stack.push((digest.clone(), Some(own_steps(digest, &manifest)), is_referrer));
+        }
         stack.extend(next.into_iter().rev());
     }
     Ok(plan)

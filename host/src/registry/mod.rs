@@ -16,6 +16,7 @@ pub mod blob;
 pub mod collect;
 pub mod copy;
 mod error;
+pub mod index;
 pub mod list;
 pub mod manifest;
 pub mod quota;

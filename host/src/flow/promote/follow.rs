@@ -7,7 +7,7 @@
 //!
 //! Invariant: of a referrer and a promotion, the job of whichever was committed last sees both.
 //! Invariant: no tag moves, and nothing is kept for its own sake: a referrer lives as long as its subject.
-//! Invariant: nothing that runs comes unjudged: an image that names another as its subject says nothing of it.
+//! Invariant: nothing that runs comes this way, be it named as a referrer, or in an index that is one: it would come unjudged.
 //! Invariant: it is done by the right that the promotion was made by, as far as that is in force now. Where it is not, and where
 //! it is more than one copy takes, an event says so, as a held decision does, and the job is done: time alone changes neither.
 
@@ -36,10 +36,13 @@ pub async fn manifest(
     digest: &Digest,
     stop: &CancellationToken,
 ) -> Result<(), PromoteError> {
-    let mut plan = match settle::plan(app, repository, digest).await {
-        // It was deleted meanwhile.
-        Err(PromoteError::Stale) => return Ok(()),
-        plan => plan?,
+    let mut plan = match copy::plan_said(&app.store, repository, digest).await {
+        Ok(plan) => Ok(plan),
+        Err(error) => match settle::refusal(error) {
+            // It was deleted meanwhile.
+            Err(PromoteError::Stale) => return Ok(()),
+            reason => Err(reason?),
+        },
     };
     let (images, more) = copy::above(&app.store, repository, digest).await?;
     if more {

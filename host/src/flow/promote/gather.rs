@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use wharf_oci::{Descriptor, Digest, Manifest, ManifestKind, RepoName, Tag, Target};
+use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, Tag, Target};
 use wharf_plugin::facts::{Approval, FactsError, ImageFacts, SealedFacts};
 use wharf_store::{Rev, Stored};
 
@@ -14,7 +14,7 @@ use crate::facts::document::{self, DocumentError, Kind, Pending};
 use crate::facts::{PlatformInput, Scanned, TagInput, assemble, scanned, stored};
 use crate::promote::{Authority, Decision, Effect, Outcome, Reason, decision};
 use crate::registry::row::TagRow;
-use crate::registry::{blob, manifest};
+use crate::registry::{blob, index, manifest};
 
 /// Platforms of one index that are judged.
 pub(super) const PLATFORMS_MAX: usize = 128;
@@ -83,7 +83,7 @@ pub(super) async fn tag(
     let is_index = manifest.kind == ManifestKind::Index;
     let annotations = if is_index { manifest.annotations.clone() } else { Default::default() };
     let platforms = if is_index {
-        index(app, repository, &manifest).await?
+        platforms(app, repository, &manifest).await?
     } else {
         Ok(vec![platform(app, repository, found.digest.clone(), Some(manifest), None).await?])
     };
@@ -131,14 +131,13 @@ fn too_large(why: &dyn std::fmt::Display) -> Reason {
     Reason::new("facts-too-large", format!("{why}; hint: {hint}"))
 }
 
-/// The platforms of an index, or why they are too many; entries that do not run, such as attestations, are none.
-async fn index(
+/// The platforms of an index, or why they are too many.
+async fn platforms(
     app: &App,
     repository: &RepoName,
     index: &Manifest,
 ) -> Result<Result<Vec<(PlatformInput, Option<Rev>)>, Reason>, PromoteError> {
-    let runs = |entry: &&Descriptor| !entry.platform.as_ref().is_some_and(|platform| platform.is_unknown());
-    let entries: Vec<&Descriptor> = index.manifests.iter().filter(runs).collect();
+    let entries = index::platforms(&app.store, repository, index).await?;
     if entries.len() > PLATFORMS_MAX {
         let text = format!(
             "the index has {} platforms, more than the {PLATFORMS_MAX} that are judged; hint: push those that are to be \
@@ -175,7 +174,9 @@ async fn platform(
         Some(config) => read_config(app, repository, &config.digest).await?,
         None => None,
     };
-    let is_pending = scanned.is_none() && manifest.is_some();
+    // An index within an index is not scanned as a platform, and nobody is going to.
+    let is_nested = manifest.as_ref().is_some_and(|manifest| manifest.kind == ManifestKind::Index);
+    let is_pending = scanned.is_none() && manifest.is_some() && !is_nested;
     let input = PlatformInput {
         digest,
         manifest,

@@ -18,7 +18,7 @@ use crate::auth::SEALED;
 use crate::facts::scanned;
 use crate::promote::binding::{self, Bound};
 use crate::promote::standing::{self, Place};
-use crate::registry::{list, manifest};
+use crate::registry::{index, list, manifest};
 
 /// One tag.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -217,10 +217,10 @@ pub(super) async fn platforms(
         blobs.extend(manifest.blobs().map(|blob| (blob.digest.clone(), blob.size)));
     };
     let platforms = if manifest.kind == ManifestKind::Index {
-        let runs = |entry: &&wharf_oci::Descriptor| !entry.platform.as_ref().is_some_and(|p| p.is_unknown());
         // An index may name one platform thousands of times.
         let (mut platforms, mut seen) = (Vec::new(), BTreeSet::new());
-        for entry in manifest.manifests.iter().filter(runs).filter(|entry| seen.insert(&entry.digest)) {
+        let entries = index::platforms(&app.store, repository, manifest).await?;
+        for entry in entries.into_iter().filter(|entry| seen.insert(&entry.digest)) {
             if let Some(manifest) = manifest::parsed(&app.store, repository, &entry.digest).await? {
                 take(&manifest);
             }

@@ -130,6 +130,20 @@ impl Case {
         self.push_manifest(&stage, MediaType::OCI_MANIFEST, manifest).await
     }
 
+    /// Pushes an attestation as BuildKit makes one: an image's configuration, and a statement in place of layers.
+    pub(super) async fn push_statement(&self, at: &str) -> Digest {
+        let stage = stage_of(at);
+        let mut describe = Vec::new();
+        for media_type in [MediaType::OCI_CONFIG, "application/vnd.in-toto+json"] {
+            let digest = self.blob(&stage.repository, "{}").await;
+            describe.push(json!({"mediaType": media_type, "digest": digest, "size": 2}));
+        }
+        let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
+            "config": describe[0], "layers": describe[1..]})
+        .to_string();
+        self.push_manifest(&stage, MediaType::OCI_MANIFEST, manifest).await
+    }
+
     /// Pushes indexes that name more manifests than one copy takes, and returns entries for them. None of what they name is
     /// there, and each name has to be looked for.
     pub(super) async fn push_too_many(&self, repository: &str) -> Vec<Value> {

@@ -1,6 +1,6 @@
 //! What is said of an image after it was promoted.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wharf_oci::{Digest, MediaType, RepoName, Target};
 use wharf_store::StoreError;
@@ -11,6 +11,7 @@ use crate::event::{Event, Kind};
 use crate::flow;
 use crate::flow::promote::{PromoteError, bind, by_hand, follow};
 use crate::jobs::{self, Listed, Queue};
+use crate::promote::Verdict;
 use crate::registry::{manifest, quota, tag};
 
 async fn followed(case: &Case) -> usize {
@@ -90,6 +91,71 @@ async fn an_image_with_a_subject_is_nothing_said_of_it() {
     case.until_idle().await;
     assert_eq!(case.referrers("dev/app", &image).await, [stowaway]);
     assert!(case.referrers("qa/app", &image).await.is_empty());
+    case.stop().await;
+}
+
+/// Of an index in `dev/app`.
+async fn entry(case: &Case, digest: &Digest, os: &str, architecture: &str) -> Value {
+    let (repository, target) = ("dev/app".parse().unwrap(), Target::Digest(digest.clone()));
+    let found = manifest::find(&case.app.store, &repository, &target).await.unwrap().unwrap();
+    json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": found.row.size,
+        "platform": {"os": os, "architecture": architecture}})
+}
+
+/// Regression: a container image came unjudged in an index that named the promoted image as its subject, before a promotion and after.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_images_is_nothing_said_of_an_image() {
+    let mut case = Case::new().await;
+    let image = case.push_unscanned("dev/app:1", "x").await;
+    let stowaway = case.push_unscanned("dev/app:stowaway", "worse").await;
+    let entry = entry(&case, &stowaway, "linux", "arm64").await;
+    let index = |note: &str| {
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "annotations": {"note": note},
+            "subject": {"mediaType": MediaType::OCI_MANIFEST, "digest": image, "size": 1},
+            "manifests": [entry]})
+        .to_string()
+    };
+    case.push_manifest(&stage_of("dev/app:before"), MediaType::OCI_INDEX, index("before")).await;
+    let (dev, qa) = (stage_of("dev/app:1"), stage_of("qa/app:1"));
+    by_hand::promote(&case.app, &Principal::user("admin"), &dev, &qa, "").await.unwrap();
+    let after = case.push_manifest(&stage_of("dev/app:after"), MediaType::OCI_INDEX, index("after")).await;
+    follow_now(&case, "dev/app", &after).await.unwrap();
+    follow_now(&case, "dev/app", &stowaway).await.unwrap();
+    case.until_idle().await;
+    let find = |repository: &'static str, digest: Digest| {
+        let store = case.app.store.clone();
+        async move { manifest::find(&store, &repository.parse().unwrap(), &Target::Digest(digest)).await.unwrap() }
+    };
+    assert!(find("qa/app", image.clone()).await.is_some());
+    assert!(find("dev/app", stowaway.clone()).await.is_some());
+    assert!(find("qa/app", stowaway.clone()).await.is_none(), "it was never judged");
+    case.stop().await;
+}
+
+/// Regression: an image that an index marked `unknown/unknown`, as builders mark attestations, was promoted with the others unjudged.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_marked_as_none_is_judged() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    let good = case.push("dev/app:good", "x", &[("zlib", "1")]).await;
+    let bad = case.push("dev/app:bad", "y", &[("openssl", "3.0.8")]).await;
+    let statement = case.push_statement("dev/app:statement").await;
+    let good = entry(&case, &good, "linux", "amd64").await;
+    let index = async |marked: &Digest| {
+        let marked = entry(&case, marked, "unknown", "unknown").await;
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [good, marked]})
+            .to_string()
+    };
+    let (built, worse) = (index(&statement).await, index(&bad).await);
+    let built = case.push_manifest(&stage_of("dev/app:1"), MediaType::OCI_INDEX, built).await;
+    case.until_at("qa/app:1", &built).await;
+    case.push_manifest(&stage_of("dev/app:2"), MediaType::OCI_INDEX, worse).await;
+    let held = case.until_judged("dev/app:2", "to-qa", Verdict::Hold).await;
+    assert_eq!(held.policies.len(), 2, "both are judged: {held:#?}");
+    assert!(held.first_reason().contains("CVE-2026-1"), "{held:#?}");
+    case.until_idle().await;
+    assert_eq!(case.digest_at("qa/app:2").await, None);
     case.stop().await;
 }
 
