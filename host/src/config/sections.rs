@@ -88,7 +88,7 @@ settings! {
         /// Address and port to listen on; `--listen` goes before it. Port 0 lets the system pick one.
         listen: SocketAddr = super::LISTEN;
         /// How clients reach the server where that is not what they say themselves, such as behind a proxy:
-        /// `https://registry.example.com`. It goes into the challenges that send clients to `/token`.
+        /// `https://registry.example.com`, without a path. It goes into the challenges that send clients to `/token`.
         public_url: Option<String> = None;
         /// Addresses of proxies whose `X-Forwarded-For` is believed. Without it, everybody behind a proxy shares what
         /// slows down wrong passwords from one address.
