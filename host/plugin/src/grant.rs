@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+use crate::bounds;
 use crate::inspect::Inspected;
 use crate::interface::{self, Kind};
 use crate::sandbox::CallLimits;
@@ -26,7 +27,7 @@ pub struct Grants {
     pub limits: LimitOverrides,
 }
 
-/// Limits that differ from the host's; a limit may be lowered or raised, memory up to what the engine has.
+/// Limits that differ from the host's; a limit may be lowered or raised within its [`bounds`], memory up to what the engine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "see CallLimits")]
@@ -40,6 +41,24 @@ pub struct LimitOverrides {
 }
 
 impl LimitOverrides {
+    /// What is out of bounds, all of it.
+    fn problems(&self) -> Vec<String> {
+        let wide = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let limits = [
+            ("time_ms", self.time_ms, bounds::TIME_MS),
+            ("memory_bytes", self.memory_bytes.map(wide), bounds::MEMORY_BYTES),
+            ("host_calls", self.host_calls.map(u64::from), bounds::HOST_CALLS),
+            ("output_bytes", self.output_bytes.map(wide), bounds::OUTPUT_BYTES),
+            ("log_bytes", self.log_bytes.map(wide), bounds::LOG_BYTES),
+            ("trace_bytes", self.trace_bytes.map(wide), bounds::TRACE_BYTES),
+        ];
+        let out = limits.into_iter().filter_map(|(name, value, bounds)| {
+            let value = value.filter(|value| !bounds.contains(value))?;
+            Some(format!("`limits.{name}`: it is {value}, not within {} to {}", bounds.start(), bounds.end()))
+        });
+        out.collect()
+    }
+
     /// `base` with these in place of its own.
     pub fn over(&self, base: &CallLimits) -> CallLimits {
         CallLimits {
@@ -68,7 +87,7 @@ pub enum GrantError {
     /// The grants file is not what it should be.
     #[error("the `.toml` beside the plugin: {message}")]
     BadFile {
-        /// What is wrong, with line and column.
+        /// What is wrong, with line and column or the name of the limit.
         message: String,
     },
     /// There is no such capability.
@@ -113,7 +132,9 @@ impl Grants {
             return Err(bad(format!("{} bytes, at most {MAX_GRANTS_BYTES} wanted", bytes.len())));
         }
         let text = std::str::from_utf8(bytes).map_err(|e| bad(format!("no UTF-8: {e}")))?;
-        toml::from_str(text).map_err(|e| bad(e.to_string().trim_end().to_owned()))
+        let grants: Grants = toml::from_str(text).map_err(|e| bad(e.to_string().trim_end().to_owned()))?;
+        let problems = grants.limits.problems();
+        if problems.is_empty() { Ok(grants) } else { Err(bad(problems.join("; "))) }
     }
 }
 
@@ -141,4 +162,34 @@ pub fn grant(inspected: &Inspected, allowed: &Grants) -> Result<Granted, GrantEr
         }
     }
     Ok(Granted { capabilities: asked, limits: allowed.limits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `time_ms = 0` was taken, and so was a year.
+    #[test]
+    fn limits_beside_a_plugin_have_the_bounds_of_the_configuration() {
+        let check =
+            |limit: &str, value: u64| Grants::parse(format!("[limits]\n{limit} = {value}").as_bytes());
+        for (limit, bounds) in [
+            ("time_ms", bounds::TIME_MS),
+            ("memory_bytes", bounds::MEMORY_BYTES),
+            ("host_calls", bounds::HOST_CALLS),
+            ("output_bytes", bounds::OUTPUT_BYTES),
+            ("log_bytes", bounds::LOG_BYTES),
+            ("trace_bytes", bounds::TRACE_BYTES),
+        ] {
+            let (least, most) = (*bounds.start(), *bounds.end());
+            assert!(check(limit, least).is_ok() && check(limit, most).is_ok(), "{limit}");
+            for out in [least.checked_sub(1), Some(most + 1)].into_iter().flatten() {
+                let why = check(limit, out).unwrap_err().to_string();
+                let told = format!("`limits.{limit}`: it is {out}, not within {least} to {most}");
+                assert!(why.contains(&told), "{why}");
+            }
+        }
+        let why = Grants::parse(b"[limits]\ntime_ms = 99999999999\nhost_calls = 0").unwrap_err().to_string();
+        assert!(why.contains("limits.time_ms") && why.contains("limits.host_calls"), "{why}");
+    }
 }

@@ -14,6 +14,7 @@
 //! Invariant: nothing that a plugin does ends the process or another call.
 
 pub mod archive;
+pub mod bounds;
 pub mod breaker;
 pub mod catalog;
 mod engine;

@@ -24,13 +24,14 @@ use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::auth::write_private;
+use crate::config::check_tls_name;
 
 /// How long the authority holds, in years.
 const AUTHORITY_YEARS: i64 = 10;
@@ -194,9 +195,7 @@ fn sign_if_needed(folder: &Path, names: &[String]) -> Result<(), TlsError> {
     let mut params = CertificateParams::default();
     for name in names {
         let wrong = |why: String| TlsError::Name { name: name.clone(), why };
-        // A wildcard is a name with `*` for its first label.
-        let plain = name.strip_prefix("*.").unwrap_or(name);
-        ServerName::try_from(plain).map_err(|e| wrong(e.to_string()))?;
+        check_tls_name(name).map_err(wrong)?;
         let one = CertificateParams::new(vec![name.clone()]).map_err(|e| wrong(e.to_string()))?;
         params.subject_alt_names.extend(one.subject_alt_names);
     }

@@ -16,7 +16,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use http::uri::Authority;
 use reader::Reader;
+use rustls_pki_types::ServerName;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -154,7 +156,10 @@ fn parse(text: &str, folder: &Path, data: &Path) -> Result<Config, Vec<Problem>>
     let config = Config {
         data: data.to_owned(),
         listen: server.listen,
-        plugins: server.plugins.map_or_else(|| data.join("plugins"), |path| folder.join(path)),
+        plugins: match server.plugins {
+            Some(path) => check_plugins(folder.join(path), &mut reader),
+            None => data.join("plugins"),
+        },
         tls: check_tls(tls, folder, &mut reader),
         limits: Limits::read(&mut reader),
         log: Log::read(&mut reader),
@@ -167,17 +172,33 @@ fn parse(text: &str, folder: &Path, data: &Path) -> Result<Config, Vec<Problem>>
         public_url: server.public_url,
         trusted_proxies: server.trusted_proxies,
     };
-    if let Some(url) = &config.public_url {
-        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        if host.is_none_or(|host| host.is_empty() || host.contains(['"', ' ', '\\'])) {
-            reader.problem_at("", "public_url", "it is not a URL such as `https://registry.example.com`");
-        }
+    if config.public_url.as_deref().is_some_and(|url| !is_origin(url)) {
+        let why = "it is not a URL such as `https://registry.example.com`, without a path";
+        reader.problem_at("", "public_url", why);
     }
     if let Err(why) = log_filter(&config.log.level) {
         reader.problem_at("log", "level", &why);
     }
     reader.finish(&sections::known())?;
     Ok(config)
+}
+
+/// A scheme and a host, perhaps with a port, and nothing after it: clients look for `/v2/` at the root of a host.
+fn is_origin(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let Some(rest) = rest else { return false };
+    let Ok(authority) = rest.strip_suffix('/').unwrap_or(rest).parse::<Authority>() else { return false };
+    let is_whole = authority.as_str() == authority.host() || authority.port().is_some();
+    is_whole && !authority.host().is_empty() && !authority.as_str().contains('@')
+}
+
+/// Whether the server's authority can sign for this: a host name, perhaps with `*` for its first label, or an address.
+///
+/// # Errors
+/// Why not.
+pub fn check_tls_name(name: &str) -> Result<(), String> {
+    let plain = name.strip_prefix("*.").unwrap_or(name);
+    ServerName::try_from(plain).map(drop).map_err(|error| error.to_string())
 }
 
 /// What of the log is written: a level, or filters such as `wharf=debug,warn`.
@@ -198,12 +219,35 @@ pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(text).map_err(|_| wrong(text))
 }
 
+/// The server makes the folder, so that what is there of its path has to be one.
+fn check_plugins(path: PathBuf, reader: &mut Reader<'_>) -> PathBuf {
+    let there = path.ancestors().find(|path| path.exists());
+    if let Some(file) = there.filter(|path| !path.is_dir()) {
+        reader.problem_at("", "plugins", &format!("`{}` is not a folder", file.display()));
+    }
+    path
+}
+
 fn check_tls(tls: sections::TlsSection, folder: &Path, reader: &mut Reader<'_>) -> Tls {
     match (tls.mode, tls.certificate, tls.key) {
-        (TlsMode::Auto, None, None) => Tls::Auto { names: tls.names },
+        (TlsMode::Auto, None, None) => {
+            for name in &tls.names {
+                if let Err(why) = check_tls_name(name) {
+                    let why = format!("`{name}` is not a host name or an address: {why}");
+                    reader.problem_at("tls", "names", &why);
+                }
+            }
+            Tls::Auto { names: tls.names }
+        }
         (TlsMode::Off, None, None) => Tls::Off,
         (TlsMode::Files, Some(certificate), Some(key)) => {
-            Tls::Files { certificate: folder.join(certificate), key: folder.join(key) }
+            let (certificate, key) = (folder.join(certificate), folder.join(key));
+            for (name, path) in [("certificate", &certificate), ("key", &key)] {
+                if let Err(error) = std::fs::read(path) {
+                    reader.problem_at("tls", name, &format!("cannot read `{}`: {error}", path.display()));
+                }
+            }
+            Tls::Files { certificate, key }
         }
         (TlsMode::Files, ..) => {
             reader.problem_at("tls", "mode", "`files` needs `certificate` and `key`");

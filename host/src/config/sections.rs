@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use wharf_oci::RepoPattern;
+use wharf_plugin::bounds;
 
 use super::reader::{Reader, Setting};
 
@@ -87,7 +88,7 @@ settings! {
         /// Address and port to listen on; `--listen` goes before it. Port 0 lets the system pick one.
         listen: SocketAddr = super::LISTEN;
         /// How clients reach the server where that is not what they say themselves, such as behind a proxy:
-        /// `https://registry.example.com`. It goes into the challenges that send clients to `/token`.
+        /// `https://registry.example.com`, without a path. It goes into the challenges that send clients to `/token`.
         public_url: Option<String> = None;
         /// Addresses of proxies whose `X-Forwarded-For` is believed. Without it, everybody behind a proxy shares what
         /// slows down wrong passwords from one address.
@@ -175,17 +176,17 @@ settings! {
     /// What one call of a plugin may use.
     pub Plugin, "plugin" {
         /// How long it may run.
-        time_ms: u64 = 100, 1..=60_000;
+        time_ms: u64 = 100, bounds::TIME_MS;
         /// Memory of all its instances together.
-        memory_bytes: u64 = 64 * 1024 * 1024, 1_048_576..=4_294_967_296;
+        memory_bytes: u64 = 64 * 1024 * 1024, bounds::MEMORY_BYTES;
         /// Host functions it may call.
-        host_calls: u64 = 100_000, 1..=100_000_000;
+        host_calls: u64 = 100_000, bounds::HOST_CALLS;
         /// Bytes of its reasons and errors together.
-        output_bytes: u64 = 64 * 1024, 1_024..=16_777_216;
+        output_bytes: u64 = 64 * 1024, bounds::OUTPUT_BYTES;
         /// Bytes of log lines kept; more are dropped.
-        log_bytes: u64 = 16 * 1024, 0..=16_777_216;
+        log_bytes: u64 = 16 * 1024, bounds::LOG_BYTES;
         /// Bytes of the record of what it asked.
-        trace_bytes: u64 = 1024 * 1024, 1_024..=16_777_216;
+        trace_bytes: u64 = 1024 * 1024, bounds::TRACE_BYTES;
     }
 }
 

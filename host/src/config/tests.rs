@@ -1,10 +1,15 @@
 use std::path::Path;
 
+use tempfile::TempDir;
+
 use super::*;
 
 fn check(text: &str) -> Result<Config, String> {
-    let (folder, data) = (Path::new("/etc/wharf"), Path::new("/data"));
-    parse(text, folder, data).map_err(|problems| {
+    check_in(Path::new("/etc/wharf"), text)
+}
+
+fn check_in(folder: &Path, text: &str) -> Result<Config, String> {
+    parse(text, folder, Path::new("/data")).map_err(|problems| {
         ConfigError::Wrong { path: Path::new("wharf.toml").to_owned(), problems }.to_string()
     })
 }
@@ -20,7 +25,11 @@ fn no_settings_are_the_defaults() {
 
 #[test]
 fn what_the_file_says_is_in_force() {
-    let config = check(
+    let (folder, secret) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (certificate, key) = (folder.path().join("server.crt"), secret.path().join("server.key"));
+    std::fs::write(&certificate, "").unwrap();
+    std::fs::write(&key, "").unwrap();
+    let text = format!(
         r#"
         listen = "0.0.0.0:5443"
         public_url = "https://registry.example.com"
@@ -28,7 +37,7 @@ fn what_the_file_says_is_in_force() {
         [tls]
         mode = "files"
         certificate = "server.crt"
-        key = "/secret/server.key"
+        key = "{}"
         [limits]
         connections = 0x10
         [log]
@@ -36,12 +45,12 @@ fn what_the_file_says_is_in_force() {
         [metrics]
         public = true
         "#,
-    )
-    .unwrap();
+        key.display()
+    );
+    let config = check_in(folder.path(), &text).unwrap();
     assert_eq!(config.listen, "0.0.0.0:5443".parse().unwrap());
-    assert_eq!(config.plugins, Path::new("/etc/wharf/policies"));
-    let files = Tls::Files { certificate: "/etc/wharf/server.crt".into(), key: "/secret/server.key".into() };
-    assert_eq!(config.tls, files);
+    assert_eq!(config.plugins, folder.path().join("policies"));
+    assert_eq!(config.tls, Tls::Files { certificate, key });
     assert_eq!(config.limits.connections, 16);
     assert_eq!(config.log.format, LogFormat::Json);
     assert!(config.metrics.public);
@@ -92,6 +101,67 @@ fn what_is_logged_is_a_level_or_filters() {
 #[test]
 fn certificates_go_with_their_mode() {
     insta::assert_snapshot!(check("[tls]\nmode = \"auto\"\nkey = \"k\"\n").unwrap_err());
+}
+
+/// They were taken here and refused when the server started.
+#[test]
+fn names_no_certificate_can_have_are_told() {
+    let auto = |name: &str| check(&format!("[tls]\nmode = \"auto\"\nnames = [\"{name}\"]\n"));
+    for right in ["registry", "registry.example.com", "*.example.com", "10.0.0.1", "::1"] {
+        assert!(auto(right).is_ok(), "{right}");
+    }
+    for wrong in ["", "a b", "*", "*.", "registry:5000", "https://registry"] {
+        let why = auto(wrong).unwrap_err();
+        let told = format!("wharf.toml:3: `tls.names`: `{wrong}` is not a host name or an address");
+        assert!(why.starts_with(&told), "{why}");
+    }
+}
+
+#[test]
+fn files_that_stand_in_the_way_or_are_missing_are_told() {
+    let folder = TempDir::new().unwrap();
+    let told = |text: &str| check_in(folder.path(), text).unwrap_err();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let no_folder = format!("wharf.toml:1: `plugins`: `{}` is not a folder", file.display());
+    assert_eq!(told("plugins = \"file\""), no_folder);
+    assert_eq!(told("plugins = \"file/plugins\""), no_folder);
+    assert!(check_in(folder.path(), "plugins = \"made/at/the/start\"").is_ok());
+    let both = told("[tls]\nmode = \"files\"\ncertificate = \"no.crt\"\nkey = \"no.key\"\n");
+    for (line, name) in [(3, "certificate"), (4, "key")] {
+        let told = format!("wharf.toml:{line}: `tls.{name}`: cannot read");
+        assert!(both.contains(&told), "{both}");
+    }
+}
+
+/// Its query became part of the challenge: `realm="http://x/path?y/token"`.
+#[test]
+fn a_public_url_is_a_scheme_and_a_host() {
+    let public = |url: &str| check(&format!("public_url = '{url}'"));
+    for right in ["https://registry.example.com", "http://10.0.0.1:5080/", "https://[::1]:5443", "http://x"] {
+        assert!(public(right).is_ok(), "{right}");
+    }
+    for wrong in [
+        "",
+        "registry.example.com",
+        "ftp://x",
+        "https://",
+        "https:///",
+        "http://x/path",
+        "http://x//",
+        "http://x?y",
+        "http://x/path?y",
+        "http://x#y",
+        "http://user@x",
+        "http://:80",
+        "http://x:port",
+        "http://x:99999",
+        "http://a b",
+        "http://a\"b",
+    ] {
+        let why = public(wrong).unwrap_err();
+        assert!(why.contains("`public_url`: it is not a URL"), "{wrong}: {why}");
+    }
 }
 
 #[test]

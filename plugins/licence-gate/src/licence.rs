@@ -16,6 +16,8 @@ pub(crate) enum Standing {
     Denied,
 }
 
+const WILDCARDS: [char; 2] = ['*', '?'];
+
 const FROM_THE_BEST: [Standing; 3] = [Standing::Fine, Standing::Unlisted, Standing::Unknown];
 
 /// The lists of a configuration, ready to compare with.
@@ -33,7 +35,7 @@ struct Entry {
 impl Entry {
     fn new(text: &str) -> Self {
         let text = text.trim();
-        let licensee = Licensee::parse_mode(text, ParseMode::LAX).ok();
+        let licensee = licensee(text);
         let pattern = match &licensee {
             Some(licensee) => names::canonical(&licensee.to_string()),
             None => text.to_owned(),
@@ -91,6 +93,11 @@ impl Lists {
     }
 }
 
+/// The entry as one licence; none where it is a pattern, or more than one.
+fn licensee(entry: &str) -> Option<Licensee> {
+    Licensee::parse_mode(&names::canonical(entry), ParseMode::LAX).ok()
+}
+
 /// Reads an SPDX expression, or a name that surely means one.
 fn parse(text: &str) -> Option<Expression> {
     let text = text.trim();
@@ -114,16 +121,50 @@ pub(crate) fn check_entry(entry: &str) -> Result<(), String> {
     if entry.is_empty() {
         return Err("this is empty".to_owned());
     }
-    if entry.contains(['*', '?']) {
+    if entry.contains(WILDCARDS) {
+        return check_pattern(entry);
+    }
+    if licensee(entry).is_some() {
         return Ok(());
     }
-    match Licensee::parse_mode(entry, ParseMode::LAX) {
-        Ok(_) => Ok(()),
-        Err(_) if Expression::parse_mode(entry, ParseMode::LAX).is_ok() => {
-            Err(format!("`{entry}` is an expression; hint: list its licences one by one"))
+    Err(match parse(entry) {
+        Some(expression) => {
+            // `Apache-2.0+` is no single licence, but a pattern can say it.
+            let licences = listed(&licences(&expression)).replace('+', "*");
+            format!("`{entry}` is an expression; hint: list its licences one by one: {licences}")
         }
-        Err(_) => Err(format!(
-            "`{entry}` is no SPDX licence; hint: for a text that is none, use a wildcard: `{entry}*`"
-        )),
+        None => {
+            format!("`{entry}` is no SPDX licence; hint: for a text that is none, use a wildcard: `{entry}*`")
+        }
+    })
+}
+
+/// Whether a pattern matches the licence that is written in it. Licences are compared as SPDX writes them today: `Expat*` and
+/// `GPL-3+*` would match none, and what they were to deny would pass.
+fn check_pattern(entry: &str) -> Result<(), String> {
+    let tail = entry.trim_start_matches(WILDCARDS);
+    let written = tail.trim_end_matches(WILDCARDS);
+    let Some(expression) = parse(written) else { return Ok(()) };
+    let goes_on = written.len() < tail.len();
+    let start = written.to_ascii_lowercase();
+    let licences = licences(&expression);
+    let matches = |licence: &String| {
+        // An exception may follow, after a space: `MIT *`.
+        let rest = format!("{licence} ").to_ascii_lowercase();
+        rest.strip_prefix(&start).is_some_and(|rest| goes_on || rest.trim().is_empty())
+    };
+    if licences.iter().any(matches) {
+        return Ok(());
     }
+    let (written, licences) = (written.trim(), listed(&licences));
+    Err(format!("`{entry}` matches no licence: `{written}` is read as SPDX's {licences}; hint: write that"))
+}
+
+/// The licences of an expression, as SPDX writes them today.
+fn licences(expression: &Expression) -> Vec<String> {
+    expression.requirements().map(|one| names::canonical(&one.req.to_string())).collect()
+}
+
+fn listed(licences: &[String]) -> String {
+    licences.iter().map(|licence| format!("`{licence}`")).collect::<Vec<_>>().join(", ")
 }

@@ -19,17 +19,23 @@ const DEBIAN: &[(&str, &str)] = &[
 /// Families whose versions are written `GPL-2`, `GPL-2+` or `GPL-2.0`.
 const GNU: &[&str] = &["GPL", "LGPL", "AGPL", "GFDL"];
 
-/// The GNU identifiers that SPDX deprecated, in today's form: `GPL-2.0` is `GPL-2.0-only`, `GPL-2.0+` is `GPL-2.0-or-later`.
-/// What follows (` WITH …`) stays.
+/// One licence as SPDX writes it today: `GPL-2.0` is `GPL-2.0-only`, `GPL-2+` is `GPL-2.0-or-later`, `Expat` is `MIT`. What
+/// follows (` WITH …`) stays.
 pub(crate) fn canonical(licence: &str) -> String {
     let (id, rest) = match licence.split_once(' ') {
         Some((id, rest)) => (id, format!(" {rest}")),
         None => (licence, String::new()),
     };
-    match gnu(id) {
-        Some(modern) => format!("{modern}{rest}"),
+    match sure(id) {
+        Some(today) => format!("{today}{rest}"),
         None => licence.to_owned(),
     }
+}
+
+/// What a name that is no SPDX identifier of today surely means.
+fn sure(name: &str) -> Option<String> {
+    let debian = DEBIAN.iter().find(|(debian, _)| debian.eq_ignore_ascii_case(name));
+    debian.map(|(_, spdx)| (*spdx).to_owned()).or_else(|| gnu(name))
 }
 
 /// `GPL-2`, `gpl-2+`, `LGPL-2.1` as SPDX writes them; none if it is none of these.
@@ -80,11 +86,7 @@ fn joint(word: &str) -> Option<&'static str> {
 }
 
 fn name(word: &str) -> Option<String> {
-    let lower = word.to_ascii_lowercase();
-    if let Some((_, spdx)) = DEBIAN.iter().find(|(debian, _)| *debian == lower) {
-        return Some((*spdx).to_owned());
-    }
-    gnu(word).or_else(|| spdx::license_id(word).map(|id| id.name.to_owned()))
+    sure(word).or_else(|| spdx::license_id(word).map(|id| id.name.to_owned()))
 }
 
 #[cfg(test)]
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_gnu_identifiers_become_todays() {
+    fn names_become_todays() {
         for (old, today) in [
             ("GPL-2.0", "GPL-2.0-only"),
             ("GPL-2.0+", "GPL-2.0-or-later"),
@@ -100,7 +102,9 @@ mod tests {
             ("GPL-2.0 WITH Classpath-exception-2.0", "GPL-2.0-only WITH Classpath-exception-2.0"),
             ("GPL-2.0-only", "GPL-2.0-only"),
             ("GPL-3.0-or-later", "GPL-3.0-or-later"),
+            ("GPL-2+ WITH Classpath-exception-2.0", "GPL-2.0-or-later WITH Classpath-exception-2.0"),
             ("MIT", "MIT"),
+            ("expat", "MIT"),
             ("GPL", "GPL"),
             ("GPL-", "GPL-"),
         ] {

@@ -1,4 +1,4 @@
-use crate::licence::{Lists, Standing};
+use crate::licence::{Lists, Standing, check_entry};
 use crate::wharf_policy::Plugin;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -157,6 +157,85 @@ fn mistakes_are_told_with_pointers() {
     assert!(told(json!({ "allow": ["MIT"], "denied": "never" })).contains("`/denied`"));
 }
 
+/// `Expat` and `GPL-2+` were refused with a hint that let what they deny pass, and `GPL-2.0+` as an expression.
+#[test]
+fn an_old_name_in_a_list_is_read_as_that_of_a_component_is() {
+    for (entry, text) in [
+        ("Expat", "MIT"),
+        ("expat", "Expat"),
+        ("GPL-2+", "GPL-2.0-or-later"),
+        ("GPL-2.0+", "GPL-2.0-or-later"),
+        ("GPL-2.0-or-later", "GPL-2+"),
+        ("GPL-2.0", "GPL-2.0-only"),
+        ("GPL-3", "GPL-3.0-only"),
+        ("Apache-2", "Apache-2.0"),
+        ("GPL-2+ WITH Classpath-exception-2.0", "GPL-2.0-or-later WITH Classpath-exception-2.0"),
+    ] {
+        assert_eq!(check_entry(entry), Ok(()), "`{entry}`");
+        assert_eq!(standing(&[], &[entry], text), Standing::Denied, "`{entry}` and `{text}`");
+        assert_eq!(standing(&[entry], &[], text), Standing::Fine, "`{entry}` and `{text}`");
+    }
+    let denies = json!({ "deny": ["Expat", "GPL-2+"], "missing": "ignore" });
+    assert_eq!(outcome(&denies, &image(&[("a", &["MIT"])])).verdict, Verdict::Reject);
+    assert_eq!(outcome(&denies, &image(&[("a", &["Zlib"])])).verdict, Verdict::Approve);
+}
+
+/// `Expat*` and `GPL-3+*` were taken, and matched nothing.
+#[test]
+fn a_pattern_matches_the_licence_that_is_written_in_it() {
+    for (entry, licence) in [
+        ("Expat*", "`MIT`"),
+        ("*Expat", "`MIT`"),
+        ("GPL-3+*", "`GPL-3.0-or-later`"),
+        ("GPL-2.0+*", "`GPL-2.0-or-later`"),
+        ("*GPL-3.0", "`GPL-3.0-only`"),
+        ("GPL-3.0 *", "`GPL-3.0-only`"),
+        ("Perl*", "`GPL-1.0-or-later`, `Artistic-1.0-Perl`"),
+        ("GPL-2+ and Expat*", "`GPL-2.0-or-later`, `MIT`"),
+    ] {
+        let why = check_entry(entry).unwrap_err();
+        assert!(why.contains("matches no licence") && why.contains(licence), "{why}");
+    }
+    for entry in [
+        "*",
+        "GPL-3.0*",
+        "GPL-2*",
+        "GPL*",
+        "LGPL-*",
+        "BSD-*",
+        "*-4-Clause",
+        "mit*",
+        "MIT??",
+        "MIT *",
+        "Apache-2.0?",
+        "Apache-2.0+*",
+        "*GPL-3.0-only",
+        "?GPL-3*",
+        "GPL-3.0-*",
+        "see *",
+        "LicenseRef-*",
+        "LicenseRef-ours*",
+    ] {
+        assert_eq!(check_entry(entry), Ok(()), "`{entry}`");
+    }
+}
+
+#[test]
+fn a_hint_never_leads_to_what_matches_nothing() {
+    for (entry, hint) in [
+        ("Perl", "one by one: `GPL-1.0-or-later`, `Artistic-1.0-Perl`"),
+        ("GPL-2+ and Expat", "one by one: `GPL-2.0-or-later`, `MIT`"),
+        ("MIT OR ISC", "one by one: `MIT`, `ISC`"),
+        ("Apache-2.0+", "one by one: `Apache-2.0*`"),
+        ("public-domain", "use a wildcard: `public-domain*`"),
+    ] {
+        let why = check_entry(entry).unwrap_err();
+        assert!(why.ends_with(hint), "{why}");
+    }
+    assert_eq!(standing(&[], &["Apache-2.0*"], "Apache-2.0+"), Standing::Denied);
+    assert_eq!(standing(&[], &["public-domain*"], "public-domain"), Standing::Denied);
+}
+
 #[test]
 fn the_page_shows_a_configuration_that_is_taken() {
     let page = include_str!("../README.md");
@@ -179,7 +258,7 @@ proptest! {
             // An empty list denies nothing; a list of everything denies all.
             prop_assert_ne!(standing(&[], &[], text), Standing::Denied);
             prop_assert_eq!(standing(&["*"], &["*"], text), Standing::Denied);
-            let _ = (standing(&[&entry], &[], text), crate::licence::check_entry(&entry));
+            let _ = (standing(&[&entry], &[], text), check_entry(&entry));
         }
     }
 }
