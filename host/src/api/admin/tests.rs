@@ -195,3 +195,19 @@ async fn a_field_that_a_body_does_not_have_is_refused() {
     }
     assert!(checked > 10, "{checked} operations take JSON");
 }
+
+/// `wharf policy bind … --dry-run` passed a plugin that is not there and a config that it refuses.
+#[tokio::test]
+async fn a_dry_run_refuses_what_bind_refuses() {
+    let (app, _data) = app();
+    flow::account::first_start(&app).await.unwrap();
+    let login = bearer(&app, "admin", None).await;
+    let binding = r#"{"repositories":"dev/*","policies":[{"plugin":"gone"}],
+        "targets":[{"name":"qa","repository":"qa/{name}"}]}"#;
+    let trial = format!(r#"{{"binding":{binding}}}"#);
+    let bound = answer(&app, &Method::PUT, "/api/v1/bindings/to-qa", Some(&login), binding).await;
+    let tried = answer(&app, &Method::POST, "/api/v1/bindings/dry-run", Some(&login), &trial).await;
+    assert_eq!((bound.0, tried.0), (StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST), "{}", tried.1);
+    assert_eq!(error(&tried.1).message, error(&bound.1).message);
+    assert_eq!(error(&tried.1).message, "there is no plugin `gone`");
+}
