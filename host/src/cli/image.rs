@@ -146,21 +146,25 @@ fn found(scan: &ScanEntry) -> String {
     }
 }
 
-/// `2 critical, 1 high, 4 more`.
+/// `2 critical, 1 high, 4 more`. What has no severity may be as bad as any.
 fn counts(counts: SeverityCounts) -> String {
-    let total = counts.total();
     let mut parts: Vec<String> = [(counts.critical, "critical"), (counts.high, "high")]
         .iter()
         .filter(|(n, _)| *n > 0)
         .map(|(n, name)| format!("{n} {name}"))
         .collect();
-    match (total - counts.critical - counts.high, parts.is_empty()) {
-        (0, true) => return "none known".to_owned(),
-        (0, false) => {}
+    match (counts.medium + counts.low + counts.negligible, parts.is_empty()) {
+        (0, _) => {}
         (rest, true) => parts.push(format!("{rest} lesser")),
         (rest, false) => parts.push(format!("{rest} more")),
     }
-    parts.join(", ")
+    if counts.unknown > 0 {
+        parts.push(format!("{} unrated", counts.unknown));
+    }
+    match parts.is_empty() {
+        true => "none known".to_owned(),
+        false => parts.join(", "),
+    }
 }
 
 fn all_counts(counts: SeverityCounts) -> String {
@@ -374,6 +378,18 @@ mod tests {
         for (scan, expected) in cases {
             assert_eq!(found(&scan), expected, "{scan:?}");
         }
+    }
+
+    /// A finding of unknown severity was `1 lesser`.
+    #[test]
+    fn what_has_no_severity_is_not_called_lesser() {
+        let check = |critical, medium, unknown, expected| {
+            let found = SeverityCounts { critical, medium, unknown, ..SeverityCounts::default() };
+            assert_eq!(counts(found), expected);
+        };
+        check(0, 0, 1, "1 unrated");
+        check(0, 3, 1, "3 lesser, 1 unrated");
+        check(2, 3, 1, "2 critical, 3 more, 1 unrated");
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod visible;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use exit::Exit;
@@ -97,7 +98,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Help and version are errors to clap, too; only these two go to standard output.
             let code = if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() };
-            let _ = error.print();
+            let _ = without_hidden(error).print();
             return code;
         }
     };
@@ -124,6 +125,22 @@ fn secret_on_the_line(matches: &ArgMatches) -> Option<&'static str> {
     };
     let here = ["password", "token"].into_iter().find(given);
     here.or_else(|| secret_on_the_line(matches.subcommand()?.1))
+}
+
+/// clap suggests commands for one that it does not know, and those that help does not show, too.
+fn without_hidden(mut error: clap::Error) -> clap::Error {
+    fn hides(command: &clap::Command, name: &str) -> bool {
+        let is_it = |inner: &clap::Command| inner.is_hide_set() && inner.get_name() == name;
+        command.get_subcommands().any(|inner| is_it(inner) || hides(inner, name))
+    }
+    if let Some(ContextValue::Strings(mut names)) = error.remove(ContextKind::SuggestedSubcommand) {
+        let commands = definition();
+        names.retain(|name| !hides(&commands, name));
+        if !names.is_empty() {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names));
+        }
+    }
+    error
 }
 
 /// The whole tree of commands.

@@ -1,6 +1,6 @@
 use super::client::Remote;
 use super::output::{Table, ago, now_ms, pairs};
-use crate::api::admin::{DatabaseEntry, QueueStatus, Status};
+use crate::api::admin::{COUNTED_MAX, DatabaseEntry, QueueStatus, Status};
 
 /// Show how the server is and what keeps it busy
 #[derive(Debug, clap::Args)]
@@ -64,9 +64,10 @@ fn data(data: &DatabaseEntry, now_ms: u64) -> String {
 
 fn queues(queues: &[QueueStatus], now_ms: u64) -> String {
     let mut table = Table::new(&["QUEUE", ">WAITING OR RUNNING", ">FAILED", "OLDEST"], "no queues");
+    let counted = |n: usize| if n < COUNTED_MAX { n.to_string() } else { format!("{n}+") };
     for queue in queues {
         let oldest = queue.oldest_ms.map(|ms| ago(ms, now_ms)).unwrap_or_default();
-        table.row([queue.queue.clone(), queue.live.to_string(), queue.dead.to_string(), oldest]);
+        table.row([queue.queue.clone(), counted(queue.live), counted(queue.dead), oldest]);
     }
     table.text()
 }

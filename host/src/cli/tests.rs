@@ -114,3 +114,15 @@ fn a_secret_is_not_taken_from_the_command_line() {
     assert_eq!(refused(&["wharf", "scan", "a", "--user", "a", "--password", "x"]), Some("password"));
     assert_eq!(refused(&["wharf", "status", "--user", "a"]), None);
 }
+
+/// `wharf nope` was taken for `wharf openapi`, which help does not show.
+#[test]
+fn a_hidden_command_is_not_suggested() {
+    let check = |line: &[&str], suggestion: Option<&str>| {
+        let error = without_hidden(definition().try_get_matches_from(line).unwrap_err()).to_string();
+        assert_eq!(error.contains("similar"), suggestion.is_some(), "{error}");
+        assert!(suggestion.is_none_or(|name| error.contains(&format!("'{name}'"))), "{error}");
+    };
+    check(&["wharf", "nope"], None);
+    check(&["wharf", "plicy"], Some("policy"));
+}

@@ -62,9 +62,10 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
                 Work::Forget { repository, from },
             ]
         }
-        Kind::ImageScanned { digest, .. } | Kind::FindingsChanged { digest, .. } => {
-            vec![Work::RejudgeImage { digest: digest.clone(), repository: None, from: None }]
+        Kind::ImageScanned { repository, digest, .. } => {
+            vec![rejudge(digest, None, Some(repository.clone()))]
         }
+        Kind::FindingsChanged { digest, .. } => vec![rejudge(digest, None, None)],
         Kind::VulnerabilityDataImported { .. } => vec![Work::Rematch { from: None }],
         Kind::BindingChanged { binding } | Kind::BindingRemoved { binding } => {
             vec![Work::RejudgeBinding { binding: binding.clone(), from: None }]
@@ -78,9 +79,11 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
 
 /// What follows from a new referrer: it goes where its subject went, and whoever waits for one in its repository asks again.
 fn said_of(subject: &Digest, repository: &RepoName, digest: &Digest) -> [Work; 2] {
-    let again =
-        Work::RejudgeImage { digest: subject.clone(), repository: Some(repository.clone()), from: None };
-    [follow(repository, digest), again]
+    [follow(repository, digest), rejudge(subject, Some(repository.clone()), None)]
+}
+
+fn rejudge(digest: &Digest, repository: Option<RepoName>, scanned_in: Option<RepoName>) -> Work {
+    Work::RejudgeImage { digest: digest.clone(), repository, scanned_in, from: None }
 }
 
 fn follow(repository: &RepoName, digest: &Digest) -> Work {
@@ -142,7 +145,7 @@ async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
             Work::RejudgePlugin { plugin, from } => {
                 mass::by_plugin(app, plugin, from.as_deref(), cause).await
             }
-            Work::RejudgeImage { digest, repository, from } => {
+            Work::RejudgeImage { digest, repository, from, .. } => {
                 mass::by_image(app, digest.as_str(), repository.as_ref(), from.as_deref(), cause).await
             }
             Work::Forget { repository, from } => mass::forget_gone(app, repository, from.as_deref()).await,
@@ -187,13 +190,18 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::jobs::Queue;
 
     const DIGEST: &str = "sha256:4f5312ab34cd4f5312ab34cd4f5312ab34cd4f5312ab34cd4f5312ab34cd4f53";
 
-    fn check(event: Value, expected: &[&str]) {
+    fn works(event: &Value) -> Vec<Work> {
         let mut recorded = json!({"id": "1.0", "at_ms": 1, "by": "ann"});
         recorded.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
-        let works = route(&serde_json::from_value(recorded).unwrap());
+        route(&serde_json::from_value(recorded).unwrap())
+    }
+
+    fn check(event: Value, expected: &[&str]) {
+        let works = works(&event);
         let names = works.iter().map(|work| format!("{} {}", work.queue(), work.subject()));
         let names: Vec<String> = names.map(|name| name.replace(DIGEST, "D")).collect();
         assert_eq!(names, expected, "{event}");
@@ -226,5 +234,18 @@ mod tests {
             json!({"kind": "tag-deleted", "repository": "dev/app", "tag": "1", "digest": DIGEST, "hidden": true}),
             &[],
         );
+    }
+
+    /// Regression: one pusher's many scans and signatures delayed everybody's judgement.
+    #[test]
+    fn what_follows_from_a_repository_takes_the_turn_of_its_namespace() {
+        for event in [
+            json!({"kind": "image-pushed", "repository": "dev/app", "digest": DIGEST, "tag": "1", "subject": DIGEST}),
+            json!({"kind": "image-scanned", "repository": "dev/app", "digest": DIGEST, "scan": "complete", "packages": 1, "findings": 0}),
+        ] {
+            let works = works(&event);
+            assert!(works.iter().any(|work| work.queue() == Queue::Rejudge), "{event}");
+            assert!(works.iter().all(|work| work.namespace() == "dev"), "{works:?}");
+        }
     }
 }

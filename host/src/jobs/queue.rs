@@ -107,6 +107,9 @@ pub enum Work {
         digest: Digest,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<RepoName>,
+        /// Where the scan that asks was made, whose turn it takes; others may hold the image, too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scanned_in: Option<RepoName>,
         #[serde(default)]
         from: Option<String>,
     },
@@ -160,6 +163,8 @@ impl Work {
         match self {
             Work::Scan { repository, .. }
             | Work::Judge { repository, .. }
+            | Work::RejudgeImage { repository: Some(repository), .. }
+            | Work::RejudgeImage { scanned_in: Some(repository), .. }
             | Work::Forget { repository, .. }
             | Work::Follow { repository, .. }
             | Work::Untag { repository, .. } => repository.namespace(),

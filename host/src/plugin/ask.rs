@@ -23,6 +23,10 @@ const BUSY_RETRY_MS: u64 = 10_000;
 /// After this long a plugin is asked again in whose call the server itself failed, in ms.
 const DEFECT_RETRY_MS: u64 = 10 * 60_000;
 
+/// Codes of what the machine ended, not the facts: a call that ran out of time or found no room, a breaker, a defect of the
+/// server's.
+pub const PASSING_CODES: [&str; 4] = ["timeout", "busy", "breaker-open", "server-failed"];
+
 /// What [`Plugins`] is made of.
 #[derive(Debug)]
 pub struct Parts {

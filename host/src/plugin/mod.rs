@@ -12,4 +12,4 @@ mod ask;
 mod log;
 pub mod state;
 
-pub use ask::{Asked, ConfigError, Parts, Plugins, ReviveError, Unasked};
+pub use ask::{Asked, ConfigError, PASSING_CODES, Parts, Plugins, ReviveError, Unasked};

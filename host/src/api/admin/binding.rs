@@ -232,6 +232,7 @@ async fn dry_run_new(
     caller.require_user()?;
     let binding = new.binding.named("dry-run", &caller.principal.name)?;
     bind::check(&app, &caller.principal, &binding).await?;
+    bind::check_policies(&app, &binding).await?;
     let limit = new.limit.unwrap_or(dry_run::TAGS_MAX);
     let run = dry_run::dry_run(&app, &caller.principal, &binding, new.after.as_deref(), limit).await?;
     Ok(Json(run))
@@ -306,7 +307,8 @@ mod tests {
             assert_eq!(router.oneshot(request).await.unwrap().status(), expected, "{method} {path} {body}");
         };
         let own = |owner| json!({"binding": trial(owner)});
-        check(Method::POST, "dry-run", own("alice"), StatusCode::OK).await;
+        // Nothing is in the way but that this server has no plugin.
+        check(Method::POST, "dry-run", own("alice"), StatusCode::BAD_REQUEST).await;
         check(Method::POST, "dry-run", own("ci"), StatusCode::FORBIDDEN).await;
         check(Method::POST, "dry-run", own("nobody"), StatusCode::FORBIDDEN).await;
         check(Method::POST, "seen/dry-run", json!({}), StatusCode::OK).await;

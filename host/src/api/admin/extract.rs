@@ -3,6 +3,9 @@
 //! Invariant: a handler's arguments are read in their order, so the caller stands before all that the request says.
 //! Invariant: every handler asks who calls, and nobody gets past that whose query has a parameter that no handler reads.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
@@ -10,7 +13,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::query;
 use crate::App;
@@ -20,9 +25,12 @@ use crate::api::{ApiError, Caller};
 #[derive(Debug)]
 pub(super) struct Administrator(pub Caller);
 
-/// A JSON body.
+/// A JSON body, which is an object.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub T);
+
+/// What is read from a JSON object alone: serde reads a struct from an array, too, its fields by their places.
+struct Object<T>(T);
 
 /// The part of a path that names something.
 #[derive(Debug)]
@@ -76,19 +84,38 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let Json(body) = Json::from_request(request, state).await.map_err(|rejection: JsonRejection| {
-            match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
-                }
-                StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                    let message = "the body is not JSON; hint: send `Content-Type: application/json`";
-                    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid", message)
-                }
-                _ => wrong("body", &rejection.body_text()),
+        let read = Json::<Object<T>>::from_request(request, state).await;
+        let Json(Object(body)) = read.map_err(|rejection: JsonRejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
             }
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                let message = "the body is not JSON; hint: send `Content-Type: application/json`";
+                ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid", message)
+            }
+            _ => wrong("body", &rejection.body_text()),
         })?;
         Ok(Body(body))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        from.deserialize_map(Fields(PhantomData)).map(Object)
     }
 }
 

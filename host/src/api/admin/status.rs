@@ -12,8 +12,8 @@ use crate::api::{ApiError, Caller};
 use crate::jobs::{self, Queue};
 use crate::plugin::state;
 
-/// Jobs of one queue that are counted; more are shown as "at least".
-const COUNTED_MAX: usize = 500;
+/// Jobs of one queue that are counted.
+pub const COUNTED_MAX: usize = 500;
 
 /// How the server is.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

@@ -67,14 +67,14 @@ async fn answer(
     method: &Method,
     uri: &str,
     login: Option<&str>,
-    body: &'static str,
+    body: &str,
 ) -> (StatusCode, String) {
     let mut request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
     if let Some(login) = login {
         request = request.header("authorization", login);
     }
     let router = routes(app.clone()).with_state(app.clone());
-    let response = router.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let response = router.oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
     let status = response.status();
     let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -170,7 +170,8 @@ async fn a_parameter_that_an_operation_does_not_have_is_refused() {
     }
 }
 
-/// `PUT /api/v1/repositories` and `POST /api/v1/jobs/…` let any field pass, also one with a slip in its name.
+/// `PUT /api/v1/repositories` and `POST /api/v1/jobs/…` let any field pass, also one with a slip in its name, and
+/// `POST /api/v1/grants` took `["user:admin", "read", "dev/*"]`.
 #[tokio::test]
 async fn a_field_that_a_body_does_not_have_is_refused() {
     let (app, _data) = app();
@@ -184,10 +185,29 @@ async fn a_field_that_a_body_does_not_have_is_refused() {
         }
         checked += 1;
         let uri = path.replace(['{', '}'], "");
-        let (status, body) = answer(&app, &method, &uri, Some(&login), r#"{"quue":1}"#).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "`{method} {uri}` answers {body}");
-        let says = error(&body).message;
-        assert!(says.contains("unknown field `quue`"), "`{method} {uri}` says {says}");
+        // serde reads a struct from an array, too: its fields by their places.
+        for (body, expected) in [(r#"{"quue":1}"#, "unknown field `quue`"), ("[]", "expected an object")] {
+            let (status, body) = answer(&app, &method, &uri, Some(&login), body).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "`{method} {uri}` answers {body}");
+            let says = error(&body).message;
+            assert!(says.contains(expected), "`{method} {uri}` says {says}");
+        }
     }
     assert!(checked > 10, "{checked} operations take JSON");
+}
+
+/// `wharf policy bind … --dry-run` passed a plugin that is not there and a config that it refuses.
+#[tokio::test]
+async fn a_dry_run_refuses_what_bind_refuses() {
+    let (app, _data) = app();
+    flow::account::first_start(&app).await.unwrap();
+    let login = bearer(&app, "admin", None).await;
+    let binding = r#"{"repositories":"dev/*","policies":[{"plugin":"gone"}],
+        "targets":[{"name":"qa","repository":"qa/{name}"}]}"#;
+    let trial = format!(r#"{{"binding":{binding}}}"#);
+    let bound = answer(&app, &Method::PUT, "/api/v1/bindings/to-qa", Some(&login), binding).await;
+    let tried = answer(&app, &Method::POST, "/api/v1/bindings/dry-run", Some(&login), &trial).await;
+    assert_eq!((bound.0, tried.0), (StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST), "{}", tried.1);
+    assert_eq!(error(&tried.1).message, error(&bound.1).message);
+    assert_eq!(error(&tried.1).message, "there is no plugin `gone`");
 }

@@ -15,7 +15,7 @@ const DIFFERENCES_SHOWN: usize = 200;
 /// Judge stored decisions again: by the same policies, or by what another would have said
 ///
 /// Without --plugin every decision must come out as it did, with the same bytes in every trace; the exit status is 1 if
-/// one does not.
+/// one does not. One with a call that ran out of time, then or now, cannot be judged and is no difference.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wharf policy replay --since 30d

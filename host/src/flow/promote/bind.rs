@@ -127,17 +127,7 @@ pub async fn bind(
 ) -> Result<Bound, BindError> {
     check(app, who, &binding).await?;
     may_maintain(&access::view(app, who).await?, who, &binding)?;
-    let mut wrong = Vec::new();
-    let of_plugin = |name: &str| binding.policies.iter().filter(|policy| policy.plugin == name).count();
-    for (index, policy) in binding.policies.iter().enumerate() {
-        if let Err(error) = app.plugins.check_config(&policy.plugin, &policy.config_json()).await {
-            let is_one_of_several = of_plugin(&policy.plugin) > 1;
-            wrong.push(PolicyError { index, is_one_of_several, error });
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(BindError::Config(wrong));
-    }
+    check_policies(app, &binding).await?;
     let row = &BindingRow { binding, by: who.name.clone(), at_ms: app.now_ms() };
     let ((), rev) = app
         .store
@@ -242,6 +232,25 @@ pub async fn check(app: &App, who: &Principal, binding: &Binding) -> Result<(), 
     match auth::find_user(&app.store, &owner).await? {
         Some(_) => Ok(()),
         None => Err(UserError::Unknown(owner).into()),
+    }
+}
+
+/// Whether the plugins of a binding's policies are there and take their configs.
+///
+/// # Errors
+/// [`BindError::Config`], with all that is wrong.
+pub async fn check_policies(app: &App, binding: &Binding) -> Result<(), BindError> {
+    let mut wrong = Vec::new();
+    let of_plugin = |name: &str| binding.policies.iter().filter(|policy| policy.plugin == name).count();
+    for (index, policy) in binding.policies.iter().enumerate() {
+        if let Err(error) = app.plugins.check_config(&policy.plugin, &policy.config_json()).await {
+            let is_one_of_several = of_plugin(&policy.plugin) > 1;
+            wrong.push(PolicyError { index, is_one_of_several, error });
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(BindError::Config(wrong)),
     }
 }
 

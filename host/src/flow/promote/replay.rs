@@ -13,7 +13,7 @@ use super::{PromoteError, gather};
 use crate::App;
 use crate::facts::document::{self, Kind};
 use crate::facts::stored;
-use crate::plugin::Asked;
+use crate::plugin::{Asked, PASSING_CODES, Unasked};
 use crate::promote::decision::{self, Authority};
 use crate::promote::{Decision, Judged, Opinion, Outcome, Reason, Verdict, compose, reasons};
 
@@ -70,7 +70,7 @@ pub struct Replayed {
     pub decisions: u64,
     /// Those with the same verdict and, of the same plugin over the same facts, the same bytes of every trace.
     pub same: u64,
-    /// Decisions that could not be asked again: the facts, a plugin or a tag is gone.
+    /// Decisions that could not be judged again: the facts, a plugin or a tag is gone, or the machine ended a call, then or now.
     pub skipped: u64,
     pub differences: Vec<Difference>,
     /// Where to go on; absent at the end.
@@ -85,7 +85,7 @@ pub struct Difference {
     pub tag: String,
     pub decision: u64,
     pub was: Verdict,
-    /// Absent where it could not be asked.
+    /// Absent where it could not be judged.
     pub verdict: Option<Verdict>,
     pub why: String,
 }
@@ -143,7 +143,7 @@ async fn one(
         }
     };
     match again(app, what, decision, &facts).await? {
-        Again::Gone(why) => {
+        Again::Unjudged(why) => {
             replayed.skipped += 1;
             replayed.differences.push(difference(decision, None, why));
         }
@@ -190,7 +190,7 @@ async fn facts(
 enum Again {
     Same,
     Other(Verdict, String),
-    Gone(String),
+    Unjudged(String),
 }
 
 async fn again(
@@ -200,7 +200,7 @@ async fn again(
     facts: &Arc<SealedFacts>,
 ) -> Result<Again, PromoteError> {
     let Authority::Binding { offered, .. } = &decision.authority else {
-        return Ok(Again::Gone("no policy decided it".to_owned()));
+        return Ok(Again::Unjudged("no policy decided it".to_owned()));
     };
     // One opinion of the other policy for each platform, or all those that there were.
     let calls: Vec<&Judged> = match what.instead {
@@ -210,6 +210,9 @@ async fn again(
     let mut opinions = Vec::with_capacity(calls.len());
     let mut changed = None;
     for judged in calls {
+        if let (None, Some(because)) = (&what.instead, passing(judged)) {
+            return Ok(Again::Unjudged(format!("not judged then: {}", because.text)));
+        }
         let (plugin, config) = match plugin_of(app, what, decision, judged).await {
             Ok(Some(found)) => found,
             // It could not be asked then, either: the same hold.
@@ -217,10 +220,19 @@ async fn again(
                 opinions.push(opinion(judged, Verdict::Hold, Vec::new()));
                 continue;
             }
-            Err(why) => return Ok(Again::Gone(why)),
+            Err(why) => return Ok(Again::Unjudged(why)),
         };
         let subject = Subject::Platform(judged.platform_index);
         let asked = app.plugins.ask_plugin(&plugin, &config, facts, subject, offered).await;
+        match &asked.answer {
+            Err(Unasked::Interrupted) => return Err(PromoteError::Interrupted),
+            Err(Unasked::Failed { code, text, .. } | Unasked::Passing { code, text, .. })
+                if PASSING_CODES.contains(code) =>
+            {
+                return Ok(Again::Unjudged(format!("not judged now: {text}")));
+            }
+            _ => {}
+        }
         let said = Said::of(asked, facts, judged.platform_index);
         if what.instead.is_none() && what.known == Known::Then {
             let share = reasons::share(decision.policies.len());
@@ -237,6 +249,11 @@ async fn again(
         None if composed.verdict == decision.verdict => Again::Same,
         None => Again::Other(composed.verdict, moved(decision, composed.verdict)),
     })
+}
+
+/// Why a call came to no verdict that depends on the machine and not on the facts: there is nothing to compare.
+fn passing(judged: &Judged) -> Option<&Reason> {
+    judged.held_because.as_ref().filter(|because| PASSING_CODES.contains(&because.code.as_str()))
 }
 
 fn moved(decision: &Decision, verdict: Verdict) -> String {

@@ -11,10 +11,12 @@ use wharf_store::{Rev, Space, StoreError, Tx, key};
 use super::case::{Case, does, no_criticals, stage_of};
 use super::guests::marked;
 use crate::flow;
+use crate::flow::promote::explain;
 use crate::flow::promote::gather::Gathered;
-use crate::flow::promote::{explain, replay};
+use crate::flow::promote::replay::{self, Instead, Replay};
 use crate::flow::retention::{Idle, Named};
 use crate::plugin::state;
+use crate::promote::Verdict;
 use crate::registry::row::TagRow;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,9 +92,33 @@ async fn long_reasons_are_cut_and_the_decision_is_kept_and_replayed() {
         let codes: Vec<&str> = judged.reasons.iter().map(|reason| reason.code.as_str()).collect();
         assert_eq!(codes, ["long", "truncated"]);
     }
-    let replayed = replay::replay(&case.app, &replay::Replay::default()).await.unwrap();
+    let replayed = replay::replay(&case.app, &Replay::default()).await.unwrap();
     assert_eq!((replayed.same, &replayed.differences), (replayed.decisions, &Vec::new()));
     assert!(replayed.decisions > 0);
+    case.stop().await;
+}
+
+/// Regression: one call that ran out of time made every replay fail for as long as its decision was kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ran_out_of_time_is_no_difference() {
+    let mut case = Case::new().await;
+    // Of two images: the breaker that the one opens is not in the way of the other.
+    for (what, does_what) in [("slow", "loop"), ("quick", "mark")] {
+        case.bind(what, &format!("{what}/**"), "qa/{name}", does(does_what)).await;
+        case.push(&format!("{what}/app:1"), what, &[("zlib", "1")]).await;
+        case.until_judged(&format!("{what}/app:1"), what, Verdict::Hold).await;
+    }
+    case.until_idle().await;
+    let replayed = async |binding: &str, instead| {
+        let what = Replay { binding: Some(binding.to_owned()), instead, ..Replay::default() };
+        let found = replay::replay(&case.app, &what).await.unwrap();
+        assert_eq!(found.same, found.decisions, "{found:#?}");
+        (found.decisions > 0, found.skipped > 0)
+    };
+    assert_eq!(replayed("slow", None).await, (false, true), "it ran out of time then");
+    assert_eq!(replayed("quick", None).await, (true, false));
+    let instead = Instead { plugin: "guest".to_owned(), config: Some(json!({"do": "loop"})) };
+    assert_eq!(replayed("quick", Some(instead)).await, (false, true), "it runs out of time now");
     case.stop().await;
 }
 
@@ -125,7 +151,7 @@ async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
     let stage = stage_of("dev/app:1");
     let stands = explain::tag(&case.app, &stage.repository, &stage.tag).await.unwrap();
     assert!(!stands[0].explained.as_ref().unwrap().traces[0].is_empty());
-    let replayed = replay::replay(&case.app, &replay::Replay::default()).await.unwrap();
+    let replayed = replay::replay(&case.app, &Replay::default()).await.unwrap();
     assert_eq!((replayed.decisions, replayed.same), (1, 1), "{replayed:#?}");
     let again = flow::retention::run(&case.app, now_ms + 400 * day_ms, &stop).await.unwrap();
     assert_eq!((again.decisions, again.documents), (0, 0));

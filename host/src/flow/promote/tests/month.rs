@@ -19,7 +19,8 @@ use crate::flow;
 use crate::flow::promote::bind;
 use crate::flow::promote::replay::{self, Instead, Known, Replay, Replayed};
 use crate::jobs;
-use crate::promote::{Decision, Verdict, decision};
+use crate::plugin::PASSING_CODES;
+use crate::promote::{Decision, Reason, Verdict, decision};
 
 /// 2026-11-01T00:00:00Z.
 const BEGINS_MS: u64 = 1_793_491_200_000;
@@ -183,7 +184,14 @@ async fn a_month_of_decisions_replays_byte_for_byte() {
     it_was_a_month(&decisions);
 
     let then = replay_all(case, Replay::default()).await;
-    assert_eq!((then.decisions, then.skipped), (decisions.len() as u64, 0), "{:#?}", then.differences);
+    // A loaded machine may have ended a call, or left a breaker open.
+    let is_passing = |reason: &Reason| PASSING_CODES.contains(&reason.code.as_str());
+    let passing = |decision: &&Decision| {
+        decision.policies.iter().filter_map(|judged| judged.held_because.as_ref()).any(is_passing)
+    };
+    let skipped = decisions.iter().filter(passing).count() as u64;
+    let all = decisions.len() as u64;
+    assert_eq!((then.decisions, then.skipped), (all - skipped, skipped), "{:#?}", then.differences);
     assert_eq!(then.same, then.decisions, "{:#?}", then.differences);
 
     as_known_now_it_says_what_was_said_last(case, &decisions).await;
