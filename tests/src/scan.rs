@@ -208,11 +208,28 @@ fn a_file_with_less_than_half_the_records_is_taken_only_by_force() {
 fn an_import_takes_the_place_of_a_database_that_cannot_be_read() {
     let (folder, image, db) = prepared();
     let file = folder.path().join("own.json");
-    for broken in [&b"nonsense"[..], &fs::read(&db).unwrap()[..100]] {
+    let whole = fs::read(&db).unwrap();
+    let newer = [&whole[..8], &[99][..], &whole[9..]].concat();
+    for broken in [&whole[..10], &whole[..100], &newer[..]] {
         fs::write(&db, broken).unwrap();
         assert_ne!(wharf(&["scan", &image, "--db", &db]).status.code(), Some(0));
         answer(&["db", "import", "--db", &db, "--output", "json", file.to_str().unwrap()]);
         assert_eq!(wharf(&["db", "status", "--db", &db]).status.code(), Some(0));
+    }
+}
+
+/// Regression: a mistyped `--db` cost whatever file was there.
+#[test]
+fn an_import_overwrites_no_file_that_is_not_a_database() {
+    let (folder, _, _) = prepared();
+    let (records, script) = (folder.path().join("own.json"), folder.path().join("deploy.sh"));
+    for content in ["#!/bin/sh\n", "wharf", ""] {
+        fs::write(&script, content).unwrap();
+        let refused = wharf(&["db", "import", "--db", script.to_str().unwrap(), records.to_str().unwrap()]);
+        assert_eq!(refused.status.code(), Some(3));
+        let error = text(&refused.stderr);
+        assert!(error.contains("deploy.sh") && error.contains("hint:"), "{error}");
+        assert_eq!(fs::read_to_string(&script).unwrap(), content);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use anyhow::Context as _;
-use wharf_scan::vuln::{Db as Data, Import, ImportError, ImportStats};
+use wharf_scan::vuln::{Db as Data, DbError, Import, ImportError, ImportStats};
 
 use super::{Files, Offline, remark, show_import, show_status};
 use crate::api::admin::{DatabaseEntry, ImportEntry};
@@ -26,8 +26,15 @@ impl Offline {
 /// Imports files, each in place of what was imported under its name before.
 ///
 /// # Errors
-/// Where a file cannot be read or holds nothing that can be matched; the database stays as it was.
+/// Where a file cannot be read or holds nothing that can be matched, and where something else than a database is in its place;
+/// what was there stays as it was.
 pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
+    // Only a database is replaced, a damaged one too: any other file has nothing to do with this.
+    if let Err(DbError::NotADatabase) = database.current() {
+        let path = database.path().display();
+        let why = format!("`{path}` is there and is not a vulnerability database");
+        return Err(Stop::refused(format!("{why}; hint: name another file, or remove this one")).into());
+    }
     let names: Vec<String> = files.files.iter().map(|file| files.source(file)).collect();
     let mut import = Import::new().accept_fewer(files.force);
     if let Some(old) = database.usable().with_context(|| database.path().display().to_string())? {
