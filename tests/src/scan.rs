@@ -233,6 +233,26 @@ fn an_import_overwrites_no_file_that_is_not_a_database() {
     }
 }
 
+/// Regression: names that the server refuses were taken without one.
+#[test]
+fn a_source_has_a_plain_name() {
+    let (folder, _, db) = prepared();
+    let before = fs::read(&db).unwrap();
+    let check = |file: &str, more: &[&str], says: &str| {
+        let file = folder.path().join(file);
+        fs::copy(folder.path().join("own.json"), &file).unwrap();
+        let import = ["db", "import", "--db", &db, file.to_str().unwrap()];
+        let refused = wharf(&[&import[..], more].concat());
+        let error = text(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && error.contains(says), "{more:?}: {error}");
+    };
+    for name in ["", "my list", "a\nb", &"x".repeat(300)] {
+        check("copy.json", &["--source", name], "the name of a source is 1 to 64 letters");
+    }
+    check("my list.json", &[], "hint: `--source NAME`");
+    assert_eq!(fs::read(&db).unwrap(), before);
+}
+
 #[test]
 fn the_prefixes_of_other_tools_are_understood() {
     let (_folder, image, _) = prepared();

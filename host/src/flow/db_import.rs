@@ -7,7 +7,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wharf_scan::vuln::{Db, DbError, Import, ImportError, ImportStats, Release, ReleaseData};
+use wharf_scan::vuln::{Db, DbError, Import, ImportError, ImportStats, Release, ReleaseData, SourceName};
 use wharf_store::{Key, Space, StoreError, key};
 
 use crate::App;
@@ -16,7 +16,7 @@ use crate::event::{self, Event, Kind};
 /// A file to import, and the name of the source whose earlier records it replaces.
 #[derive(Debug)]
 pub struct Export {
-    pub source: String,
+    pub source: SourceName,
     pub file: File,
     /// Releases that it is said to have everything about; a whole export covers its own without being told.
     pub covers: Vec<Release>,
@@ -98,8 +98,9 @@ pub async fn import(
                 import.carry(&db, &replaced)?;
             }
             for export in &exports {
-                import.add(&export.source, &export.file)?;
-                export.covers.iter().try_for_each(|release| import.covers(&export.source, release))?;
+                let source = export.source.as_str();
+                import.add(source, &export.file)?;
+                export.covers.iter().try_for_each(|release| import.covers(source, release))?;
             }
             let stats = import.stats().clone();
             let bytes = import.finish()?;

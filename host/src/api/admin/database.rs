@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use wharf_scan::vuln::{Db, Release, ReleaseData};
+use wharf_scan::vuln::{Db, Release, ReleaseData, SourceName};
 
 use super::Failures;
 use super::extract::{Administrator, Asked};
@@ -21,8 +21,6 @@ use crate::flow::db_import::{self, DbImportError, Export};
 
 /// Largest export that is taken, in bytes: several times that of all of Debian's.
 const EXPORT_BYTES_MAX: u64 = 4 << 30;
-/// Longest name of a source, in bytes.
-const SOURCE_BYTES_MAX: usize = 64;
 
 /// What data there is.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -168,15 +166,11 @@ async fn import(
     Asked(query): Asked<Query>,
     body: Body,
 ) -> Result<Json<ImportEntry>, ApiError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
-    if query.source.is_empty() || query.source.len() > SOURCE_BYTES_MAX || !query.source.chars().all(plain) {
-        let message = "`source` is 1 to 64 letters, digits, `.`, `_`, `-`, `/` and `:`";
-        return Err(ApiError::invalid(message));
-    }
+    let source: SourceName = query.source.parse().map_err(ApiError::invalid)?;
     let covers = query.covers.iter().flat_map(|list| list.split(',')).map(str::parse);
     let covers: Vec<Release> = covers.collect::<Result<_, _>>().map_err(ApiError::invalid)?;
     let file = receive(&app, body).await?;
-    let export = Export { source: query.source, file, covers };
+    let export = Export { source, file, covers };
     let done = db_import::import(&app, &caller.principal.name, vec![export], query.force).await?;
     Ok(Json(ImportEntry {
         version: done.version,
