@@ -233,6 +233,53 @@ fn an_import_overwrites_no_file_that_is_not_a_database() {
     }
 }
 
+/// The findings of an image, once it was compared with data as `matched` says and has so many.
+fn compared(registry: &Server, image: &str, matched: &str, findings: usize) {
+    let mut last = String::new();
+    for _ in 0..WAIT_S {
+        last = registry.wharf(&["image", "findings", image, "--output", "json"]).unwrap_or_default();
+        let found: Value = serde_json::from_str(&last).unwrap_or_default();
+        let listed = found["items"].as_array().map(Vec::len);
+        if found["scan"]["matched"] == matched && listed == Some(findings) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    panic!("`{image}` has not {findings} findings, comparison {matched}, within {WAIT_S} s: {last}")
+}
+
+/// Regression: advisories that were withdrawn, or imported under a mistyped name, held images for ever.
+#[tokio::test]
+async fn a_source_with_nothing_to_keep_is_removed_by_force() {
+    let (folder, _, db) = prepared();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (own, none) = (path("own.json"), path("none.json"));
+    fs::write(&none, "[]").unwrap();
+    let registry = Server::start().unwrap();
+    Image::debian("hello", "2.10-3").unwrap().push(&registry, "dev/hello", "1").await.unwrap();
+    registry.wharf(&["db", "import", "--covers", "Debian:12", &own]).unwrap();
+    compared(&registry, "dev/hello:1", "complete", 1);
+
+    let at_server: &[&str] = &[];
+    for place in [at_server, &["--db", &db]] {
+        let import = ["db", "import", "--source", "own", &none];
+        let import = |more: &[&str]| registry.wharf(&[&import[..], place, more].concat());
+        let refused = import(&[]).unwrap_err().to_string();
+        assert!(refused.contains("exit status: 3") && refused.contains("`--force` removes"), "{refused}");
+        let removed = import(&["--force"]).unwrap();
+        assert!(removed.contains("removed: `own`"), "{removed}");
+        // There is nothing of that name any more: it may be mistyped.
+        let refused = import(&["--force"]).unwrap_err().to_string();
+        assert!(refused.contains("exit status: 2"), "{refused}");
+    }
+    compared(&registry, "dev/hello:1", "none", 0);
+    let events = ["events", "--kind", "vulnerability-data-imported", "--output", "json"];
+    let told = registry.wharf(&events).unwrap();
+    assert_eq!(told.lines().count(), 2, "{told}");
+    let status = answer(&["db", "status", "--db", &db, "--output", "json"]);
+    assert_eq!((&status["sources"], &status["releases"]), (&json!([]), &json!({})));
+}
+
 /// Regression: names that the server refuses were taken without one.
 #[test]
 fn a_source_has_a_plain_name() {

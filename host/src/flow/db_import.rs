@@ -38,6 +38,8 @@ pub struct Imported {
     /// Records of ecosystems that are not matched, by ecosystem; they are not stored.
     pub others: std::collections::BTreeMap<String, u64>,
     pub exploited: u64,
+    /// Sources that were there before, of which nothing was kept.
+    pub removed: Vec<String>,
     /// Releases that there are records of.
     pub releases: Vec<(Release, ReleaseData)>,
 }
@@ -77,7 +79,7 @@ fn told_key() -> Key {
 }
 
 /// Imports files, each in place of the earlier records of its source; other sources stay. `accepts_fewer`: also a file with
-/// less than half the records of the one before.
+/// less than half the records of the one before; with nothing to keep it removes the source.
 ///
 /// # Errors
 /// [`DbImportError`]; what was in force stays so.
@@ -120,6 +122,7 @@ pub async fn import(
         described: stats.described,
         others: stats.others,
         exploited: stats.exploited,
+        removed: stats.removed,
         releases: db.releases().map(|(release, data)| (release.clone(), data)).collect(),
     })
 }

@@ -98,6 +98,9 @@ pub struct ImportEntry {
     pub others: BTreeMap<String, u64>,
     /// Entries of a list of exploited vulnerabilities.
     pub exploited: u64,
+    /// The source, if it was there before and nothing of it was kept.
+    #[serde(default)]
+    pub removed: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -111,7 +114,7 @@ struct Query {
     #[param(example = "Debian:12,Alpine:v3.20")]
     covers: Option<String>,
     /// Also where it has less than half the records of a release that were imported under the name before, covers less, or
-    /// cannot be read for a good part.
+    /// cannot be read for a good part. Where it has nothing to keep, the source is removed.
     #[serde(default)]
     force: bool,
 }
@@ -182,6 +185,7 @@ async fn import(
         described: done.described,
         others: done.others,
         exploited: done.exploited,
+        removed: done.removed,
     }))
 }
 

@@ -94,5 +94,6 @@ fn entry(version: String, stats: ImportStats) -> ImportEntry {
         described: stats.described,
         others: stats.others,
         exploited: stats.exploited,
+        removed: stats.removed,
     }
 }

@@ -52,6 +52,7 @@ struct Offline {
   wharf db import known_exploited_vulnerabilities.json
   wharf db import --source own advisories.json
   wharf db import --source bookworm --covers Debian:12 records.jsonl
+  echo '[]' > none.json && wharf db import --force --source own none.json
   wharf db import --db own.db --source own advisories.json")]
 struct Files {
     /// `all.zip` of an ecosystem, or JSON: one record, an array, or a record a line
@@ -66,7 +67,7 @@ struct Files {
     #[arg(long, value_name = "RELEASE", value_delimiter = ',')]
     covers: Vec<Release>,
     /// Also take a file with less than half the records of the one that it replaces, one that covers less, or one of which much
-    /// cannot be read
+    /// cannot be read; one with nothing to keep removes what was imported under its name
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -162,7 +163,11 @@ fn show_import(output: Output, sources: &[SourceName], done: &ImportEntry) -> an
             }
         }
         let sources: Vec<&str> = sources.iter().map(SourceName::as_str).collect();
-        format!("imported `{}`: {}\n", sources.join("`, `"), parts.join(", "))
+        let removed = match done.removed.is_empty() {
+            true => String::new(),
+            false => format!("; removed: `{}`", done.removed.join("`, `")),
+        };
+        format!("imported `{}`: {}{removed}\n", sources.join("`, `"), parts.join(", "))
     })
 }
 

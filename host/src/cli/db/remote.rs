@@ -91,8 +91,18 @@ async fn send(client: &Client, files: &Files, path: &Path, source: &str) -> anyh
 /// What all imports so far and one more did.
 fn joined(all: Option<ImportEntry>, more: ImportEntry) -> ImportEntry {
     let Some(mut all) = all else { return more };
-    let ImportEntry { version, records, kept, undecided, withdrawn, malformed, described, others, exploited } =
-        more;
+    let ImportEntry {
+        version,
+        records,
+        kept,
+        undecided,
+        withdrawn,
+        malformed,
+        described,
+        others,
+        exploited,
+        removed,
+    } = more;
     all.version = version;
     all.records += records;
     all.kept += kept;
@@ -101,6 +111,7 @@ fn joined(all: Option<ImportEntry>, more: ImportEntry) -> ImportEntry {
     all.malformed += malformed;
     all.described.extend(described);
     all.exploited += exploited;
+    all.removed.extend(removed);
     for (ecosystem, records) in others {
         *all.others.entry(ecosystem).or_default() += records;
     }
