@@ -315,6 +315,11 @@ fn targets_that_are_none_are_refused_with_a_hint() {
     let output = wharf(&["scan", "no/such/thing"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("hint:"), "{}", text(&output.stderr));
+    let (_folder, image, _) = prepared();
+    for (target, more) in [(format!("{image}:zzz"), &[][..]), (image, &["--platform", "linux/mips"])] {
+        let output = wharf(&[&["scan", &target][..], more].concat());
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    }
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("x.json");
     fs::write(&file, r#"{"id":"GO-1","modified":"2026-01-01T00:00:00Z","affected":[{"package":{"ecosystem":"Go","name":"x"}}]}"#).unwrap();
