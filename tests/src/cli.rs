@@ -448,7 +448,7 @@ fn an_import_of_several_files_is_one_value_for_programs() -> Result<()> {
     let in_file = json(&server.wharf(&[&import[..], &["--db", &db]].concat())?)?;
     ensure!(at_server["version"].is_string() && in_file["version"].is_string(), "{at_server} {in_file}");
     let expected = json!({"records": 4, "kept": 2, "undecided": 0, "withdrawn": 0, "malformed": 0, "described": [],
-        "others": {"Go": 2}, "exploited": 0});
+        "others": {"Go": 2}, "exploited": 0, "removed": []});
     for mut told in [at_server, in_file] {
         told.as_object_mut().context("an object")?.remove("version");
         ensure!(told == expected, "{told}");

@@ -208,12 +208,96 @@ fn a_file_with_less_than_half_the_records_is_taken_only_by_force() {
 fn an_import_takes_the_place_of_a_database_that_cannot_be_read() {
     let (folder, image, db) = prepared();
     let file = folder.path().join("own.json");
-    for broken in [&b"nonsense"[..], &fs::read(&db).unwrap()[..100]] {
+    let whole = fs::read(&db).unwrap();
+    let newer = [&whole[..8], &[99][..], &whole[9..]].concat();
+    for broken in [&whole[..10], &whole[..100], &newer[..]] {
         fs::write(&db, broken).unwrap();
         assert_ne!(wharf(&["scan", &image, "--db", &db]).status.code(), Some(0));
         answer(&["db", "import", "--db", &db, "--output", "json", file.to_str().unwrap()]);
         assert_eq!(wharf(&["db", "status", "--db", &db]).status.code(), Some(0));
     }
+}
+
+/// Regression: a mistyped `--db` cost whatever file was there.
+#[test]
+fn an_import_overwrites_no_file_that_is_not_a_database() {
+    let (folder, _, _) = prepared();
+    let (records, script) = (folder.path().join("own.json"), folder.path().join("deploy.sh"));
+    for content in ["#!/bin/sh\n", "wharf", ""] {
+        fs::write(&script, content).unwrap();
+        let refused = wharf(&["db", "import", "--db", script.to_str().unwrap(), records.to_str().unwrap()]);
+        assert_eq!(refused.status.code(), Some(3));
+        let error = text(&refused.stderr);
+        assert!(error.contains("deploy.sh") && error.contains("hint:"), "{error}");
+        assert_eq!(fs::read_to_string(&script).unwrap(), content);
+    }
+}
+
+/// The findings of an image, once it was compared with data as `matched` says and has so many.
+fn compared(registry: &Server, image: &str, matched: &str, findings: usize) {
+    let mut last = String::new();
+    for _ in 0..WAIT_S {
+        last = registry.wharf(&["image", "findings", image, "--output", "json"]).unwrap_or_default();
+        let found: Value = serde_json::from_str(&last).unwrap_or_default();
+        let listed = found["items"].as_array().map(Vec::len);
+        if found["scan"]["matched"] == matched && listed == Some(findings) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    panic!("`{image}` has not {findings} findings, comparison {matched}, within {WAIT_S} s: {last}")
+}
+
+/// Regression: advisories that were withdrawn, or imported under a mistyped name, held images for ever.
+#[tokio::test]
+async fn a_source_with_nothing_to_keep_is_removed_by_force() {
+    let (folder, _, db) = prepared();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (own, none) = (path("own.json"), path("none.json"));
+    fs::write(&none, "[]").unwrap();
+    let registry = Server::start().unwrap();
+    Image::debian("hello", "2.10-3").unwrap().push(&registry, "dev/hello", "1").await.unwrap();
+    registry.wharf(&["db", "import", "--covers", "Debian:12", &own]).unwrap();
+    compared(&registry, "dev/hello:1", "complete", 1);
+
+    let at_server: &[&str] = &[];
+    for place in [at_server, &["--db", &db]] {
+        let import = ["db", "import", "--source", "own", &none];
+        let import = |more: &[&str]| registry.wharf(&[&import[..], place, more].concat());
+        let refused = import(&[]).unwrap_err().to_string();
+        assert!(refused.contains("exit status: 3") && refused.contains("`--force` removes"), "{refused}");
+        let removed = import(&["--force"]).unwrap();
+        assert!(removed.contains("removed: `own`"), "{removed}");
+        // There is nothing of that name any more: it may be mistyped.
+        let refused = import(&["--force"]).unwrap_err().to_string();
+        assert!(refused.contains("exit status: 2"), "{refused}");
+    }
+    compared(&registry, "dev/hello:1", "none", 0);
+    let events = ["events", "--kind", "vulnerability-data-imported", "--output", "json"];
+    let told = registry.wharf(&events).unwrap();
+    assert_eq!(told.lines().count(), 2, "{told}");
+    let status = answer(&["db", "status", "--db", &db, "--output", "json"]);
+    assert_eq!((&status["sources"], &status["releases"]), (&json!([]), &json!({})));
+}
+
+/// Regression: names that the server refuses were taken without one.
+#[test]
+fn a_source_has_a_plain_name() {
+    let (folder, _, db) = prepared();
+    let before = fs::read(&db).unwrap();
+    let check = |file: &str, more: &[&str], says: &str| {
+        let file = folder.path().join(file);
+        fs::copy(folder.path().join("own.json"), &file).unwrap();
+        let import = ["db", "import", "--db", &db, file.to_str().unwrap()];
+        let refused = wharf(&[&import[..], more].concat());
+        let error = text(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && error.contains(says), "{more:?}: {error}");
+    };
+    for name in ["", "my list", "a\nb", &"x".repeat(300)] {
+        check("copy.json", &["--source", name], "the name of a source is 1 to 64 letters");
+    }
+    check("my list.json", &[], "hint: `--source NAME`");
+    assert_eq!(fs::read(&db).unwrap(), before);
 }
 
 #[test]
@@ -231,6 +315,11 @@ fn targets_that_are_none_are_refused_with_a_hint() {
     let output = wharf(&["scan", "no/such/thing"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("hint:"), "{}", text(&output.stderr));
+    let (_folder, image, _) = prepared();
+    for (target, more) in [(format!("{image}:zzz"), &[][..]), (image, &["--platform", "linux/mips"])] {
+        let output = wharf(&[&["scan", &target][..], more].concat());
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    }
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("x.json");
     fs::write(&file, r#"{"id":"GO-1","modified":"2026-01-01T00:00:00Z","affected":[{"package":{"ecosystem":"Go","name":"x"}}]}"#).unwrap();

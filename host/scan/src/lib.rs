@@ -9,6 +9,7 @@
 
 mod assembly;
 mod directory;
+mod file;
 mod image;
 mod layer;
 mod limits;

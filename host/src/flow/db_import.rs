@@ -7,7 +7,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wharf_scan::vuln::{Db, DbError, Import, ImportError, ImportStats, Release, ReleaseData};
+use wharf_scan::vuln::{Db, DbError, Import, ImportError, ImportStats, Release, ReleaseData, SourceName};
 use wharf_store::{Key, Space, StoreError, key};
 
 use crate::App;
@@ -16,7 +16,7 @@ use crate::event::{self, Event, Kind};
 /// A file to import, and the name of the source whose earlier records it replaces.
 #[derive(Debug)]
 pub struct Export {
-    pub source: String,
+    pub source: SourceName,
     pub file: File,
     /// Releases that it is said to have everything about; a whole export covers its own without being told.
     pub covers: Vec<Release>,
@@ -38,6 +38,8 @@ pub struct Imported {
     /// Records of ecosystems that are not matched, by ecosystem; they are not stored.
     pub others: std::collections::BTreeMap<String, u64>,
     pub exploited: u64,
+    /// Sources that were there before, of which nothing was kept.
+    pub removed: Vec<String>,
     /// Releases that there are records of.
     pub releases: Vec<(Release, ReleaseData)>,
 }
@@ -77,7 +79,7 @@ fn told_key() -> Key {
 }
 
 /// Imports files, each in place of the earlier records of its source; other sources stay. `accepts_fewer`: also a file with
-/// less than half the records of the one before.
+/// less than half the records of the one before; with nothing to keep it removes the source.
 ///
 /// # Errors
 /// [`DbImportError`]; what was in force stays so.
@@ -98,8 +100,9 @@ pub async fn import(
                 import.carry(&db, &replaced)?;
             }
             for export in &exports {
-                import.add(&export.source, &export.file)?;
-                export.covers.iter().try_for_each(|release| import.covers(&export.source, release))?;
+                let source = export.source.as_str();
+                import.add(source, &export.file)?;
+                export.covers.iter().try_for_each(|release| import.covers(source, release))?;
             }
             let stats = import.stats().clone();
             let bytes = import.finish()?;
@@ -119,6 +122,7 @@ pub async fn import(
         described: stats.described,
         others: stats.others,
         exploited: stats.exploited,
+        removed: stats.removed,
         releases: db.releases().map(|(release, data)| (release.clone(), data)).collect(),
     })
 }

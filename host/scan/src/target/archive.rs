@@ -1,11 +1,11 @@
 //! An image in one tar file (`docker save`, `skopeo copy … oci-archive:`): its members, found by one pass over the headers.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::TargetError;
+use crate::file;
 use crate::layer::path;
 use crate::layer::tar::{Kind, Tar, TarError};
 
@@ -37,7 +37,7 @@ impl Members {
     /// Reads the headers of the archive at `path`, and no contents.
     pub(super) fn index(path: &Path) -> Result<Self, TargetError> {
         let io = |cause| TargetError::Io { path: path.to_owned(), cause };
-        let mut file = File::open(path).map_err(io)?;
+        let mut file = file::open(path).map_err(io)?;
         let mut head = [0; 4];
         let n = file.read(&mut head).map_err(io)?;
         if head[..n].starts_with(&[0x1f, 0x8b]) || head[..n].starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
@@ -90,7 +90,7 @@ impl Members {
         for _ in 0..LINK_HOPS {
             match self.members.get(name) {
                 Some(Member::File { at, bytes }) => {
-                    let mut file = File::open(&self.path)?;
+                    let mut file = file::open(&self.path)?;
                     file.seek(SeekFrom::Start(*at))?;
                     return Ok((Box::new(file.take(*bytes)), *bytes));
                 }

@@ -41,13 +41,19 @@ struct Candidate {
 
 fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, TargetError> {
     let index = manifest("index.json", bytes, MediaType::OCI_INDEX)?;
-    let (mut candidates, mut seen) = (Vec::new(), BTreeSet::new());
+    let tags = || index.manifests.iter().filter_map(tag_of);
+    if let Some(tag) = choice.tag.as_ref().filter(|wanted| !tags().any(|tag| tag == *wanted)) {
+        let found = shown(tags().collect::<BTreeSet<_>>().into_iter());
+        return Err(TargetError::NoMatch { wanted: format!("tag `{tag}`"), found });
+    }
+    let mut search = Search::new(source, choice.platform.as_ref());
     for descriptor in &index.manifests {
-        let tag = descriptor.annotations.get(REF_NAME);
+        let tag = tag_of(descriptor);
         if choice.tag.is_none() || tag == choice.tag.as_ref() {
-            collect(source, descriptor, tag, INDEX_DEPTH, &mut seen, &mut candidates)?;
+            search.collect(descriptor, tag, INDEX_DEPTH)?;
         }
     }
+    let Search { mut candidates, missing, .. } = search;
     candidates.sort_by(|a, b| a.digest.cmp(&b.digest));
     let found = shown(candidates.iter().map(|c| &c.shown));
     if let Some(wanted) = &choice.platform {
@@ -59,7 +65,7 @@ fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, Ta
         }
     }
     let candidate = match candidates.len() {
-        0 => return Err(TargetError::NoMatch { wanted: wanted(choice), found }),
+        0 => return Err(missing.unwrap_or(TargetError::NoMatch { wanted: wanted(choice), found })),
         1 => candidates.remove(0),
         _ => return Err(TargetError::Ambiguous { found }),
     };
@@ -77,50 +83,79 @@ fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, Ta
     })
 }
 
-/// Adds the container images under `descriptor`, each once: one may be named by several tags, and indexes that name each other many
-/// times would have no end. A manifest that is not here is passed over: layouts may be sparse.
-fn collect(
-    source: &Source,
-    descriptor: &Descriptor,
-    tag: Option<&String>,
-    depth: u32,
-    seen: &mut BTreeSet<Digest>,
-    into: &mut Vec<Candidate>,
-) -> Result<(), TargetError> {
-    if descriptor.platform.as_ref().is_some_and(Platform::is_unknown)
-        || !seen.insert(descriptor.digest.clone())
-    {
-        return Ok(());
+fn tag_of(descriptor: &Descriptor) -> Option<&String> {
+    descriptor.annotations.get(REF_NAME)
+}
+
+/// The container images that an index names, itself or through others.
+struct Search<'a> {
+    source: &'a Source,
+    wanted: Option<&'a Platform>,
+    seen: BTreeSet<Digest>,
+    candidates: Vec<Candidate>,
+    /// Of the first manifest that may be the wanted one and is not here: layouts may be sparse, so others are looked for.
+    missing: Option<TargetError>,
+}
+
+impl<'a> Search<'a> {
+    fn new(source: &'a Source, wanted: Option<&'a Platform>) -> Self {
+        Self { source, wanted, seen: BTreeSet::new(), candidates: Vec::new(), missing: None }
     }
-    let bytes = match source.blob(&descriptor.digest, MANIFEST_BYTES_MAX) {
-        Ok(bytes) => bytes,
-        Err(TargetError::Missing { .. }) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let name = blob_name(&descriptor.digest);
-    let found = manifest(&name, &bytes, descriptor.media_type.as_str())?;
-    if found.kind == ManifestKind::Index {
-        let Some(depth) = depth.checked_sub(1) else { return Err(TargetError::Depth(INDEX_DEPTH)) };
-        return found.manifests.iter().try_for_each(|d| collect(source, d, tag, depth, seen, into));
-    }
-    if !found.is_container_image() {
-        return Ok(());
-    }
-    let platform = match (&descriptor.platform, &found.config) {
-        (Some(platform), _) => platform.clone(),
-        (None, Some(config)) => {
-            let bytes = source.blob(&config.digest, CONFIG_BYTES)?;
-            serde_json::from_slice(&bytes)
-                .map_err(|cause| TargetError::Json { name: blob_name(&config.digest), cause })?
+
+    /// Adds the container images under `descriptor`, each once: one may be named by several tags, and indexes that name each
+    /// other many times would have no end.
+    fn collect(
+        &mut self,
+        descriptor: &Descriptor,
+        tag: Option<&String>,
+        depth: u32,
+    ) -> Result<(), TargetError> {
+        if descriptor.platform.as_ref().is_some_and(Platform::is_unknown)
+            || !self.seen.insert(descriptor.digest.clone())
+        {
+            return Ok(());
         }
-        (None, None) => return Ok(()),
-    };
-    let shown = match tag {
-        Some(tag) => format!("{tag} ({platform})"),
-        None => platform.to_string(),
-    };
-    into.push(Candidate { digest: descriptor.digest.clone(), manifest: found, platform, shown });
-    Ok(())
+        let bytes = match self.source.blob(&descriptor.digest, MANIFEST_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(missing @ TargetError::Missing { .. }) => {
+                let platforms = self.wanted.zip(descriptor.platform.as_ref());
+                if platforms.is_none_or(|(wanted, found)| fits(wanted, found)) {
+                    self.missing.get_or_insert(missing);
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let name = blob_name(&descriptor.digest);
+        let found = manifest(&name, &bytes, descriptor.media_type.as_str())?;
+        if found.kind == ManifestKind::Index {
+            let Some(depth) = depth.checked_sub(1) else { return Err(TargetError::Depth(INDEX_DEPTH)) };
+            return found.manifests.iter().try_for_each(|inner| self.collect(inner, tag, depth));
+        }
+        if !found.is_container_image() {
+            return Ok(());
+        }
+        let platform = match (&descriptor.platform, &found.config) {
+            (Some(platform), _) => platform.clone(),
+            (None, Some(config)) => {
+                let bytes = self.source.blob(&config.digest, CONFIG_BYTES)?;
+                serde_json::from_slice(&bytes)
+                    .map_err(|cause| TargetError::Json { name: blob_name(&config.digest), cause })?
+            }
+            (None, None) => return Ok(()),
+        };
+        let shown = match tag {
+            Some(tag) => format!("{tag} ({platform})"),
+            None => platform.to_string(),
+        };
+        self.candidates.push(Candidate {
+            digest: descriptor.digest.clone(),
+            manifest: found,
+            platform,
+            shown,
+        });
+        Ok(())
+    }
 }
 
 fn manifest(name: &str, bytes: &[u8], media_type: &str) -> Result<Manifest, TargetError> {

@@ -18,6 +18,7 @@ pub use choose::{fits, this_machine};
 
 use self::archive::Members;
 use crate::directory::scan_directory;
+use crate::file;
 use crate::image::{Image, Layer, Open};
 use crate::limits::Limits;
 use crate::report::Report;
@@ -150,7 +151,7 @@ impl Source {
     fn open(&self, name: &str) -> io::Result<(Box<dyn Read + Send>, u64)> {
         match self {
             Self::Layout(root) => {
-                let file = fs::File::open(root.join(name))?;
+                let file = file::open(&root.join(name))?;
                 let bytes = file.metadata()?.len();
                 Ok((Box::new(file), bytes))
             }

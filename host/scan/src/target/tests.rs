@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use wharf_oci::Algorithm;
 
 use super::*;
-use crate::Knowledge;
 use crate::testing::*;
+use crate::{Knowledge, ProblemCode};
 
 /// Files of a layout under their names.
 #[derive(Default)]
@@ -141,6 +141,61 @@ fn tags_tell_images_of_a_layout_apart() {
     let choice = Choice { platform: None, tag: Some("two".into()) };
     assert_eq!(scan_at(files.layout().path(), &choice).unwrap(), ["two"]);
     assert!(matches!(scan_at(files.layout().path(), &Choice::default()), Err(TargetError::Ambiguous { .. })));
+    // Regression: of a tag that is not there it was said that there are none.
+    let unknown = Choice { platform: None, tag: Some("three".into()) };
+    let error = scan_at(files.layout().path(), &unknown).unwrap_err().to_string();
+    assert_eq!(error, "no image for tag `three`; there are: `one`, `two`");
+}
+
+/// Regression: an image whose manifest is missing was told as one of another platform.
+#[test]
+fn a_missing_manifest_is_named_where_no_other_is_meant() {
+    let mut files = Files::default();
+    let images = ["s390x", "riscv64"].map(|arch| {
+        let mut image = files.image(arch);
+        image["platform"] = serde_json::json!({ "os": "linux", "architecture": arch });
+        image
+    });
+    let missing = blob_name(&images[1]["digest"].as_str().unwrap().parse().unwrap());
+    files.0.remove(&missing);
+    files.index(&images);
+    let root = files.layout();
+    // A layout may be sparse.
+    assert_eq!(scan_at(root.path(), &Choice::default()).unwrap(), ["s390x"]);
+    let is_missing = |result| matches!(result, Err(TargetError::Missing { name }) if name == missing);
+    assert!(is_missing(scan_at(root.path(), &platform("riscv64"))));
+    assert!(matches!(scan_at(root.path(), &platform("mips")), Err(TargetError::NoMatch { .. })));
+    files.index(&images[1..]);
+    assert!(is_missing(scan_at(files.layout().path(), &Choice::default())));
+}
+
+/// Regression: a pipe in the place of a blob or of an archive was waited for without an end.
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let pipe = |path: &Path| {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let _ = fs::remove_file(path);
+        mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    };
+    let scan = |path: &Path| {
+        Target::open(path)?.scan(&Choice::default(), &Limits::default(), &mut |_| {}).map(|r| r.problems)
+    };
+    let is_refused = |result, path: &str| matches!(result, Err(TargetError::Io { path: refused, .. }) if refused == Path::new(path));
+    let mut files = Files::default();
+    let image = files.image("amd64");
+    files.index(std::slice::from_ref(&image));
+    let manifest = blob_name(&image["digest"].as_str().unwrap().parse().unwrap());
+    let root = files.layout();
+    pipe(&root.path().join(&manifest));
+    assert!(is_refused(scan(root.path()), &manifest));
+    let (layer, _) = files.0.iter().find(|(_, data)| data.starts_with(&[0x1f, 0x8b])).unwrap();
+    let root = files.layout();
+    pipe(&root.path().join(layer));
+    let problems = scan(root.path()).unwrap();
+    assert!(problems.iter().any(|problem| problem.code == ProblemCode::Unreadable), "{problems:?}");
+    let archive = root.path().join("image.tar");
+    pipe(&archive);
+    assert!(is_refused(scan(&archive), archive.to_str().unwrap()));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::release::Release;
 use super::row::{Coverage, ReleaseData, Row};
+use crate::file;
 use crate::report::hex;
 
 /// Version of the file's form.
@@ -121,7 +122,7 @@ impl Db {
     /// # Errors
     /// [`DbError`]
     pub fn open(path: &Path) -> Result<Self, DbError> {
-        Self::of(Bytes::File(File::open(path)?))
+        Self::of(Bytes::File(file::open(path)?))
     }
 
     /// As [`Db::open`], of bytes in memory ([`super::Import::finish`] gives them).
@@ -134,12 +135,12 @@ impl Db {
 
     fn of(bytes: Bytes) -> Result<Self, DbError> {
         let length = bytes.length()?;
-        if length < HEADER_BYTES as u64 {
+        let header = bytes.read_at(0, length.min(HEADER_BYTES as u64))?;
+        if !header.starts_with(MAGIC) {
             return Err(DbError::NotADatabase);
         }
-        let header = bytes.read_at(0, HEADER_BYTES as u64)?;
-        if header[..8] != *MAGIC {
-            return Err(DbError::NotADatabase);
+        if header.len() < HEADER_BYTES {
+            return Err(DbError::Damaged("its header"));
         }
         let version = u32::from_le_bytes(array(&header[8..12]));
         if version != DB_VERSION {

@@ -46,10 +46,15 @@ pub enum ImportError {
     #[error("`{source_name}` is not JSON of OSV records: {why}")]
     Json { source_name: String, why: String },
     #[error(
-        "`{source_name}` has nothing to keep (records: {records}), and what was imported under that name stays; hint: Debian's and \
-         Alpine's exports can be matched, an empty file is a download that failed"
+        "`{source_name}` has nothing to keep (records: {records}); hint: Debian's and Alpine's exports can be matched, an empty file \
+         is a download that failed"
     )]
     Nothing { source_name: String, records: u64 },
+    #[error(
+        "`{source_name}` has nothing to keep (records: {records}), and what was imported under that name stays; hint: an empty file \
+         may be a download that failed, `--force` removes the source"
+    )]
+    Removes { source_name: String, records: u64 },
     #[error(
         "`{source_name}` has {records} records of {what}, less than half of the {before} that were imported under that name before, \
          and these stay; hint: download it again, or `--force` if it is right"
@@ -95,12 +100,15 @@ pub struct ImportStats {
     pub described: Vec<String>,
     /// Entries of the list of exploited vulnerabilities.
     pub exploited: u64,
+    /// Sources that were there before, of which nothing was kept.
+    pub removed: Vec<String>,
 }
 
 impl ImportError {
     /// Whether [`Import::accept_fewer`] lets it through.
     pub fn is_forced(&self) -> bool {
-        matches!(self, Self::Fewer { .. } | Self::Uncovered { .. } | Self::Malformed { .. })
+        use ImportError::{Fewer, Malformed, Removes, Uncovered};
+        matches!(self, Fewer { .. } | Uncovered { .. } | Malformed { .. } | Removes { .. })
     }
 }
 
@@ -123,8 +131,8 @@ impl Import {
         Self::default()
     }
 
-    /// Accepts a file with less than half the records of the one that it replaces, one that covers less, and a whole export of
-    /// which much cannot be read: see [`ImportError::is_forced`].
+    /// Accepts a file with less than half the records of the one that it replaces, even none of them, one that covers less, and a
+    /// whole export of which much cannot be read: see [`ImportError::is_forced`].
     #[must_use]
     pub fn accept_fewer(self, accepts_fewer: bool) -> Self {
         Self { accepts_fewer, ..self }
@@ -174,16 +182,32 @@ impl Import {
     /// `COVERING_RECORDS` records of. Other files are single records, which cover what [`Import::covers`] is told.
     ///
     /// # Errors
-    /// [`ImportError`] if the file is not whole, or brings nothing: in place of what there was it would make images look clean.
-    /// Single records are counted in [`Import::stats`].
+    /// [`ImportError`] if the file is not whole, or brings nothing: in place of what there was it would make images look clean,
+    /// so that it is for [`Import::accept_fewer`] to say that the source is to go. Single records are counted in [`Import::stats`].
     pub fn add(&mut self, source: &str, reader: impl Read + Seek) -> Result<(), ImportError> {
-        let before = self.stats.clone();
+        let (before, replaces) = (self.stats.clone(), self.replaces(source));
         self.read(source, reader)?;
-        if self.stats.kept == before.kept && self.stats.exploited == before.exploited {
-            let records = self.stats.records - before.records;
-            return Err(ImportError::Nothing { source_name: source.to_owned(), records });
+        if self.stats.kept > before.kept || self.stats.exploited != before.exploited {
+            return Ok(());
         }
-        Ok(())
+        let (source_name, records) = (source.to_owned(), self.stats.records - before.records);
+        match replaces {
+            false => Err(ImportError::Nothing { source_name, records }),
+            true if !self.accepts_fewer => Err(ImportError::Removes { source_name, records }),
+            true => {
+                if self.meta.exploited_from.take_if(|list| list.source == source).is_some() {
+                    self.meta.exploited.clear();
+                }
+                self.stats.removed.push(source_name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether there was something under the name `source` before.
+    fn replaces(&self, source: &str) -> bool {
+        self.before.keys().any(|(name, _)| name == source)
+            || self.meta.exploited_from.as_ref().is_some_and(|list| list.source == source)
     }
 
     /// Takes the caller's word that what was read under the name `source` is all that there is to know about `release`.

@@ -21,6 +21,7 @@ mod osv;
 mod record;
 mod release;
 mod row;
+mod source;
 pub mod version;
 
 pub use db::{DB_VERSION, Db, DbError};
@@ -28,6 +29,7 @@ pub use import::{Import, ImportError, ImportStats};
 pub use matching::{FINDINGS_VERSION, Finding, Findings, FixState, match_report};
 pub use release::{Release, ReleaseError};
 pub use row::{Coverage, ReleaseData, Severity};
+pub use source::{SourceName, SourceNameError};
 
 #[cfg(doc)]
 use crate::Knowledge;

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use wharf_scan::vuln::{Db, Release, ReleaseData};
+use wharf_scan::vuln::{Db, Release, ReleaseData, SourceName};
 
 use super::Failures;
 use super::extract::{Administrator, Asked};
@@ -21,8 +21,6 @@ use crate::flow::db_import::{self, DbImportError, Export};
 
 /// Largest export that is taken, in bytes: several times that of all of Debian's.
 const EXPORT_BYTES_MAX: u64 = 4 << 30;
-/// Longest name of a source, in bytes.
-const SOURCE_BYTES_MAX: usize = 64;
 
 /// What data there is.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -100,6 +98,9 @@ pub struct ImportEntry {
     pub others: BTreeMap<String, u64>,
     /// Entries of a list of exploited vulnerabilities.
     pub exploited: u64,
+    /// The source, if it was there before and nothing of it was kept.
+    #[serde(default)]
+    pub removed: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -113,7 +114,7 @@ struct Query {
     #[param(example = "Debian:12,Alpine:v3.20")]
     covers: Option<String>,
     /// Also where it has less than half the records of a release that were imported under the name before, covers less, or
-    /// cannot be read for a good part.
+    /// cannot be read for a good part. Where it has nothing to keep, the source is removed.
     #[serde(default)]
     force: bool,
 }
@@ -168,15 +169,11 @@ async fn import(
     Asked(query): Asked<Query>,
     body: Body,
 ) -> Result<Json<ImportEntry>, ApiError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
-    if query.source.is_empty() || query.source.len() > SOURCE_BYTES_MAX || !query.source.chars().all(plain) {
-        let message = "`source` is 1 to 64 letters, digits, `.`, `_`, `-`, `/` and `:`";
-        return Err(ApiError::invalid(message));
-    }
+    let source: SourceName = query.source.parse().map_err(ApiError::invalid)?;
     let covers = query.covers.iter().flat_map(|list| list.split(',')).map(str::parse);
     let covers: Vec<Release> = covers.collect::<Result<_, _>>().map_err(ApiError::invalid)?;
     let file = receive(&app, body).await?;
-    let export = Export { source: query.source, file, covers };
+    let export = Export { source, file, covers };
     let done = db_import::import(&app, &caller.principal.name, vec![export], query.force).await?;
     Ok(Json(ImportEntry {
         version: done.version,
@@ -188,6 +185,7 @@ async fn import(
         described: done.described,
         others: done.others,
         exploited: done.exploited,
+        removed: done.removed,
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use anyhow::Context as _;
-use wharf_scan::vuln::{Db as Data, Import, ImportError, ImportStats};
+use wharf_scan::vuln::{Db as Data, DbError, Import, ImportError, ImportStats, SourceName};
 
 use super::{Files, Offline, remark, show_import, show_status};
 use crate::api::admin::{DatabaseEntry, ImportEntry};
@@ -26,43 +26,40 @@ impl Offline {
 /// Imports files, each in place of what was imported under its name before.
 ///
 /// # Errors
-/// Where a file cannot be read or holds nothing that can be matched; the database stays as it was.
-pub(super) fn import(database: &Database, files: &Files) -> anyhow::Result<()> {
-    let names: Vec<String> = files.files.iter().map(|file| files.source(file)).collect();
-    let mut import = Import::new().accept_fewer(files.force);
-    if let Some(old) = database.usable().with_context(|| database.path().display().to_string())? {
-        let replaced: Vec<&str> = names.iter().map(String::as_str).collect();
-        import.carry(&old, &replaced)?;
+/// Where a file cannot be read or holds nothing that can be matched, and where something else than a database is in its place;
+/// what was there stays as it was.
+pub(super) fn import(database: &Database, files: &Files, sources: &[SourceName]) -> anyhow::Result<()> {
+    // Only a database is replaced, a damaged one too: any other file has nothing to do with this.
+    if let Err(DbError::NotADatabase) = database.current() {
+        let path = database.path().display();
+        let why = format!("`{path}` is there and is not a vulnerability database");
+        return Err(Stop::refused(format!("{why}; hint: name another file, or remove this one")).into());
     }
-    for (file, name) in files.files.iter().zip(&names) {
+    let mut import = Import::new().accept_fewer(files.force);
+    let names: Vec<&str> = sources.iter().map(SourceName::as_str).collect();
+    if let Some(old) = database.usable().with_context(|| database.path().display().to_string())? {
+        import.carry(&old, &names)?;
+    }
+    for (file, name) in files.files.iter().zip(names) {
         let shown = || format!("cannot import `{}`", file.display());
         let open = File::open(file).with_context(shown)?;
         let size = open.metadata().with_context(shown)?.len();
         let mut line = Progress::new();
         let far = |at| line.show(|| format!("reading `{}`: {}", file.display(), part(at, size)));
         let added = import.add(name, Told::new(open, far));
-        if let Err(nothing @ ImportError::Nothing { .. }) = added {
+        if added.is_err() {
             remark(&import.stats().others, &import.stats().described);
-            return Err(Stop::usage(nothing.to_string()).into());
         }
-        if let Err(forced) = &added
-            && forced.is_forced()
-        {
-            return Err(Stop::refused(forced.to_string()).into());
-        }
-        added.with_context(shown)?;
+        added.map_err(ended).with_context(shown)?;
         for release in &files.covers {
-            import.covers(name, release).map_err(|error| Stop::usage(error.to_string()))?;
+            import.covers(name, release).map_err(ended)?;
         }
     }
     let stats = import.stats().clone();
-    let bytes = import.finish().map_err(|error| match error.is_forced() {
-        true => Stop::refused(error.to_string()).into(),
-        false => anyhow::Error::from(error),
-    })?;
+    let bytes = import.finish().map_err(ended)?;
     let done = entry(Data::from_bytes(bytes.clone())?.version().to_owned(), stats);
     database.replace(&bytes).with_context(|| format!("cannot write `{}`", database.path().display()))?;
-    show_import(files.remote.output, &names, &done)
+    show_import(files.remote.output, sources, &done)
 }
 
 /// Shows what data there is.
@@ -77,6 +74,15 @@ pub(super) fn status(database: &Database, output: Output) -> anyhow::Result<()> 
     show_status(output, &DatabaseEntry::from(&*data))
 }
 
+/// Tells what is refused, with the status of that, from what fails.
+fn ended(error: ImportError) -> anyhow::Error {
+    match error {
+        ImportError::Nothing { .. } | ImportError::NotCovered { .. } => Stop::usage(error).into(),
+        error if error.is_forced() => Stop::refused(error).into(),
+        error => error.into(),
+    }
+}
+
 fn entry(version: String, stats: ImportStats) -> ImportEntry {
     ImportEntry {
         version,
@@ -88,5 +94,6 @@ fn entry(version: String, stats: ImportStats) -> ImportEntry {
         described: stats.described,
         others: stats.others,
         exploited: stats.exploited,
+        removed: stats.removed,
     }
 }

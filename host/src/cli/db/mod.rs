@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use wharf_scan::vuln::Release;
+use wharf_scan::vuln::{Release, SourceName};
 
 use super::client::Remote;
 use super::exit::Stop;
@@ -52,6 +52,7 @@ struct Offline {
   wharf db import known_exploited_vulnerabilities.json
   wharf db import --source own advisories.json
   wharf db import --source bookworm --covers Debian:12 records.jsonl
+  echo '[]' > none.json && wharf db import --force --source own none.json
   wharf db import --db own.db --source own advisories.json")]
 struct Files {
     /// `all.zip` of an ecosystem, or JSON: one record, an array, or a record a line
@@ -61,12 +62,12 @@ struct Files {
     offline: Offline,
     /// Name to keep the records under, instead of the file's own (`Debian/all.zip` is `Debian`)
     #[arg(long, value_name = "NAME")]
-    source: Option<String>,
+    source: Option<SourceName>,
     /// Releases that the file has everything about, such as `Debian:12`; an image of any other has no data
     #[arg(long, value_name = "RELEASE", value_delimiter = ',')]
     covers: Vec<Release>,
     /// Also take a file with less than half the records of the one that it replaces, one that covers less, or one of which much
-    /// cannot be read
+    /// cannot be read; one with nothing to keep removes what was imported under its name
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -92,10 +93,10 @@ impl Db {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Import(files) => {
-                files.check()?;
+                let sources = files.sources()?;
                 match files.offline.database() {
-                    Some(database) => local::import(&database, &files),
-                    None => super::block_on(remote::import(&files)),
+                    Some(database) => local::import(&database, &files, &sources),
+                    None => super::block_on(remote::import(&files, &sources)),
                 }
             }
             Command::Status(status) => match status.offline.database() {
@@ -107,12 +108,15 @@ impl Db {
 }
 
 impl Files {
-    /// Refuses two files under one name, of which the second would take the place of the first.
-    fn check(&self) -> Result<(), Stop> {
-        let mut names: Vec<String> = self.files.iter().map(|file| self.source(file)).collect();
-        names.sort();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            None => Ok(()),
+    /// The name that each file's records are kept under. Refuses two files under one name, of which the second would take the
+    /// place of the first.
+    fn sources(&self) -> Result<Vec<SourceName>, Stop> {
+        let names: Vec<SourceName> =
+            self.files.iter().map(|file| self.source(file)).collect::<Result<_, _>>()?;
+        let mut sorted = names.clone();
+        sorted.sort();
+        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            None => Ok(names),
             Some(pair) => Err(Stop::usage(format!(
                 "two files would be kept under `{}`, one in place of the other; hint: import them one by one by `--source`",
                 pair[0]
@@ -120,9 +124,13 @@ impl Files {
         }
     }
 
-    /// The name that a file's records are kept under.
-    fn source(&self, file: &Path) -> String {
-        self.source.clone().unwrap_or_else(|| name(file))
+    fn source(&self, file: &Path) -> Result<SourceName, Stop> {
+        match &self.source {
+            Some(name) => Ok(name.clone()),
+            None => name(file).parse().map_err(|error| {
+                Stop::usage(format!("`{}` gives no name: {error}; hint: `--source NAME`", file.display()))
+            }),
+        }
     }
 }
 
@@ -138,7 +146,7 @@ fn remark(others: &BTreeMap<String, u64>, described: &[String]) {
 }
 
 /// Shows what the import of all these sources together did.
-fn show_import(output: Output, sources: &[String], done: &ImportEntry) -> anyhow::Result<()> {
+fn show_import(output: Output, sources: &[SourceName], done: &ImportEntry) -> anyhow::Result<()> {
     remark(&done.others, &done.described);
     output.show(done, |done| {
         let mut parts = vec![format!("{} read, {} kept", count(done.records, "record"), done.kept)];
@@ -154,7 +162,12 @@ fn show_import(output: Output, sources: &[String], done: &ImportEntry) -> anyhow
                 parts.push(format!("{n} {what}"));
             }
         }
-        format!("imported `{}`: {}\n", sources.join("`, `"), parts.join(", "))
+        let sources: Vec<&str> = sources.iter().map(SourceName::as_str).collect();
+        let removed = match done.removed.is_empty() {
+            true => String::new(),
+            false => format!("; removed: `{}`", done.removed.join("`, `")),
+        };
+        format!("imported `{}`: {}{removed}\n", sources.join("`, `"), parts.join(", "))
     })
 }
 

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use http::Method;
 use serde::Serialize;
 use tokio_util::io::ReaderStream;
-use wharf_scan::vuln::Release;
+use wharf_scan::vuln::{Release, SourceName};
 
 use super::{Files, show_import, show_status};
 use crate::api::admin::{DatabaseEntry, ImportEntry, Status};
@@ -30,25 +30,24 @@ struct Query<'a> {
 ///
 /// # Errors
 /// Where a file cannot be read, or as the server says.
-pub(super) async fn import(files: &Files) -> anyhow::Result<()> {
+pub(super) async fn import(files: &Files, sources: &[SourceName]) -> anyhow::Result<()> {
     let client = files.remote.client()?;
     // A wrong login is told before anything is sent: what is sent may be hundreds of megabytes.
     client.get::<Status>(&["status"]).await?;
-    let (mut sources, mut all, mut ended) = (Vec::new(), None, Ok(()));
-    for file in &files.files {
-        let source = files.source(file);
-        match send(&client, files, file, &source).await {
+    let (mut imported, mut all, mut ended) = (0, None, Ok(()));
+    for (file, source) in files.files.iter().zip(sources) {
+        match send(&client, files, file, source.as_str()).await {
             Ok(done) => all = Some(joined(all, done)),
             Err(error) => {
                 ended = Err(error);
                 break;
             }
         }
-        sources.push(source);
+        imported += 1;
     }
     // What was imported stays so, whatever came after it.
     if let Some(done) = all {
-        show_import(files.remote.output, &sources, &done)?;
+        show_import(files.remote.output, &sources[..imported], &done)?;
     }
     ended
 }
@@ -92,8 +91,18 @@ async fn send(client: &Client, files: &Files, path: &Path, source: &str) -> anyh
 /// What all imports so far and one more did.
 fn joined(all: Option<ImportEntry>, more: ImportEntry) -> ImportEntry {
     let Some(mut all) = all else { return more };
-    let ImportEntry { version, records, kept, undecided, withdrawn, malformed, described, others, exploited } =
-        more;
+    let ImportEntry {
+        version,
+        records,
+        kept,
+        undecided,
+        withdrawn,
+        malformed,
+        described,
+        others,
+        exploited,
+        removed,
+    } = more;
     all.version = version;
     all.records += records;
     all.kept += kept;
@@ -102,6 +111,7 @@ fn joined(all: Option<ImportEntry>, more: ImportEntry) -> ImportEntry {
     all.malformed += malformed;
     all.described.extend(described);
     all.exploited += exploited;
+    all.removed.extend(removed);
     for (ecosystem, records) in others {
         *all.others.entry(ecosystem).or_default() += records;
     }

@@ -132,7 +132,7 @@ impl Scan {
         };
         let choice = Choice { platform: self.platform.clone(), tag };
         let target = Target::open(&path)?;
-        match target.image(&choice)? {
+        match target.image(&choice).map_err(ended)? {
             Some(Local { digest, config, layers }) => {
                 let layers = layers.into_iter().map(Input::of_layer).collect();
                 Ok((digest, self.work(&config, layers).await.with_context(shown)?))
@@ -151,6 +151,14 @@ impl Scan {
         let settings = Settings { memory_mib: self.memory_mib, ..Settings::default() };
         let mut line = Progress::new();
         Scanner::new(settings).scan(config, layers, |far| line.show(|| words(far))).await
+    }
+}
+
+/// Tells an image that is not there from what fails.
+fn ended(error: TargetError) -> anyhow::Error {
+    match error {
+        TargetError::NoMatch { .. } => Stop::not_found(error).into(),
+        error => error.into(),
     }
 }
 

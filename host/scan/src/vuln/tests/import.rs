@@ -277,7 +277,9 @@ fn files_that_are_no_database_are_refused() {
     let mut newer = good.clone();
     newer[8] += 1;
     assert!(matches!(Db::from_bytes(newer), Err(DbError::Version { found }) if found == DB_VERSION + 1));
-    assert!(matches!(Db::from_bytes(good[..good.len() - 1].to_vec()), Err(DbError::Damaged("its length"))));
+    for cut in [8, good.len() - 1] {
+        assert!(matches!(Db::from_bytes(good[..cut].to_vec()), Err(DbError::Damaged(_))), "cut at {cut}");
+    }
     for at in 12..good.len() {
         let mut changed = good.clone();
         changed[at] ^= 0x55;
@@ -333,8 +335,61 @@ fn a_file_that_brings_nothing_replaces_nothing() {
         let mut import = Import::new();
         import.carry(&old, &["osv"]).unwrap();
         let added = import.add("osv", Cursor::new(nothing));
-        assert!(matches!(added, Err(ImportError::Nothing { .. })), "{nothing}: {added:?}");
+        assert!(matches!(added, Err(ImportError::Removes { .. })), "{nothing}: {added:?}");
     }
+}
+
+/// Regression: advisories that were withdrawn, or imported under a mistyped name, held images for ever.
+#[test]
+fn a_source_is_removed_by_a_file_that_brings_nothing_if_asked() {
+    let gone = serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")], "withdrawn": "2026-01-03T00:00:00Z" });
+    let list = |ids: &[&str]| {
+        let all: Vec<_> = ids.iter().map(|id| serde_json::json!({ "cveID": id })).collect();
+        serde_json::json!({ "catalogVersion": "1", "dateReleased": "2026-01-01T00:00:00Z", "vulnerabilities": all })
+            .to_string()
+    };
+    let of =
+        |id: &str| record(id, serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] })).to_string();
+    let mut import = Import::new();
+    import.add("own", Cursor::new(of("CVE-1"))).unwrap();
+    import.covers("own", &"Debian:12".parse().unwrap()).unwrap();
+    import.add("other", Cursor::new(of("CVE-2"))).unwrap();
+    import.add("kev", Cursor::new(list(&["CVE-2"]))).unwrap();
+    let old = Db::from_bytes(import.finish().unwrap()).unwrap();
+    let check = |source: &str, file: &str, sources: &[&str], knowledge: Knowledge| {
+        let mut import = Import::new().accept_fewer(true);
+        import.carry(&old, &[source]).unwrap();
+        import.add(source, Cursor::new(file)).unwrap();
+        assert_eq!(import.stats().removed, [source]);
+        let new = Db::from_bytes(import.finish().unwrap()).unwrap();
+        let left: Vec<_> = new.coverage().into_iter().map(|left| left.source).collect();
+        assert_eq!(left, sources, "{source}: {file}");
+        let findings = match_report(&debian(&[("a", "1")]), &new).unwrap();
+        assert_eq!(findings.knowledge, knowledge, "{source}: {file}");
+        findings.findings.into_iter().map(|found| (found.id, found.known_exploited)).collect::<Vec<_>>()
+    };
+    let other = [("CVE-2".to_owned(), true)];
+    assert_eq!(check("own", "[]", &["other", "kev"], Knowledge::None), other);
+    assert_eq!(check("own", &record("CVE-1", gone).to_string(), &["other", "kev"], Knowledge::None), other);
+    let all = [("CVE-1".to_owned(), false), ("CVE-2".to_owned(), false)];
+    assert_eq!(check("kev", &list(&[]), &["own", "other"], Knowledge::Complete), all);
+    assert_eq!(check("kev", "[]", &["own", "other"], Knowledge::Complete), all);
+    // A name that nothing was imported under may be mistyped.
+    let mut import = Import::new().accept_fewer(true);
+    import.carry(&old, &["onw"]).unwrap();
+    assert!(matches!(import.add("onw", Cursor::new("[]")), Err(ImportError::Nothing { .. })));
+}
+
+#[test]
+fn the_last_source_can_be_removed() {
+    let old = db(&[record("CVE-2026-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] }))]);
+    let mut import = Import::new().accept_fewer(true);
+    import.carry(&old, &["osv"]).unwrap();
+    import.add("osv", Cursor::new("[]")).unwrap();
+    let new = Db::from_bytes(import.finish().unwrap()).unwrap();
+    assert_eq!((new.coverage(), new.releases().count()), (Vec::new(), 0));
+    let findings = match_report(&debian(&[("a", "1")]), &new).unwrap();
+    assert_eq!((findings.knowledge, findings.findings.len()), (Knowledge::None, 0));
 }
 
 /// Regression: an export of which next to nothing could be read covered its release, and images were shown clean.

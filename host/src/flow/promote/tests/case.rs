@@ -278,7 +278,7 @@ impl Case {
         let path = self.data.path().join("osv.json");
         std::fs::write(&path, Value::Array(records).to_string()).unwrap();
         let export = db_import::Export {
-            source: "test".to_owned(),
+            source: "test".parse().unwrap(),
             file: std::fs::File::open(path).unwrap(),
             covers: vec!["Debian:12".parse().unwrap()],
         };
