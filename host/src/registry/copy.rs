@@ -19,9 +19,9 @@
 //!
 //! Invariant: the target's quota is charged for what the target's namespace did not hold yet, in the commit that links it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use wharf_oci::{Descriptor, Digest, Manifest, RepoName, Target};
+use wharf_oci::{Descriptor, Digest, Manifest, ManifestKind, RepoName, Target};
 use wharf_store::{MAX_PAGE, Store, Tx};
 
 use super::manifest::{self, Checked, Sparse};
@@ -140,8 +140,9 @@ async fn walk(store: &Store, from: &RepoName, root: &Digest, runs: Runs) -> Resu
     // bytes, of which a chain of referrers may have any number.
     let mut stack = vec![(root.clone(), None::<Vec<Step>>, false)];
     let mut seen = BTreeSet::from([root.clone()]);
-    // Container images that are referrers.
+    // Container images that are referrers, and indexes of such.
     let mut aside = BTreeSet::new();
+    let mut looked = BTreeMap::new();
     while let Some((digest, entered, is_referrer)) = stack.pop() {
         if let Some(own) = entered {
             plan.steps.extend(own);
@@ -155,7 +156,10 @@ async fn walk(store: &Store, from: &RepoName, root: &Digest, runs: Runs) -> Resu
             // A sparse index names it, or it is just being deleted.
             continue;
         };
-        if is_referrer && manifest.is_container_image() {
+        let runs_too = manifest.is_container_image()
+            || (is_referrer || runs == Runs::Left)
+                && holds_images(store, from, &manifest, &mut looked).await?;
+        if is_referrer && runs_too {
             // It may be a part of the image all the same, and is met as that later.
             seen.remove(&digest);
             aside.insert(digest);
@@ -167,15 +171,41 @@ async fn walk(store: &Store, from: &RepoName, root: &Digest, runs: Runs) -> Resu
         next.retain(|(digest, _, is_referrer)| {
             !(*is_referrer && aside.contains(digest)) && seen.insert(digest.clone())
         });
-        if seen.len() + aside.len() > MANIFESTS_MAX {
+        if (seen.len() + aside.len()).max(looked.len()) > MANIFESTS_MAX {
             return Err(RegistryError::TooManyManifests { digest: root.clone(), max: MANIFESTS_MAX });
         }
-        if runs == Runs::Copied || !manifest.is_container_image() {
+        if runs == Runs::Copied || !runs_too {
             stack.push((digest.clone(), Some(own_steps(digest, &manifest)), is_referrer));
         }
         stack.extend(next.into_iter().rev());
     }
     Ok(plan)
+}
+
+/// Whether an index names container images, or indexes, which may.
+async fn holds_images(
+    store: &Store,
+    from: &RepoName,
+    index: &Manifest,
+    looked: &mut BTreeMap<Digest, bool>,
+) -> Result<bool, RegistryError> {
+    for child in &index.manifests {
+        let runs = match looked.get(&child.digest) {
+            Some(runs) => *runs,
+            // The walk ends: it is too much.
+            None if looked.len() > MANIFESTS_MAX => true,
+            None => {
+                let found = manifest::parsed(store, from, &child.digest).await?;
+                let runs = found.is_some_and(|m| m.kind == ManifestKind::Index || m.is_container_image());
+                looked.insert(child.digest.clone(), runs);
+                runs
+            }
+        };
+        if runs {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What it takes to copy a manifest whose children are there.
