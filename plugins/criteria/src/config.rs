@@ -196,6 +196,11 @@ impl Reader {
         for (at, value) in values.iter().enumerate() {
             match value {
                 Value::Str(text) if !text.trim().is_empty() => texts.push(text.to_string()),
+                // As a number `1.10` is `1.1`: no tag, name or version may be read so.
+                Value::Number(_) if field.is_some_and(Field::takes_many) => self.problems.push(problem(
+                    format!("{pointer}/{at}"),
+                    "this field compares texts; hint: write the value in quotes",
+                )),
                 Value::Number(number) => texts.push(number_text(number)),
                 _ => self
                     .problems
@@ -281,7 +286,7 @@ impl Reader {
     }
 }
 
-/// As JSON writes it: `2.0` stays `2.0`.
+/// As JSON writes it: `5.0` is no whole number.
 fn number_text(number: &Number) -> String {
     match number.as_f64() {
         Some(fraction) if number.is_f64() => format!("{fraction:?}"),

@@ -407,15 +407,18 @@ proptest! {
     }
 }
 
-/// Regression: the reader of the configuration wrote `2.0` as `2`, so a rule against the tag `2.0` let it through.
+/// Regression: JSON reads `1.10` as `1.1`, so a rule against the tag `1.10` that was written without quotes let it through.
 #[test]
-fn a_number_is_the_text_that_it_looks_like() {
-    for number in ["2.0", "2", "1.25", "-1"] {
-        let config =
-            format!(r#"{{"criteria": [{{"field": "tag", "operator": "eq", "values": [{number}]}}]}}"#);
-        let config: Value = serde_json::from_str(&config).unwrap();
-        assert_eq!(verdict(&config, &Facts::scanned("dev/app", number)), Verdict::Approve, "{number}");
+fn a_number_is_no_text() {
+    for field in ["tag", "component.name", "component.version", "license.name", "cve"] {
+        let config = json!({"criteria": [{"field": field, "operator": "noo", "values": ["1.2", 1.10]}]});
+        let problems = Criteria::read(&config.to_string()).unwrap_err();
+        assert_eq!(problems[0].pointer, "/criteria/0/values/1", "{field}");
+        assert!(problems[0].message.contains("in quotes"), "{field}: {}", problems[0].message);
     }
-    let count = r#"{"criteria": [{"field": "vulnerability_all", "operator": "lte", "values": [5.0]}]}"#;
-    assert!(Criteria::read(count).is_err(), "a count is whole");
+    for (value, is_read) in [(json!(5), true), (json!("5"), true), (json!(5.0), false)] {
+        let config =
+            json!({"criteria": [{"field": "vulnerability_all", "operator": "lte", "values": [value]}]});
+        assert_eq!(Criteria::read(&config.to_string()).is_ok(), is_read, "{value}: a count is whole");
+    }
 }
