@@ -352,9 +352,11 @@ impl Case {
     /// Whether every event was read and no job is left.
     pub(super) async fn is_idle(&self) -> bool {
         let at = jobs::cursor(&self.app.store, jobs::ROUTER).await.unwrap();
-        let unread = event::after(&self.app.store, Some(at), 1).await.unwrap();
-        let live = jobs::live(&self.app.store).await.unwrap();
-        unread.events.is_empty() && live.iter().all(|(_, live)| *live == 0)
+        let all_read = async || event::after(&self.app.store, Some(at), 1).await.unwrap().events.is_empty();
+        let none_lives =
+            async || jobs::live(&self.app.store).await.unwrap().iter().all(|(_, live)| *live == 0);
+        // A job that ended in between has left an event.
+        all_read().await && none_lives().await && all_read().await
     }
 
     pub(super) async fn until_idle(&self) {
