@@ -93,22 +93,25 @@ impl Lists {
     }
 }
 
+/// Without the guesses of the crate, for which `GPL` is version 2 and `BSD` has two clauses: what is not sure is not known.
+const READING: ParseMode = ParseMode { allow_imprecise_license_names: false, ..ParseMode::LAX };
+
 /// The entry as one licence; none where it is a pattern, or more than one.
 fn licensee(entry: &str) -> Option<Licensee> {
-    Licensee::parse_mode(&names::canonical(entry), ParseMode::LAX).ok()
+    Licensee::parse_mode(&names::canonical(entry), READING).ok()
 }
 
 /// Reads an SPDX expression, or a name that surely means one.
 fn parse(text: &str) -> Option<Expression> {
     let text = text.trim();
-    Expression::parse_mode(text, ParseMode::LAX)
+    Expression::parse_mode(text, READING)
         .ok()
-        .or_else(|| Expression::parse_mode(&names::expression(text)?, ParseMode::LAX).ok())
+        .or_else(|| Expression::parse_mode(&names::expression(text)?, READING).ok())
 }
 
 /// The first licence that the text names, or the text itself: what the host can narrow components by.
 pub(crate) fn first_name(text: &str) -> String {
-    let first = Expression::parse_mode(text, ParseMode::LAX).ok().and_then(|expression| {
+    let first = Expression::parse_mode(text, READING).ok().and_then(|expression| {
         let first = expression.requirements().next()?;
         Some(first.req.license.id().map_or_else(|| first.req.license.to_string(), |id| id.name.to_owned()))
     });

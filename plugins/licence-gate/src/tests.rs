@@ -262,3 +262,12 @@ proptest! {
         }
     }
 }
+
+/// Regression: the reader guessed a version for a name that has none, so a rule against `GPL-3.0*` let a package under `GPL` through.
+#[test]
+fn a_name_that_could_be_several_licences_is_not_known() {
+    for name in ["GPL", "LGPL", "BSD", "GNU GPL v2"] {
+        let outcome = outcome(&json!({"deny": ["GPL-3.0*"]}), &image(&[("guessed", &[name])]));
+        assert_eq!(outcome.verdict, Verdict::Hold, "{name}: {outcome:?}");
+    }
+}
