@@ -163,12 +163,8 @@ async fn an_image_that_is_marked_as_none_is_judged() {
 async fn what_is_said_of_one_platform_follows_the_index() {
     let mut case = Case::new().await;
     let platform = case.push_unscanned("dev/app:amd64", "x").await;
-    let (repository, target) = ("dev/app".parse().unwrap(), Target::Digest(platform.clone()));
-    let found = manifest::find(&case.app.store, &repository, &target).await.unwrap().unwrap();
-    let size = found.row.size;
-    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [
-        {"mediaType": MediaType::OCI_MANIFEST, "digest": platform, "size": size,
-            "platform": {"os": "linux", "architecture": "amd64"}}]});
+    let entry = entry(&case, &platform, "linux", "amd64").await;
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [entry]});
     let dev = stage_of("dev/app:1");
     let index = case.push_manifest(&dev, MediaType::OCI_INDEX, index.to_string()).await;
     let admin = Principal::user("admin");
