@@ -142,6 +142,11 @@ impl Manifest {
         self.config.as_ref().is_some_and(|config| config.media_type.is_image_config())
             && (self.layers.is_empty() || !self.layers.iter().all(is_statement))
     }
+
+    /// Whether this is a container image, or an index, which may hold some.
+    pub fn may_run(&self) -> bool {
+        self.kind == ManifestKind::Index || self.is_container_image()
+    }
 }
 
 impl Wire {

@@ -21,7 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wharf_oci::{Descriptor, Digest, Manifest, ManifestKind, RepoName, Target};
+use wharf_oci::{Descriptor, Digest, Manifest, RepoName, Target};
 use wharf_store::{MAX_PAGE, Store, Tx};
 
 use super::manifest::{self, Checked, Sparse};
@@ -196,7 +196,7 @@ async fn holds_images(
             None if looked.len() > MANIFESTS_MAX => true,
             None => {
                 let found = manifest::parsed(store, from, &child.digest).await?;
-                let runs = found.is_some_and(|m| m.kind == ManifestKind::Index || m.is_container_image());
+                let runs = found.is_some_and(|found| found.may_run());
                 looked.insert(child.digest.clone(), runs);
                 runs
             }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use wharf_oci::{Descriptor, Digest, Manifest, ManifestKind, RepoName};
+use wharf_oci::{Descriptor, Digest, Manifest, RepoName};
 use wharf_store::{Store, StoreError};
 
 use super::manifest;
@@ -35,7 +35,7 @@ pub async fn platforms<'a>(
             None if looked.len() == MARKED_MAX => true,
             None => {
                 let found = manifest::parsed(store, repository, &entry.digest).await?;
-                let runs = found.is_none_or(|m| m.kind == ManifestKind::Index || m.is_container_image());
+                let runs = found.is_none_or(|found| found.may_run());
                 looked.insert(&entry.digest, runs);
                 runs
             }

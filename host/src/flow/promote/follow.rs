@@ -36,13 +36,10 @@ pub async fn manifest(
     digest: &Digest,
     stop: &CancellationToken,
 ) -> Result<(), PromoteError> {
-    let mut plan = match copy::plan_said(&app.store, repository, digest).await {
-        Ok(plan) => Ok(plan),
-        Err(error) => match settle::refusal(error) {
-            // It was deleted meanwhile.
-            Err(PromoteError::Stale) => return Ok(()),
-            reason => Err(reason?),
-        },
+    let mut plan = match settle::planned(copy::plan_said(&app.store, repository, digest).await) {
+        // It was deleted meanwhile.
+        Err(PromoteError::Stale) => return Ok(()),
+        plan => plan?,
     };
     let (images, more) = copy::above(&app.store, repository, digest).await?;
     if more {

@@ -113,7 +113,12 @@ pub(super) async fn plan(
     from: &RepoName,
     digest: &Digest,
 ) -> Result<Result<Plan, Reason>, PromoteError> {
-    match copy::plan(&app.store, from, digest).await {
+    planned(copy::plan(&app.store, from, digest).await)
+}
+
+/// A plan, or why there is none, where that is nothing of the server's own.
+pub(super) fn planned(plan: Result<Plan, RegistryError>) -> Result<Result<Plan, Reason>, PromoteError> {
+    match plan {
         Ok(plan) => Ok(Ok(plan)),
         Err(error) => refusal(error).map(Err),
     }
