@@ -72,6 +72,31 @@ async fn an_act_runs_again_when_what_it_read_changed() {
     assert_eq!((runs, seen.as_deref(), rev), (2, Some(&b"other"[..]), Rev(2)));
 }
 
+/// Regression: an act that saw one row before and one after the same commit found nothing to do, and that stood.
+#[tokio::test]
+async fn an_act_that_writes_nothing_has_seen_one_moment() {
+    let store = store();
+    write(&store, &tag("1"), "x").await;
+    let mut runs = 0;
+    let (seen, rev) = store
+        .act(|mut tx| {
+            runs += 1;
+            let (run, store) = (runs, store.clone());
+            async move {
+                let first = tx.get(&tag("1")).await?.is_some();
+                if run == 1 {
+                    let ops =
+                        vec![Op::Delete(tag("1")), Op::Put { key: tag("2"), val: "x".into(), ttl: None }];
+                    store.commit(Commit { ops, ..Commit::default() }).await?;
+                }
+                Ok::<_, StoreError>((first, tx.get(&tag("2")).await?.is_some()))
+            }
+        })
+        .await
+        .unwrap();
+    assert_eq!((runs, seen, rev), (2, (false, true), Rev(2)));
+}
+
 #[tokio::test]
 async fn an_act_gives_up_on_a_row_that_keeps_changing() {
     let store = store();

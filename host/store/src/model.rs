@@ -62,6 +62,9 @@ impl Model {
         for expect in &commit.expect {
             state.check(expect, now_ms)?;
         }
+        if commit.ops.is_empty() {
+            return Ok(Committed { rev: Rev(state.head) });
+        }
         let rev = Rev(state.head + 1);
         let mut write = Write { rows: &mut state.rows, undo: Vec::new(), rev, now_ms, appends: 0 };
         for op in &commit.ops {

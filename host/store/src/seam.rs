@@ -152,7 +152,8 @@ pub enum Class {
     Background,
 }
 
-/// One act: all of it or nothing.
+/// One act: all of it or nothing. Without operations it is a check: that all it expects holds at one moment. It has no number
+/// of its own and is not written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
     /// What must hold; at most [`MAX_EXPECTS`].
@@ -202,7 +203,7 @@ impl Commit {
 /// What a commit left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Its number, now the revision of each row it wrote.
+    /// Its number, now the revision of each row it wrote; of a check, that of the commit before it.
     pub rev: Rev,
 }
 

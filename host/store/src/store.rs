@@ -185,8 +185,9 @@ impl Store {
     /// The transaction is handed over by value because a future that borrows from a closure's argument cannot be
     /// proven `Send` today; the closure must drop it before it returns, which `async move` does by itself.
     ///
-    /// Returns the closure's value and the commit's number; where the closure wrote nothing, nothing is committed and
-    /// the number is that of the head.
+    /// Returns the closure's value and the commit's number. Where the closure wrote nothing, nothing is committed and
+    /// the number is that of a commit before; that there was nothing to write was true at one moment all the same. Of
+    /// the closure's own error that is not known: what it has read may be of several.
     pub async fn act<T, E, F, Fut>(&self, mut f: F) -> Result<(T, Rev), E>
     where
         E: From<StoreError>,
@@ -199,7 +200,8 @@ impl Store {
             let (tx, slot) = Tx::new(self.engine.clone());
             let value = f(tx).await?;
             let commit = Tx::into_commit(slot, self.class).map_err(E::from)?;
-            if commit.ops.is_empty() {
+            // What was read at once needs no second look.
+            if commit.ops.is_empty() && commit.expect.len() < 2 {
                 return Ok((value, Rev(*self.engine.head().borrow())));
             }
             match self.engine.commit(commit).await {

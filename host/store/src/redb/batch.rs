@@ -52,7 +52,9 @@ impl<'t> Batch<'t> {
     pub(super) fn apply(&mut self, commit: &Commit) -> Result<Result<Committed, CommitError>, redb::Error> {
         match self.plan(commit) {
             Ok(writes) => {
-                self.write(writes)?;
+                if !commit.ops.is_empty() {
+                    self.write(writes)?;
+                }
                 Ok(Ok(Committed { rev: Rev(self.head) }))
             }
             Err(Stop::Refused(error)) => Ok(Err(error)),

@@ -185,11 +185,11 @@ impl Committer {
         if !self.full {
             return batch;
         }
-        let frees = |request: &Request| {
-            let deletes = || request.commit.ops.iter().any(|op| matches!(op, Op::Delete(_)));
-            request.commit.class == Class::Background || deletes()
+        let takes_none = |request: &Request| {
+            let Commit { ops, class, .. } = &request.commit;
+            ops.is_empty() || *class == Class::Background || ops.iter().any(|op| matches!(op, Op::Delete(_)))
         };
-        let (taken, refused) = batch.into_iter().partition(frees);
+        let (taken, refused) = batch.into_iter().partition(takes_none);
         answer(refused, |_| Err(CommitError::Full));
         taken
     }
