@@ -164,7 +164,7 @@ impl Case {
         entries
     }
 
-    async fn blob(&self, repository: &RepoName, content: &str) -> Digest {
+    pub(super) async fn blob(&self, repository: &RepoName, content: &str) -> Digest {
         let mut upload = self.app.blobs.create(repository.as_str(), false).await.unwrap();
         upload.write(Bytes::copy_from_slice(content.as_bytes())).await.unwrap();
         let (upload, digest) = (&upload.finish(false).await.unwrap(), &Digest::sha256(content.as_bytes()));
