@@ -6,19 +6,21 @@ use std::time::Instant;
 use serde_json::json;
 use wharf_oci::{Digest, MediaType};
 use wharf_plugin::archive::{Archive, LOADING_MAX};
-use wharf_plugin::facts::{ImageFacts, sha256};
+use wharf_plugin::facts::{ImageFacts, PlatformFacts, sha256};
+use wharf_plugin::{CallStats, Evaluation};
 use wharf_store::{Rev, Space, StoreError, Tx, key};
 
 use super::case::{Case, binding, does, no_criticals, stage_of};
 use super::guests::marked;
 use crate::access::Principal;
+use crate::facts::Pending;
 use crate::flow;
 use crate::flow::promote::gather::Gathered;
 use crate::flow::promote::replay::{self, Instead, Replay};
-use crate::flow::promote::{bind, dry_run, explain};
+use crate::flow::promote::{ask, bind, dry_run, explain};
 use crate::flow::retention::{Idle, Named};
-use crate::plugin::state;
-use crate::promote::Verdict;
+use crate::plugin::{Asked, state};
+use crate::promote::{Policy, Verdict};
 use crate::registry::row::TagRow;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,6 +122,35 @@ async fn a_dry_run_holds_what_cannot_be_kept() {
     assert_eq!((would.verdict, would.reasons[0].code.as_str()), (Verdict::Hold, "facts-too-large"));
     assert!(would.policies.is_empty(), "{would:#?}");
     case.stop().await;
+}
+
+/// Regression: what a call asked was more than one row takes, and its job failed until it was dead.
+#[test]
+fn a_call_that_asked_more_than_can_be_kept_is_a_hold() {
+    let policy: Policy = serde_json::from_value(does("mark")).unwrap();
+    let judge = |repository: String| {
+        let trace = json!([{"question": "repository", "answer": repository}]);
+        let said = Evaluation {
+            verdict: wharf_plugin::Verdict::Approve,
+            reasons: Vec::new(),
+            targets: vec!["t0".to_owned()],
+            recheck_at_ms: None,
+            trace: serde_json::from_value(trace).unwrap(),
+            logs: Vec::new(),
+            stats: CallStats::default(),
+        };
+        let asked = Asked { version: "1.0.0".to_owned(), digest: sha256(b"guest"), answer: Ok(said) };
+        let facts = PlatformFacts::default();
+        ask::judge(&policy, "{}", (0, None), &facts, asked, &mut Pending::default()).unwrap()
+    };
+    let short = judge("dev/app".to_owned());
+    assert!(short.trace.is_some() && short.said == Some(Verdict::Approve), "{short:#?}");
+    let long = judge(noise(1, TOO_MUCH));
+    assert_eq!((long.verdict, long.said, &long.trace), (Verdict::Hold, None, &None));
+    assert!(long.targets.is_empty(), "{long:#?}");
+    let because = long.held_because.unwrap();
+    assert_eq!(because.code, "trace-too-large");
+    assert!(because.text.contains("is more than can be kept; hint: a plugin or"), "{}", because.text);
 }
 
 /// Regression: what many policies gave as their reasons was more than one row takes, and the decision was never stored.
