@@ -139,15 +139,25 @@ impl Manifest {
     }
 
     /// Whether a runtime may unpack this and run it, as opposed to an artifact such as a signature. What the configuration's type
-    /// calls an image is one, but for BuildKit's attestations, which have no layer that could be unpacked. So is what has an image's
-    /// layers beside a configuration of another type: containerd reads that whatever its type is (`client/image.go`, `Unpack`), and
+    /// calls an image is one, but for an attestation, which has no layer that could be unpacked. So is what has an image's layers beside a
+    /// configuration of another type: containerd reads that whatever its type is (`client/image.go`, `Unpack`), and
     /// so does podman in a Docker manifest.
     pub fn is_container_image(&self) -> bool {
-        let is_statement = |layer: &Descriptor| layer.media_type.is_statement();
-        if self.config.as_ref().is_some_and(|config| config.media_type.is_image_config()) {
-            return self.layers.is_empty() || !self.layers.iter().all(is_statement);
+        if self.has_image_config() {
+            return !self.is_attestation();
         }
         self.layers.iter().any(|layer| layer.media_type.is_image_layer()) && !self.has_empty_config()
+    }
+
+    /// Whether this is an attestation as BuildKit makes one: an image's configuration, and statements in place of layers. That they
+    /// are statements is what their type says: a registry has to look at their bytes.
+    pub fn is_attestation(&self) -> bool {
+        let is_statement = |layer: &Descriptor| layer.media_type.is_statement();
+        self.has_image_config() && !self.layers.is_empty() && self.layers.iter().all(is_statement)
+    }
+
+    fn has_image_config(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.media_type.is_image_config())
     }
 
     /// Whether its configuration is `{}`, beside which ORAS attaches files as layers of an image: it names no layer, so containerd
