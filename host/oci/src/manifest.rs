@@ -8,6 +8,9 @@ use crate::{Descriptor, MediaType};
 /// Largest manifest or index that is accepted, in bytes (the specification asks for at least 4 MiB).
 pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
+/// The content of the empty descriptor (OCI image specification, `manifest.md`, "Guidance for an Empty Descriptor").
+const EMPTY_CONFIG: &[u8] = b"{}";
+
 /// What a manifest describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManifestKind {
@@ -135,15 +138,37 @@ impl Manifest {
         self.config.iter().chain(&self.layers).filter(|descriptor| !descriptor.media_type.is_foreign())
     }
 
-    /// Whether this is a container image that runs, as opposed to an artifact such as a signature. BuildKit's attestations have
-    /// an image's configuration, and no layer that could be unpacked.
+    /// Whether a runtime may unpack this and run it, as opposed to an artifact such as a signature. What the configuration's type
+    /// calls an image is one, but for an attestation, which has no layer that could be unpacked. So is what has an image's layers beside a
+    /// configuration of another type: containerd reads that whatever its type is (`client/image.go`, `Unpack`), and
+    /// so does podman in a Docker manifest.
     pub fn is_container_image(&self) -> bool {
-        let is_statement = |layer: &Descriptor| layer.media_type.is_statement();
-        self.config.as_ref().is_some_and(|config| config.media_type.is_image_config())
-            && (self.layers.is_empty() || !self.layers.iter().all(is_statement))
+        if self.has_image_config() {
+            return !self.is_attestation();
+        }
+        self.layers.iter().any(|layer| layer.media_type.is_image_layer()) && !self.has_empty_config()
     }
 
-    /// Whether this is a container image, or an index, which may hold some.
+    /// Whether this is an attestation as BuildKit makes one: an image's configuration, and statements in place of layers. That they
+    /// are statements is what their type says: a registry has to look at their bytes.
+    pub fn is_attestation(&self) -> bool {
+        let is_statement = |layer: &Descriptor| layer.media_type.is_statement();
+        self.has_image_config() && !self.layers.is_empty() && self.layers.iter().all(is_statement)
+    }
+
+    fn has_image_config(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.media_type.is_image_config())
+    }
+
+    /// Whether its configuration is `{}`, beside which ORAS attaches files as layers of an image: it names no layer, so containerd
+    /// unpacks none. By the digest, as the type is only what a pusher says; and not in a Docker manifest, whose layers podman unpacks
+    /// without asking the configuration.
+    fn has_empty_config(&self) -> bool {
+        self.media_type.as_str() == MediaType::OCI_MANIFEST
+            && self.config.as_ref().is_some_and(|config| config.digest.matches(EMPTY_CONFIG))
+    }
+
+    /// Whether this is a container image, or an index, which may hold some: what must come nowhere unjudged.
     pub fn may_run(&self) -> bool {
         self.kind == ManifestKind::Index || self.is_container_image()
     }

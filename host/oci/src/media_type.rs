@@ -29,6 +29,14 @@ impl MediaType {
             || &*self.0 == "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
     }
 
+    /// A layer that a runtime unpacks into a container's file system, whatever it is packed with: those that containerd takes
+    /// for one (`core/images/mediatypes.go`, `IsLayerType`).
+    pub fn is_image_layer(&self) -> bool {
+        ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.", "application/vnd.erofs"]
+            .iter()
+            .any(|beginning| self.0.starts_with(beginning))
+    }
+
     /// An index or a manifest list.
     pub fn is_index(&self) -> bool {
         matches!(&*self.0, Self::OCI_INDEX | Self::DOCKER_LIST)

@@ -76,6 +76,53 @@ fn manifests_that_contradict_themselves_are_refused() {
     assert!(Manifest::parse(nulls.as_bytes(), None).is_ok());
 }
 
+/// Regression: a configuration of another type made an artifact of an image that containerd and podman run all the same.
+#[test]
+fn what_a_runtime_may_unpack_is_a_container_image() {
+    const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+    const OTHER: &str = "application/vnd.example.config.v1+json";
+    const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    const STATEMENT: &str = "application/vnd.in-toto+json";
+    let descriptor = |media_type: &str, content: &str| {
+        let (digest, size) = (Digest::sha256(content.as_bytes()), content.len());
+        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
+    };
+    let check = |manifest: &str, (config, content): (&str, &str), layers: &[&str], expected: bool| {
+        let (config, layers) = (descriptor(config, content), layers.iter().map(|of| descriptor(of, "x")));
+        let layers = layers.collect::<Vec<_>>().join(",");
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{manifest}","config":{config},"layers":[{layers}]}}"#
+        );
+        let found = Manifest::parse(text.as_bytes(), None).unwrap();
+        assert_eq!((found.is_container_image(), found.may_run()), (expected, expected), "{text}");
+    };
+    let (oci, docker) = (MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST);
+    let image = (MediaType::OCI_CONFIG, r#"{"rootfs":{}}"#);
+    for layers in [&[LAYER][..], &[LAYER, STATEMENT], &[], &["application/vnd.example"]] {
+        check(oci, image, layers, true);
+    }
+    check(oci, image, &[STATEMENT, STATEMENT], false);
+    let other = (OTHER, image.1);
+    for layer in [
+        LAYER,
+        "application/vnd.oci.image.layer.v1.tar+zstd",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.erofs.layer.v1",
+    ] {
+        check(oci, other, &["application/vnd.example", layer], true);
+        check(docker, other, &[layer], true);
+        // What ORAS attaches. The type alone makes no config empty, and a Docker manifest runs with such a one.
+        check(oci, (EMPTY, "{}"), &[layer], false);
+        check(oci, (EMPTY, image.1), &[layer], true);
+        check(docker, (EMPTY, "{}"), &[layer], true);
+    }
+    check(oci, other, &[], false);
+    check(oci, other, &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"], false);
+    check(oci, (EMPTY, "{}"), &["application/vnd.dev.sigstore.bundle.v0.3+json"], false);
+}
+
 /// The error names what is wanted, not a type of this code.
 #[test]
 fn what_is_no_manifest_is_told_so() {

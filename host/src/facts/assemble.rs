@@ -40,9 +40,7 @@ pub struct PlatformInput {
     pub platform: Option<wharf_oci::Platform>,
     /// The image's configuration document, where it could be read.
     pub config: Option<Vec<u8>>,
-    pub scanned: Option<Scanned>,
-    /// Nobody has looked yet, and somebody is going to.
-    pub is_pending: bool,
+    pub scanned: Scanned,
     pub components: Vec<Component>,
     pub findings: Vec<Finding>,
 }
@@ -77,7 +75,7 @@ pub fn assemble(tag: &TagInput, platforms: Vec<PlatformInput>, evaluated_at_ms: 
     for manifest in platforms.iter().filter_map(|platform| platform.manifest.as_ref()) {
         sizes.extend(blobs(manifest).map(|blob| (blob.digest.to_string(), blob.size)));
     }
-    let versions = platforms.iter().filter_map(|p| p.scanned.as_ref()?.data_version.clone());
+    let versions = platforms.iter().filter_map(|p| p.scanned.data_version.clone());
     let data_version = versions.max();
     ImageFacts {
         repository: tag.repository.to_string(),
@@ -116,15 +114,13 @@ fn one(input: PlatformInput, evaluated_at_ms: u64) -> PlatformFacts {
     let manifest = input.manifest.as_ref();
     let sizes: BTreeMap<&Digest, u64> =
         manifest.into_iter().flat_map(blobs).map(|blob| (&blob.digest, blob.size)).collect();
-    let scanned = input.scanned.unwrap_or_default();
-    let scan = match (scanned.scan, input.is_pending) {
-        (Knowledge::None, true) => Knowledge::Pending,
-        (scan, _) => scan,
-    };
+    let scanned = input.scanned;
     // Findings that could not all be compared are not all known, whatever is known of the components.
     let scan = match scanned.matched {
-        Knowledge::Partial | Knowledge::Failed | Knowledge::Unsupported => scan.least(scanned.matched),
-        _ => scan,
+        Knowledge::Partial | Knowledge::Failed | Knowledge::Unsupported => {
+            scanned.scan.least(scanned.matched)
+        }
+        _ => scanned.scan,
     };
     PlatformFacts {
         digest: input.digest.to_string(),

@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use wharf_oci::Digest;
+use wharf_oci::{Digest, Manifest, ManifestKind};
 use wharf_plugin::facts::{Coverage, Knowledge};
 use wharf_store::{Key, KeyRange, Rev, Space, Store, StoreError, Tx, key};
 
@@ -42,6 +42,16 @@ pub struct Scanned {
 }
 
 impl Scanned {
+    /// Of a platform that nobody has looked at: it waits for its scan, unless there is none to come.
+    pub fn not_yet(manifest: Option<&Manifest>) -> Scanned {
+        let (scan, why) = match manifest.map(|manifest| manifest.kind) {
+            Some(ManifestKind::Image) => (Knowledge::Pending, None),
+            Some(ManifestKind::Index) => (Knowledge::None, Some("an index within an index is not scanned")),
+            None => (Knowledge::None, Some("its manifest is not here")),
+        };
+        Scanned { scan, matched: scan, why: why.map(str::to_owned), ..Scanned::default() }
+    }
+
     pub fn findings_count(&self) -> u64 {
         self.counts.iter().sum()
     }

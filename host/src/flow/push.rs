@@ -1,18 +1,19 @@
 //! `docker push`, its last request: a manifest, under tags or by its digest.
 //!
-//! Check the manifest, then one commit: its bytes, the repository's link to them, what it refers to, its entry as a
-//! referrer, the quota, the tags and an event for each. A push that changes nothing commits nothing.
+//! Check the manifest, and the layers of an attestation, then one commit: its bytes, the repository's link to them, what it
+//! refers to, its entry as a referrer, the quota, the tags and an event for each. A push that changes nothing commits nothing.
 
 use bytes::Bytes;
-use wharf_oci::{Digest, MediaType, RepoName, Tag, Target};
-use wharf_store::Tx;
+use futures_util::TryStreamExt as _;
+use wharf_oci::{Descriptor, Digest, Manifest, MediaType, RepoName, Tag, Target};
+use wharf_store::{BlobError, BlobId, Stored, Tx};
 
 use crate::App;
 use crate::access::Principal;
 use crate::event::{self, Event, Kind};
 use crate::registry::manifest::{self, Checked, Sparse};
 use crate::registry::tag::{self, Pointed};
-use crate::registry::{RegistryError, quota};
+use crate::registry::{RegistryError, blob, quota, statement};
 
 /// What a client sent.
 #[derive(Debug)]
@@ -39,6 +40,9 @@ pub struct Pushed {
 /// What is wrong with the manifest, what of it is missing, an immutable tag, an exhausted quota; see [`RegistryError`].
 pub async fn manifest(app: &App, who: &Principal, push: &Push) -> Result<Pushed, RegistryError> {
     let checked = Checked::new(push.bytes.clone(), push.content_type.as_ref(), &push.target)?;
+    if checked.manifest.is_attestation() {
+        look_at_statements(app, push, &checked.manifest).await?;
+    }
     let sparse = match app.config.registry.sparse.iter().any(|pattern| pattern.matches(&push.repository)) {
         true => Sparse::Images,
         false => Sparse::Indexes,
@@ -50,6 +54,33 @@ pub async fn manifest(app: &App, who: &Principal, push: &Push) -> Result<Pushed,
     });
     act.await.map_err(|error| quota::explain(error, &push.repository))?;
     Ok(Pushed { digest: checked.digest, subject: checked.manifest.subject.map(|subject| subject.digest) })
+}
+
+/// The layers of what is taken for nothing that runs are no archives. They have to be here, in a sparse repository, too.
+async fn look_at_statements(app: &App, push: &Push, manifest: &Manifest) -> Result<(), RegistryError> {
+    for Descriptor { digest, .. } in &manifest.layers {
+        let found = blob::find(&app.store, &push.repository, digest).await?;
+        let is_statement = match found.map(|blob| blob.stored) {
+            Some(Stored::Inline(bytes)) => statement::may_be(&bytes),
+            Some(Stored::File(id)) => statement::may_be(&head(app, &id).await?),
+            None => {
+                let (repository, missing) = (push.repository.clone(), vec![digest.clone()]);
+                return Err(RegistryError::ManifestBlobUnknown { repository, missing });
+            }
+        };
+        if !is_statement {
+            return Err(RegistryError::NotAStatement(digest.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of a blob's file.
+async fn head(app: &App, id: &BlobId) -> Result<Vec<u8>, BlobError> {
+    let failed = |cause| BlobError::Io { what: "read", name: id.as_str().to_owned(), cause };
+    let stream = app.blobs.open(id).await?.stream(0..statement::HEAD_BYTES as u64);
+    let chunks: Vec<Bytes> = stream.try_collect().await.map_err(failed)?;
+    Ok(chunks.concat())
 }
 
 /// Points every tag of the push and says so, once for each tag that moved; a manifest without a tag is told as well.

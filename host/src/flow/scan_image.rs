@@ -20,6 +20,7 @@ use crate::App;
 use crate::event::{self, Event, Kind};
 use crate::facts::document::{self, Kind as Document};
 use crate::facts::{DocumentError, Pending, Scanned, found, scanned};
+use crate::promote::standing;
 use crate::registry::{blob, index, manifest};
 use crate::scan::{Input, ScanFailure};
 
@@ -70,13 +71,7 @@ pub async fn image(
         return platforms(app, repository, &manifest).await;
     }
     if !manifest.is_container_image() {
-        let unsupported = Scanned {
-            scan: Knowledge::Unsupported,
-            why: Some("it is an artifact, not a container image".to_owned()),
-            scanned_at_ms: app.now_ms(),
-            ..Scanned::default()
-        };
-        store(app, repository, digest, unsupported, Pending::default()).await?;
+        artifact(app, repository, digest).await?;
         return Ok(Vec::new());
     }
     match scan(app, repository, &manifest).await {
@@ -94,6 +89,29 @@ pub async fn image(
         Err(error) => return Err(error),
     }
     Ok(Vec::new())
+}
+
+/// Notes that there is nothing to scan. Of most artifacts, as signatures are, nobody waits to hear that: where no judgement does,
+/// no event asks for another.
+async fn artifact(app: &App, repository: &RepoName, digest: &Digest) -> Result<(), StoreError> {
+    let unsupported = &Scanned {
+        scan: Knowledge::Unsupported,
+        why: Some("it is an artifact, not a container image".to_owned()),
+        scanned_at_ms: app.now_ms(),
+        ..Scanned::default()
+    };
+    let event = &scan_ended(app, repository, digest, unsupported);
+    let note = app.store.act(|mut tx| async move {
+        if scanned::expect(&mut tx, digest).await?.is_some() {
+            return Ok(());
+        }
+        scanned::put(&mut tx, digest, unsupported)?;
+        match standing::is_awaited(&mut tx, digest.as_str()).await? {
+            true => event::append(&mut tx, event),
+            false => Ok(()),
+        }
+    });
+    note.await.map(drop)
 }
 
 /// Platforms of an index that nobody has looked at.
@@ -275,16 +293,7 @@ async fn store(
         app.store.act(|mut tx| async move { before.write(&mut tx).await }).await?;
     }
     let (scanned, pending) = (&scanned, &pending);
-    let event = &Event::system(
-        app.now_ms(),
-        Kind::ImageScanned {
-            repository: repository.clone(),
-            digest: digest.clone(),
-            scan: scanned.scan.as_str().to_owned(),
-            packages: scanned.packages,
-            findings: scanned.findings_count(),
-        },
-    );
+    let event = &scan_ended(app, repository, digest, scanned);
     app.store
         .act(|mut tx| async move {
             let known = scanned::expect(&mut tx, digest).await?;
@@ -298,6 +307,17 @@ async fn store(
         })
         .await?;
     Ok(())
+}
+
+fn scan_ended(app: &App, repository: &RepoName, digest: &Digest, scanned: &Scanned) -> Event {
+    let ended = Kind::ImageScanned {
+        repository: repository.clone(),
+        digest: digest.clone(),
+        scan: scanned.scan.as_str().to_owned(),
+        packages: scanned.packages,
+        findings: scanned.findings_count(),
+    };
+    Event::system(app.now_ms(), ended)
 }
 
 /// Compares a portion of all stored reports with the data in force. Returns where to go on.

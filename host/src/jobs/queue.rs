@@ -41,8 +41,8 @@ impl Queue {
     /// How many of its jobs run at once, unless configured.
     pub const fn concurrency(self) -> usize {
         match self {
-            Queue::Scan | Queue::Follow => 2,
-            Queue::Judge | Queue::Rejudge => 4,
+            Queue::Scan => 2,
+            Queue::Judge | Queue::Rejudge | Queue::Follow => 4,
             Queue::Rematch | Queue::Housekeeping => 1,
         }
     }

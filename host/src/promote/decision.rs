@@ -100,7 +100,7 @@ pub struct Judged {
     pub targets: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recheck_at_ms: Option<u64>,
-    /// Digest of the trace; absent where the plugin was not called.
+    /// Digest of the trace; absent where the plugin was not called, or asked more than can be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
     /// Why it is a hold although the plugin did not say so: it is gone, it trapped, it asked about no missing data.

@@ -127,6 +127,12 @@ pub async fn of_image(
     places(store, KeyRange::prefix(Space::Held, &["image", digest]), after, limit).await
 }
 
+/// Whether something waits for an answer about an image; the commit expects that it stays so.
+pub async fn is_awaited(tx: &mut Tx, digest: &str) -> Result<bool, StoreError> {
+    let waiting = tx.scan(KeyRange::prefix(Space::Held, &["image", digest]), 1).await?;
+    Ok(!waiting.rows.is_empty())
+}
+
 /// What a binding has an opinion of in one repository.
 pub async fn of_repository(
     store: &Store,

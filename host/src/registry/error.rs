@@ -1,5 +1,5 @@
 use wharf_oci::{Digest, ManifestError, RepoName, Tag, Target};
-use wharf_store::StoreError;
+use wharf_store::{BlobError, StoreError};
 
 use super::upload::UploadError;
 
@@ -24,6 +24,8 @@ pub enum RegistryError {
     },
     #[error("the descriptor of `{digest}` says {declared} bytes, the blob has {actual}")]
     DescriptorSize { digest: Digest, declared: u64, actual: u64 },
+    #[error("layer `{0}` is called a statement of in-toto and is none; hint: give it the type that it has")]
+    NotAStatement(Digest),
     #[error("the manifest names {descriptors} blobs and manifests, more than the limit of {max}")]
     TooManyDescriptors { descriptors: usize, max: usize },
     #[error(
@@ -42,6 +44,8 @@ pub enum RegistryError {
     Quota { namespace: String, used: u64, max: u64, asked: u64 },
     #[error(transparent)]
     Upload(#[from] UploadError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

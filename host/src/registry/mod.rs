@@ -24,6 +24,7 @@ pub mod referrer;
 pub mod row;
 pub mod session;
 pub mod setting;
+pub mod statement;
 pub mod tag;
 pub mod untag;
 pub mod upload;

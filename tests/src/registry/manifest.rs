@@ -3,7 +3,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use wharf_oci::{Digest, MediaType};
 
-use super::{LAYER, Registry, answer, descriptor, digest_of, image, index, sha512};
+use super::{LAYER, Registry, answer, descriptor, digest_of, image, index, noise, sha512};
 use wharf_tests::client::http;
 
 #[tokio::test]
@@ -103,6 +103,31 @@ async fn a_missing_blob_is_named() -> Result<()> {
     // A blob of another repository is not this one's.
     registry.blob("dev/other", b"other").await?;
     registry.put_manifest("dev/app", "1", &image(b"{}", &[b"other"])).await?.expect(400);
+    Ok(())
+}
+
+/// Regression: an image whose layer was called a statement was no platform of an index and followed other images, unjudged; and
+/// podman unpacks a layer by its bytes.
+#[tokio::test]
+async fn what_is_called_a_statement_is_one() -> Result<()> {
+    let registry = Registry::start()?;
+    registry.blob("dev/app", b"{}").await?;
+    let attestation = |bytes: &[u8]| {
+        let mut attestation = image(b"{}", &[bytes]);
+        attestation["layers"][0]["mediaType"] = json!("application/vnd.in-toto+json");
+        attestation
+    };
+    // In a row, and in a file.
+    for len in [64, 64 << 10] {
+        let said = format!("{{\"said\":\"{}\"}}", "x".repeat(len));
+        let archive = [&b"\x1f\x8b\x08"[..], &noise(len, 1)].concat();
+        registry.blob("dev/app", said.as_bytes()).await?;
+        registry.blob("dev/app", &archive).await?;
+        registry.put_manifest("dev/app", "said", &attestation(said.as_bytes())).await?.expect(201);
+        let refused = registry.put_manifest("dev/app", "archive", &attestation(&archive)).await?.expect(400);
+        assert_eq!(refused.code(), "MANIFEST_INVALID");
+    }
+    registry.get("dev/app/manifests/archive").await?.expect(404);
     Ok(())
 }
 

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
+use wharf_oci::{Digest, MediaType, Target};
 use wharf_store::{Model, Store};
 
 use super::*;
 use crate::access::Principal;
 use crate::config::Config;
 use crate::flow;
+use crate::flow::push::Push;
 
 /// Every operation that is described, with its path.
 fn operations() -> Vec<(Method, String, utoipa::openapi::path::Operation)> {
@@ -210,4 +212,49 @@ async fn a_dry_run_refuses_what_bind_refuses() {
     assert_eq!((bound.0, tried.0), (StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST), "{}", tried.1);
     assert_eq!(error(&tried.1).message, error(&bound.1).message);
     assert_eq!(error(&tried.1).message, "there is no plugin `gone`");
+}
+
+/// Regression: an index within an index, and a platform that is not here, waited for their scan for ever.
+#[tokio::test]
+async fn only_what_somebody_is_going_to_scan_waits_for_it() {
+    let data = tempfile::tempdir().unwrap();
+    let mut config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+    config.registry.sparse = vec!["**".parse().unwrap()];
+    let app = App::over(config, Store::new(Arc::new(Model::default()))).unwrap();
+    flow::account::first_start(&app).await.unwrap();
+    let admin = Principal::user("admin");
+    let push = async |tag: &str, manifest: Value| {
+        let (media_type, bytes) = (manifest["mediaType"].clone(), manifest.to_string());
+        let (size, target) = (bytes.len(), Target::Tag(tag.parse().unwrap()));
+        let repository = "dev/app".parse().unwrap();
+        let push = Push { repository, target, tags: Vec::new(), content_type: None, bytes: bytes.into() };
+        let pushed = flow::push::manifest(&app, &admin, &push).await.unwrap();
+        json!({"mediaType": media_type, "digest": pushed.digest, "size": size})
+    };
+    let index = |manifests: Value| json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests});
+    let absent =
+        |media_type: &str| json!({"mediaType": media_type, "digest": Digest::sha256(b"absent"), "size": 6});
+    let image = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
+        "config": absent(MediaType::OCI_CONFIG), "layers": []});
+    let image = push("image", image).await;
+    let inner = push("inner", index(json!([image]))).await;
+    push("outer", index(json!([image, inner]))).await;
+    push("sparse", index(json!([absent(MediaType::OCI_MANIFEST)]))).await;
+    let login = bearer(&app, "admin", None).await;
+    let (status, body) = answer(&app, &Method::GET, "/api/v1/images", Some(&login), "").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let page: Page<ImageEntry> = serde_json::from_str(&body).unwrap();
+    let scan = |entry: &ImageEntry| (entry.tag.clone(), entry.scan.state.clone(), entry.scan.why.clone());
+    let row = |tag: &str, state: &str, why: Option<&str>| {
+        (tag.to_owned(), state.to_owned(), why.map(str::to_owned))
+    };
+    assert_eq!(
+        page.items.iter().map(scan).collect::<Vec<_>>(),
+        [
+            row("image", "pending", None),
+            row("inner", "pending", None),
+            row("outer", "none", Some("an index within an index is not scanned")),
+            row("sparse", "none", Some("its manifest is not here")),
+        ]
+    );
 }

@@ -30,7 +30,7 @@ impl From<RegistryError> for OciError {
                 let detail = json!({ "digests": shown });
                 return OciError::new(Code::ManifestBlobUnknown, message).detail(detail);
             }
-            RegistryError::DescriptorSize { .. } => Code::ManifestInvalid,
+            RegistryError::DescriptorSize { .. } | RegistryError::NotAStatement(_) => Code::ManifestInvalid,
             RegistryError::TooManyManifests { .. } | RegistryError::TagImmutable { .. } => Code::Denied,
             RegistryError::InUse { by, .. } => {
                 return OciError::new(Code::InUse, message).detail(json!({ "manifest": by }));
@@ -40,6 +40,7 @@ impl From<RegistryError> for OciError {
                 return OciError::new(Code::Denied, message).detail(detail);
             }
             RegistryError::Upload(error) => return error.into(),
+            RegistryError::Blob(error) => return error.into(),
             RegistryError::Store(error) => return error.into(),
         };
         OciError::new(code, message)

@@ -153,7 +153,8 @@ fn opinion(judged: &Judged) -> Opinion {
     }
 }
 
-fn judge(
+/// What one call counts as. No verdict is without its evidence: where its trace cannot be kept, what it said does not count.
+pub(super) fn judge(
     policy: &Policy,
     config: &str,
     (platform_index, platform): (u32, Option<String>),
@@ -161,7 +162,14 @@ fn judge(
     asked: Asked,
     pending: &mut Pending,
 ) -> Result<Judged, DocumentError> {
-    let Asked { version, digest, answer } = asked;
+    let (trace, answer) = match asked.trace().map(|trace| keep_trace(trace, pending)).transpose() {
+        Err(error @ DocumentError::TooLarge { .. }) => {
+            let text = format!("{error}; hint: a plugin or a config that asks less in one call");
+            (None, Err(Unasked::Held { code: "trace-too-large", text }))
+        }
+        trace => (trace?, asked.answer),
+    };
+    let Asked { version, digest, .. } = asked;
     let mut judged = Judged {
         plugin: policy.plugin.clone(),
         plugin_version: version,
@@ -174,7 +182,7 @@ fn judge(
         reasons: Vec::new(),
         targets: Vec::new(),
         recheck_at_ms: None,
-        trace: None,
+        trace,
         held_because: None,
     };
     match answer {
@@ -186,15 +194,12 @@ fn judge(
             judged.said = Some(verdict);
             judged.reasons = given(said.reasons);
             (judged.targets, judged.recheck_at_ms) = (said.targets, said.recheck_at_ms);
-            judged.trace = Some(keep_trace(&said.trace, pending)?);
         }
-        Err(Unasked::Failed { code, text, trace, .. }) => {
-            judged.held_because = Some(Reason::new(code, text));
-            judged.trace = Some(keep_trace(&trace, pending)?);
-        }
-        Err(Unasked::Passing { code, text, .. } | Unasked::Held { code, text }) => {
-            judged.held_because = Some(Reason::new(code, text));
-        }
+        Err(
+            Unasked::Failed { code, text, .. }
+            | Unasked::Passing { code, text, .. }
+            | Unasked::Held { code, text },
+        ) => judged.held_because = Some(Reason::new(code, text)),
         // Ended before this; nothing that is no answer is put on record.
         Err(Unasked::Interrupted) => {}
     }

@@ -7,7 +7,6 @@ use super::ask::Call;
 use super::{PromoteError, aim, ask, gather, settle};
 use crate::App;
 use crate::access::{self, Action, Principal, View};
-use crate::facts::Pending;
 use crate::promote::{Binding, Judged, Mode, Reason, Verdict};
 use crate::registry::{self, list};
 
@@ -149,8 +148,10 @@ impl Trial<'_> {
 
     async fn one(&self, name: &RepoName, tag: &Tag) -> Result<Option<Would>, PromoteError> {
         let Trial { app, binding, view, .. } = *self;
-        let Some(gathered) = gather::tag(app, name, tag).await? else { return Ok(None) };
-        let opinions = ask::binding(app, binding, &gathered, Call::Trial, &mut Pending::default()).await?;
+        let Some(mut gathered) = gather::tag(app, name, tag).await? else { return Ok(None) };
+        // Nothing is written, and what could not be is held as a judgement holds it.
+        let mut pending = gathered.keep()?;
+        let opinions = ask::binding(app, binding, &gathered, Call::Trial, &mut pending).await?;
         let mut reasons = opinions.composed.reasons;
         let mut to = Vec::new();
         for mut aim in aim::all(app, binding, &gathered, &opinions.composed.targets).await? {

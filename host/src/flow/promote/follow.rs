@@ -13,7 +13,7 @@
 
 use tokio_util::sync::CancellationToken;
 use wharf_oci::{Digest, RepoName};
-use wharf_store::Tx;
+use wharf_store::{StoreError, Tx};
 
 use super::{PromoteError, aim, by_hand, settle};
 use crate::App;
@@ -36,12 +36,16 @@ pub async fn manifest(
     digest: &Digest,
     stop: &CancellationToken,
 ) -> Result<(), PromoteError> {
+    let (images, more) = copy::above(&app.store, repository, digest).await?;
+    // Most of what is said is said where no promotion begins: there it is not worth a walk over all that refers to it.
+    if !went_somewhere(app, repository, &images).await? {
+        return Ok(());
+    }
     let mut plan = match settle::planned(copy::plan_said(&app.store, repository, digest).await) {
         // It was deleted meanwhile.
         Err(PromoteError::Stale) => return Ok(()),
         plan => plan?,
     };
-    let (images, more) = copy::above(&app.store, repository, digest).await?;
     if more {
         let too_many = RegistryError::TooManyManifests { digest: digest.clone(), max: MANIFESTS_MAX };
         plan = Err(settle::refusal(too_many)?);
@@ -88,6 +92,16 @@ pub async fn manifest(
         tell_held(app, repository, &to, digest, why.reason().text).await?;
     }
     Ok(())
+}
+
+async fn went_somewhere(app: &App, from: &RepoName, images: &[Digest]) -> Result<bool, StoreError> {
+    for image in images {
+        let (destinations, _) = destination::of_image(&app.store, from, image, None).await?;
+        if !destinations.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Why a repository did not get it.

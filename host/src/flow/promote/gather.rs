@@ -90,7 +90,7 @@ pub(super) async fn tag(
     let scan = |(input, revision): &(PlatformInput, Option<Rev>)| Scan {
         digest: input.digest.clone(),
         revision: *revision,
-        end_of_life_ms: input.scanned.as_ref().and_then(|scanned| scanned.end_of_life_ms),
+        end_of_life_ms: input.scanned.end_of_life_ms,
     };
     let stage = stage(repository, tag);
     let input = TagInput {
@@ -163,30 +163,17 @@ async fn platform(
     declared: Option<wharf_oci::Platform>,
 ) -> Result<(PlatformInput, Option<Rev>), PromoteError> {
     let found = scanned::find_at(&app.store, &digest).await?;
-    let (scanned, rev) = found.map_or((None, None), |(scanned, rev)| (Some(scanned), Some(rev)));
-    let (components, findings) = match &scanned {
-        Some(Scanned { components, findings, .. }) => {
-            (list(app, Kind::Components, components).await?, list(app, Kind::Findings, findings).await?)
-        }
-        None => (Vec::new(), Vec::new()),
+    let (scanned, rev) = match found {
+        Some((scanned, rev)) => (scanned, Some(rev)),
+        None => (Scanned::not_yet(manifest.as_ref()), None),
     };
+    let components = list(app, Kind::Components, &scanned.components).await?;
+    let findings = list(app, Kind::Findings, &scanned.findings).await?;
     let config = match manifest.as_ref().filter(|m| m.is_container_image()).and_then(|m| m.config.as_ref()) {
         Some(config) => read_config(app, repository, &config.digest).await?,
         None => None,
     };
-    // An index within an index is not scanned as a platform, and nobody is going to.
-    let is_nested = manifest.as_ref().is_some_and(|manifest| manifest.kind == ManifestKind::Index);
-    let is_pending = scanned.is_none() && manifest.is_some() && !is_nested;
-    let input = PlatformInput {
-        digest,
-        manifest,
-        platform: declared,
-        config,
-        scanned,
-        is_pending,
-        components,
-        findings,
-    };
+    let input = PlatformInput { digest, manifest, platform: declared, config, scanned, components, findings };
     Ok((input, rev))
 }
 

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, RepoPattern, Tag, Target};
 
 use super::ScanEntry;
-use super::scan::summary;
+use super::scan::{known, summary};
 use crate::App;
 use crate::access::{self, Action};
 use crate::api::admin::extract::Asked;
@@ -15,7 +15,6 @@ use crate::api::admin::{Failures, Page, Paging};
 use crate::api::walk::Walk;
 use crate::api::{ApiError, Caller};
 use crate::auth::SEALED;
-use crate::facts::scanned;
 use crate::promote::binding::{self, Bound};
 use crate::promote::standing::{self, Place};
 use crate::registry::{index, list, manifest};
@@ -189,7 +188,7 @@ async fn entry(
         Some(manifest) => platforms(app, repository, &found.digest, manifest).await?,
         None => (vec![found.digest.clone()], 0),
     };
-    let scans = scanned::find_many(&app.store, &platforms).await?;
+    let scans = known(app, repository, &platforms).await?;
     Ok(Some(ImageEntry {
         repository: repository.to_string(),
         tag: tag.to_string(),

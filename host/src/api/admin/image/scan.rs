@@ -3,8 +3,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
-use wharf_oci::{Digest, Manifest, Reference, Target};
+use wharf_oci::{Digest, Manifest, Reference, RepoName, Target};
 use wharf_plugin::facts::{Component, Finding, ImageFacts, Knowledge};
+use wharf_store::StoreError;
 
 use super::ScanEntry;
 use super::list::platforms;
@@ -138,33 +139,48 @@ pub(super) struct FindingsQuery {
 }
 
 /// What the scans of an image's platforms say together.
-pub(super) fn summary(scans: &[Option<Scanned>]) -> ScanEntry {
+pub(super) fn summary(scans: &[Scanned]) -> ScanEntry {
+    let each = || scans.iter();
     let least = |of: fn(&Scanned) -> Knowledge| {
-        let each = scans.iter().map(|scan| scan.as_ref().map_or(Knowledge::Pending, of));
-        each.reduce(Knowledge::least).unwrap_or_default().as_str().to_owned()
+        each().map(of).reduce(Knowledge::least).unwrap_or_default().as_str().to_owned()
     };
-    let found = || scans.iter().flatten();
     ScanEntry {
         state: least(|scan| scan.scan),
         matched: least(|scan| scan.matched),
-        why: found().find_map(|scan| scan.why.clone()),
-        packages: found().map(|scan| scan.packages).max().unwrap_or_default(),
-        findings: found()
+        why: each().find_map(|scan| scan.why.clone()),
+        packages: each().map(|scan| scan.packages).max().unwrap_or_default(),
+        findings: each()
             .map(|scan| SeverityCounts::of(scan.counts))
             .fold(SeverityCounts::default(), SeverityCounts::worst),
-        data_as_of_ms: found().flat_map(|scan| &scan.coverage).map(|coverage| coverage.as_of_ms).min(),
+        data_as_of_ms: each().flat_map(|scan| &scan.coverage).map(|coverage| coverage.as_of_ms).min(),
     }
 }
 
+/// What is known of each of these platforms of a repository.
+pub(super) async fn known(
+    app: &App,
+    repository: &RepoName,
+    platforms: &[Digest],
+) -> Result<Vec<Scanned>, StoreError> {
+    let mut known = Vec::with_capacity(platforms.len());
+    for (digest, scanned) in platforms.iter().zip(scanned::find_many(&app.store, platforms).await?) {
+        known.push(match scanned {
+            Some(scanned) => scanned,
+            None => Scanned::not_yet(manifest::parsed(&app.store, repository, digest).await?.as_ref()),
+        });
+    }
+    Ok(known)
+}
+
 /// The image's platforms, once the caller may pull it.
-async fn scans(app: &App, caller: &Caller, image: &str) -> Result<Vec<(Digest, Option<Scanned>)>, ApiError> {
+async fn scans(app: &App, caller: &Caller, image: &str) -> Result<Vec<(Digest, Scanned)>, ApiError> {
     let image: Reference = image.parse().map_err(ApiError::invalid)?;
     caller.require(app, Action::Pull, &image.repository).await?;
     let found = manifest::read(&app.store, &image.repository, &image.target).await?;
     let (found, bytes) = found.ok_or_else(|| unknown(&image))?;
     let manifest = Manifest::parse(&bytes, Some(&found.row.media_type)).map_err(ApiError::internal)?;
     let (digests, _) = platforms(app, &image.repository, &found.digest, &manifest).await?;
-    let scans = scanned::find_many(&app.store, &digests).await?;
+    let scans = known(app, &image.repository, &digests).await?;
     Ok(digests.into_iter().zip(scans).collect())
 }
 
@@ -192,7 +208,7 @@ pub(super) async fn facts(
     let mut facts = explain::facts(&app, &image.repository, tag).await?;
     let digests = facts.platforms.iter().map(|platform| platform.digest.parse());
     let digests = digests.collect::<Result<Vec<Digest>, _>>().map_err(ApiError::internal)?;
-    let scans = scanned::find_many(&app.store, &digests).await?;
+    let scans = known(&app, &image.repository, &digests).await?;
     let mut counts = Vec::with_capacity(facts.platforms.len());
     for (platform, scan) in facts.platforms.iter_mut().zip(scans) {
         let packages = std::mem::take(&mut platform.components).len();
@@ -200,8 +216,7 @@ pub(super) async fn facts(
         for finding in std::mem::take(&mut platform.findings) {
             findings[finding.severity as usize] += 1;
         }
-        let why = scan.and_then(|scan| scan.why);
-        counts.push(PlatformCounts { packages, findings: SeverityCounts::of(findings), why });
+        counts.push(PlatformCounts { packages, findings: SeverityCounts::of(findings), why: scan.why });
     }
     Ok(Json(FactsEntry { facts, counts }))
 }
@@ -216,7 +231,7 @@ pub(super) async fn bom(
 ) -> Result<Json<Value>, ApiError> {
     let mut all = serde_json::Map::new();
     for (digest, scan) in scans(&app, &caller, &query.image).await? {
-        let Some(bom) = scan.and_then(|scan| scan.bom) else { continue };
+        let Some(bom) = scan.bom else { continue };
         let report: wharf_scan::Report = document::read_json(&app.store, Kind::Bom, &bom).await?;
         all.insert(digest.to_string(), wharf_scan::cyclonedx(&report, None));
     }
@@ -245,14 +260,12 @@ pub(super) async fn findings(
         Some(cursor) => cursor.parse().map_err(|_| paging.wrong_cursor())?,
         None => 0,
     };
-    let (digests, scans): (Vec<Digest>, Vec<Option<Scanned>>) =
+    let (digests, scans): (Vec<Digest>, Vec<Scanned>) =
         scans(&app, &caller, &query.image).await?.into_iter().unzip();
     let scan = summary(&scans);
     let mut all = Vec::new();
     for (digest, scan) in digests.iter().zip(scans) {
-        let Some(Scanned { components: Some(components), findings: Some(findings), .. }) = scan else {
-            continue;
-        };
+        let Scanned { components: Some(components), findings: Some(findings), .. } = scan else { continue };
         let components: Vec<Component> =
             document::read_json(&app.store, Kind::Components, &components).await?;
         let mut findings: Vec<Finding> = document::read_json(&app.store, Kind::Findings, &findings).await?;

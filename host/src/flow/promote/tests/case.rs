@@ -164,7 +164,7 @@ impl Case {
         entries
     }
 
-    async fn blob(&self, repository: &RepoName, content: &str) -> Digest {
+    pub(super) async fn blob(&self, repository: &RepoName, content: &str) -> Digest {
         let mut upload = self.app.blobs.create(repository.as_str(), false).await.unwrap();
         upload.write(Bytes::copy_from_slice(content.as_bytes())).await.unwrap();
         let (upload, digest) = (&upload.finish(false).await.unwrap(), &Digest::sha256(content.as_bytes()));
@@ -176,22 +176,25 @@ impl Case {
 
     /// Pushes a manifest without a tag that says something of another.
     pub(super) async fn refer(&self, repository: &str, subject: &Digest, content: &str) -> Digest {
-        self.refer_with(repository, subject, content, "application/vnd.example.said").await
+        self.refer_with(repository, subject, ("application/vnd.example.said", content), &[]).await
     }
 
-    /// With a config of that type.
+    /// With a config of that type and content, and a layer of each type.
     pub(super) async fn refer_with(
         &self,
         repository: &str,
         subject: &Digest,
-        content: &str,
-        config: &str,
+        config: (&str, &str),
+        layers: &[&str],
     ) -> Digest {
         let repository: RepoName = repository.parse().unwrap();
-        let digest = self.blob(&repository, content).await;
-        let said = json!({"mediaType": config, "digest": digest, "size": content.len()});
+        let mut describe = Vec::new();
+        for (media_type, content) in [config].into_iter().chain(layers.iter().map(|of| (*of, "layer"))) {
+            let digest = self.blob(&repository, content).await;
+            describe.push(json!({"mediaType": media_type, "digest": digest, "size": content.len()}));
+        }
         let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
-            "artifactType": "application/vnd.example.said", "config": said, "layers": [],
+            "artifactType": "application/vnd.example.said", "config": describe[0], "layers": describe[1..],
             "subject": {"mediaType": MediaType::OCI_MANIFEST, "digest": subject, "size": 1}})
         .to_string();
         let push = flow::push::Push {

@@ -1,22 +1,26 @@
 //! What a decision stands on is kept as long as it is.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::json;
 use wharf_oci::{Digest, MediaType};
 use wharf_plugin::archive::{Archive, LOADING_MAX};
-use wharf_plugin::facts::{ImageFacts, sha256};
+use wharf_plugin::facts::{ImageFacts, PlatformFacts, sha256};
+use wharf_plugin::{CallStats, Evaluation};
 use wharf_store::{Rev, Space, StoreError, Tx, key};
 
-use super::case::{Case, does, no_criticals, stage_of};
+use super::case::{Case, binding, does, no_criticals, stage_of};
 use super::guests::marked;
+use crate::access::Principal;
+use crate::facts::Pending;
 use crate::flow;
-use crate::flow::promote::explain;
 use crate::flow::promote::gather::Gathered;
 use crate::flow::promote::replay::{self, Instead, Replay};
+use crate::flow::promote::{ask, bind, dry_run, explain};
 use crate::flow::retention::{Idle, Named};
-use crate::plugin::state;
-use crate::promote::Verdict;
+use crate::plugin::{Asked, state};
+use crate::promote::{Policy, Verdict};
 use crate::registry::row::TagRow;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,16 +44,22 @@ async fn facts_that_come_back_are_the_facts_that_were_kept() {
     case.stop().await;
 }
 
-/// Regression: facts that no row takes failed the job until it was dead, after the policies had been asked.
-#[test]
-fn facts_that_cannot_be_kept_are_a_reason_to_ask_nobody() {
-    // Six bits of each of its bytes are noise: no packing makes 4 MiB of it.
-    let mut seed = 1u64;
-    let mut noise = || {
+/// A text of six bits of noise in each byte, another one for each seed: packing leaves three quarters of it.
+fn noise(mut seed: u64, bytes: usize) -> String {
+    let next = |_| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         char::from(b'0' + u8::try_from(seed >> 58).unwrap())
     };
-    let label: String = (0..8 << 20).map(|_| noise()).collect();
+    (0..bytes).map(next).collect()
+}
+
+/// More than can be kept, however it is packed.
+const TOO_MUCH: usize = 8 << 20;
+
+/// Regression: facts that no row takes failed the job until it was dead, after the policies had been asked.
+#[test]
+fn facts_that_cannot_be_kept_are_a_reason_to_ask_nobody() {
+    let label = noise(1, TOO_MUCH);
     let facts = |label: String| {
         let annotations = [("label".to_owned(), label)].into();
         ImageFacts { index: true, annotations, ..ImageFacts::default() }.seal().unwrap()
@@ -76,6 +86,71 @@ fn facts_that_cannot_be_kept_are_a_reason_to_ask_nobody() {
     let reason = long.facts.unwrap_err();
     assert_eq!(reason.code, "facts-too-large");
     assert!(reason.text.contains("is more than can be kept; hint: push it with"), "{}", reason.text);
+}
+
+/// Regression: a dry run asked the policies, and told of a promotion that a judgement holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_holds_what_cannot_be_kept() {
+    let mut case = Case::new().await;
+    let mut all = binding("all", "dev/**", &[("qa/{name}", "%n")], does("mark"));
+    all.tags = "all".parse().unwrap();
+    let (admin, stage) = (Principal::user("admin"), stage_of("dev/app:all"));
+    bind::bind(&case.app, &admin, all.clone(), None).await.unwrap();
+    let config = case.blob(&stage.repository, "{}").await;
+    let config = json!({"mediaType": MediaType::OCI_CONFIG, "digest": config, "size": 2});
+    // As many annotations, as long, as are taken into the facts of a platform.
+    let (count, length) = (500, 4092);
+    let mut entries = Vec::new();
+    for part in 0..TOO_MUCH.div_ceil(count * length) {
+        let text = noise(part as u64, count * length);
+        let annotation = |n: usize| (format!("{n:03}"), text[n * length..][..length].to_owned());
+        let annotations: BTreeMap<String, String> = (0..count).map(annotation).collect();
+        let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config,
+            "layers": [], "annotations": annotations})
+        .to_string();
+        let (at, size) = (stage_of(&format!("dev/app:part{part}")), manifest.len());
+        let digest = case.push_manifest(&at, MediaType::OCI_MANIFEST, manifest).await;
+        entries.push(json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": size,
+            "platform": {"os": "linux", "architecture": format!("a{part}")}}));
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
+    case.push_manifest(&stage, MediaType::OCI_INDEX, index.to_string()).await;
+    let held = case.until_judged("dev/app:all", "all", Verdict::Hold).await;
+    assert_eq!((held.reasons[0].code.as_str(), held.policies.len()), ("facts-too-large", 0), "{held:#?}");
+    let would = dry_run::dry_run(&case.app, &admin, &all, None, 10).await.unwrap();
+    let [would] = would.tags.as_slice() else { panic!("{would:#?}") };
+    assert_eq!((would.verdict, would.reasons[0].code.as_str()), (Verdict::Hold, "facts-too-large"));
+    assert!(would.policies.is_empty(), "{would:#?}");
+    case.stop().await;
+}
+
+/// Regression: what a call asked was more than one row takes, and its job failed until it was dead.
+#[test]
+fn a_call_that_asked_more_than_can_be_kept_is_a_hold() {
+    let policy: Policy = serde_json::from_value(does("mark")).unwrap();
+    let judge = |repository: String| {
+        let trace = json!([{"question": "repository", "answer": repository}]);
+        let said = Evaluation {
+            verdict: wharf_plugin::Verdict::Approve,
+            reasons: Vec::new(),
+            targets: vec!["t0".to_owned()],
+            recheck_at_ms: None,
+            trace: serde_json::from_value(trace).unwrap(),
+            logs: Vec::new(),
+            stats: CallStats::default(),
+        };
+        let asked = Asked { version: "1.0.0".to_owned(), digest: sha256(b"guest"), answer: Ok(said) };
+        let facts = PlatformFacts::default();
+        ask::judge(&policy, "{}", (0, None), &facts, asked, &mut Pending::default()).unwrap()
+    };
+    let short = judge("dev/app".to_owned());
+    assert!(short.trace.is_some() && short.said == Some(Verdict::Approve), "{short:#?}");
+    let long = judge(noise(1, TOO_MUCH));
+    assert_eq!((long.verdict, long.said, &long.trace), (Verdict::Hold, None, &None));
+    assert!(long.targets.is_empty(), "{long:#?}");
+    let because = long.held_because.unwrap();
+    assert_eq!(because.code, "trace-too-large");
+    assert!(because.text.contains("is more than can be kept; hint: a plugin or"), "{}", because.text);
 }
 
 /// Regression: what many policies gave as their reasons was more than one row takes, and the decision was never stored.

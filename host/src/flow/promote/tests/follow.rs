@@ -83,7 +83,7 @@ async fn a_signature_follows_down_the_chain_once_and_moves_no_tag() {
 async fn an_image_with_a_subject_is_nothing_said_of_it() {
     let mut case = Case::new().await;
     let image = case.push_unscanned("dev/app:1", "x").await;
-    let stowaway = case.refer_with("dev/app", &image, "{}", MediaType::OCI_CONFIG).await;
+    let stowaway = case.refer_with("dev/app", &image, (MediaType::OCI_CONFIG, "{}"), &[]).await;
     let (dev, qa) = (stage_of("dev/app:1"), stage_of("qa/app:1"));
     by_hand::promote(&case.app, &Principal::user("admin"), &dev, &qa, "").await.unwrap();
     follow_now(&case, "dev/app", &stowaway).await.unwrap();
@@ -91,6 +91,28 @@ async fn an_image_with_a_subject_is_nothing_said_of_it() {
     case.until_idle().await;
     assert_eq!(case.referrers("dev/app", &image).await, [stowaway]);
     assert!(case.referrers("qa/app", &image).await.is_empty());
+    case.stop().await;
+}
+
+/// Regression: an image whose config was of another type followed as a signature does, and containerd runs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_the_layers_of_an_image_is_nothing_said_of_one() {
+    let mut case = Case::new().await;
+    let image = case.push_unscanned("dev/app:1", "x").await;
+    let (layer, config) = ("application/vnd.oci.image.layer.v1.tar", r#"{"os": "linux"}"#);
+    let empty = "application/vnd.oci.empty.v1+json";
+    for config in [("application/vnd.example.said", config), (empty, config)] {
+        case.refer_with("dev/app", &image, config, &[layer]).await;
+    }
+    let attached = case.refer_with("dev/app", &image, (empty, "{}"), &[layer]).await;
+    let (dev, qa) = (stage_of("dev/app:1"), stage_of("qa/app:1"));
+    by_hand::promote(&case.app, &Principal::user("admin"), &dev, &qa, "").await.unwrap();
+    for referrer in case.referrers("dev/app", &image).await {
+        follow_now(&case, "dev/app", &referrer).await.unwrap();
+    }
+    case.until_idle().await;
+    assert_eq!(case.referrers("dev/app", &image).await.len(), 3);
+    assert_eq!(case.referrers("qa/app", &image).await, [attached]);
     case.stop().await;
 }
 

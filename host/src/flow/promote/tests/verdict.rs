@@ -2,13 +2,15 @@
 
 use serde_json::json;
 use wharf_oci::{Digest, MediaType, Target};
+use wharf_plugin::facts::Knowledge;
 
 use super::case::{Case, binding, does, no_criticals, stage_of};
 use crate::access::{self, Grant, Principal, Role, Subject};
-use crate::event::Kind;
+use crate::event::{Event, Kind};
 use crate::facts::scanned;
 use crate::flow::promote::gather::PLATFORMS_MAX;
 use crate::flow::promote::{PromoteError, bind, by_hand, dry_run, explain};
+use crate::flow::scan_image;
 use crate::jobs::{self, Queue};
 use crate::promote::standing::{self, Place};
 use crate::promote::{Outcome, Verdict};
@@ -142,6 +144,34 @@ async fn size(case: &Case, at: &str) -> u64 {
     let stage = stage_of(at);
     let found = registry::manifest::find(&case.app.store, &stage.repository, &Target::Tag(stage.tag)).await;
     found.unwrap().unwrap().row.size
+}
+
+/// Regression: each signature had a job look for what waits for its scan, of which there is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_artifact_that_is_judged_has_its_scan_told() {
+    let mut case = Case::new().await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
+    let image = case.push_unscanned("dev/app:1", "x").await;
+    let signature = case.refer("dev/app", &image, "signed").await;
+    let judged = case.push_statement("dev/app:statement").await;
+    case.until_idle().await;
+    let repository = &stage_of("dev/app:1").repository;
+    for artifact in [&signature, &judged] {
+        scan_image::image(&case.app, repository, artifact, false).await.unwrap();
+        let known = scanned::find(&case.app.store, artifact).await.unwrap().unwrap();
+        assert_eq!(known.scan, Knowledge::Unsupported);
+    }
+    case.until("a judgement that knows of it", async |case| {
+        let newest = case.newest(&stage_of("dev/app:statement"), "to-qa").await?;
+        newest.first_reason().contains("is `unsupported`").then_some(())
+    })
+    .await;
+    let told = case.events(|kind| matches!(kind, Kind::ImageScanned { .. })).await;
+    let [Event { kind: Kind::ImageScanned { digest, .. }, .. }] = told.as_slice() else {
+        panic!("{told:#?}")
+    };
+    assert_eq!(*digest, judged);
+    case.stop().await;
 }
 
 /// Regression: the approvals of an image were those of whatever had passed the stage last.
