@@ -346,7 +346,7 @@ async fn an_image_in_a_registry_is_scanned_by_whoever_may_pull_it() {
         command.output().unwrap()
     };
     let refused = scan(false);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(5));
     assert!(text(&refused.stderr).contains("401"), "{}", text(&refused.stderr));
 
     let scanned: Value = serde_json::from_slice(&scan(true).stdout).unwrap();
@@ -363,6 +363,18 @@ async fn an_image_in_a_registry_is_scanned_by_whoever_may_pull_it() {
     assert!(login.status.success(), "{}", text(&login.stderr));
     let again: Value = serde_json::from_slice(&scan(false).stdout).unwrap();
     assert_eq!(again, scanned);
+}
+
+/// Regression: what a registry does not have ended with 1, as what fails.
+#[tokio::test]
+async fn what_a_registry_does_not_have_is_not_found() {
+    let registry = Server::start().unwrap();
+    Image::debian("hello", "2.10-3").unwrap().push(&registry, "dev/hello", "1").await.unwrap();
+    for image in ["dev/hello:2", "dev/none:1"] {
+        let error = registry.wharf(&["scan", &format!("{}/{image}", registry.host())]).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("exit status: 4") && error.contains("404"), "{image}: {error}");
+    }
 }
 
 /// A login that docker or podman left in its file, and one that only a helper knows.
@@ -389,7 +401,7 @@ async fn a_login_of_docker_or_podman_is_used() {
     }
     let refused =
         scan(json!({ "auths": { (registry.host()): {} }, "credsStore": "desktop" }), "DOCKER_CONFIG", "");
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(5));
     assert!(text(&refused.stderr).contains("docker-credential-desktop"), "{}", text(&refused.stderr));
 }
 

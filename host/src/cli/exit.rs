@@ -96,6 +96,11 @@ impl Stop {
     pub(super) fn not_found(message: impl std::fmt::Display) -> Self {
         Stop { exit: Exit::NotFound, message: message.to_string() }
     }
+
+    /// What another server refuses ends as the same answer of a wharf server does.
+    pub(super) fn answered(status: StatusCode, message: impl std::fmt::Display) -> Self {
+        Stop { exit: Exit::of_status(status), message: message.to_string() }
+    }
 }
 
 /// `error: …`, the causes after a colon, and each hint on a line of its own.

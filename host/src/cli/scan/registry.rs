@@ -23,6 +23,7 @@ use wharf_scan::target::{fits, this_machine};
 
 use super::auth_file::AuthFiles;
 use crate::cli::credentials::{self, Credentials, CredentialsError, Secret};
+use crate::cli::exit::Stop;
 use crate::scan::Input;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -310,7 +311,7 @@ impl Registry {
             ),
             _ => String::new(),
         };
-        bail!("`{}` answers {status}{hint}", response.url())
+        Err(Stop::answered(status, format!("`{}` answers {status}{hint}", response.url())).into())
     }
 }
 
@@ -386,7 +387,11 @@ fn choose(entries: &[Descriptor], platform: Option<&Platform>) -> anyhow::Result
         (None, [], [only]) if platform.is_none() => Ok(only.digest.clone()),
         _ => {
             let there: Vec<String> = runs.iter().map(|(_, platform)| format!("`{platform}`")).collect();
-            bail!("there is no image for `{wanted}`; there are: {}; hint: `--platform`", there.join(", "))
+            Err(Stop::not_found(format!(
+                "there is no image for `{wanted}`; there are: {}; hint: `--platform`",
+                there.join(", ")
+            ))
+            .into())
         }
     }
 }
