@@ -377,6 +377,18 @@ async fn what_a_registry_does_not_have_is_not_found() {
     }
 }
 
+/// Regression: the only image of a tag was scanned whatever platform was asked for.
+#[tokio::test]
+async fn an_image_for_another_platform_is_not_the_one_that_was_asked_for() {
+    let registry = Server::start().unwrap();
+    Image::debian("hello", "2.10-3").unwrap().push(&registry, "dev/hello", "1").await.unwrap();
+    let target = format!("{}/dev/hello:1", registry.host());
+    let scan = |platform: &str| registry.wharf(&["scan", &target, "--platform", platform]);
+    scan("linux/amd64").unwrap();
+    let error = scan("linux/mips").unwrap_err().to_string();
+    assert!(error.contains("exit status: 4") && error.contains("there is `linux/amd64`"), "{error}");
+}
+
 /// A login that docker or podman left in its file, and one that only a helper knows.
 #[tokio::test]
 async fn a_login_of_docker_or_podman_is_used() {
