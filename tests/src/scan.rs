@@ -389,6 +389,14 @@ async fn an_image_for_another_platform_is_not_the_one_that_was_asked_for() {
     assert!(error.contains("exit status: 4") && error.contains("there is `linux/amd64`"), "{error}");
 }
 
+/// Regression: a registry that cannot be reached ended with 1, as what fails.
+#[test]
+fn a_registry_that_is_not_there_is_worth_another_try() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = wharf(&["scan", &format!("{address}/dev/app:1")]);
+    assert_eq!(output.status.code(), Some(6), "{}", text(&output.stderr));
+}
+
 /// A login that docker or podman left in its file, and one that only a helper knows.
 #[tokio::test]
 async fn a_login_of_docker_or_podman_is_used() {

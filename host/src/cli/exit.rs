@@ -52,6 +52,12 @@ impl Exit {
         if error.is::<ConfigError>() {
             return Exit::Usage;
         }
+        // Of a registry: what the server's own client fails of is a `ClientError`.
+        if let Some(error) = error.downcast_ref::<reqwest::Error>()
+            && (error.is_connect() || error.is_timeout())
+        {
+            return Exit::Unavailable;
+        }
         match error.downcast_ref::<ClientError>() {
             Some(ClientError::Answer { status, .. }) => Exit::of_status(*status),
             Some(ClientError::Unreachable { .. }) => Exit::Unavailable,
