@@ -92,6 +92,50 @@ fn members_land_where_the_links_of_lower_layers_lead() {
     assert_eq!(listed(&scan_tars(&[&base, &emptied])), []);
 }
 
+/// Regression: what a layer wrote through a link elsewhere was not seen, and a database of the layers below it stood.
+#[test]
+fn members_land_where_links_from_elsewhere_lead() {
+    let check = |links: &[(&str, &str)], path: &str, expected: (&str, &str, u32)| {
+        let (old, new) = (stanza("a", "1"), stanza("a", "2"));
+        let mut members = vec![Put::File("var/lib/dpkg/status", old.as_bytes())];
+        members.extend(links.iter().map(|(from, to)| Put::Link(from, to)));
+        let upper = tar(&[Put::File(path, new.as_bytes())]);
+        let report = scan_tars(&[&tar(&members), &upper]);
+        assert_eq!((listed(&report), codes(&report)), (vec![expected], vec![]), "{path}");
+    };
+    let (old, new) = (("a", "1", 0), ("a", "2", 1));
+    check(&[("opt/x", "/var/lib/dpkg")], "opt/x/status", new);
+    check(&[("opt/x", "../var")], "opt/x/lib/dpkg/status", new);
+    check(&[("host", "/")], "host/var/lib/dpkg/status", new);
+    check(&[("opt/x", "/var/lib/dpkg"), ("srv/y", "../opt/x")], "srv/y/status", new);
+    check(&[("bin", "usr/bin"), ("opt/x", "/var/log")], "opt/x/status", old);
+}
+
+#[test]
+fn a_link_from_elsewhere_leads_nowhere_once_something_took_its_place() {
+    let status = stanza("a", "1");
+    let base =
+        tar(&[Put::File("var/lib/dpkg/status", status.as_bytes()), Put::Link("opt/x", "/var/lib/dpkg")]);
+    let written = tar(&[Put::File("opt/x/status", stanza("a", "2").as_bytes())]);
+    for put in [
+        Put::File("opt/.wh.x", b""),
+        Put::File("opt/.wh..wh..opq", b""),
+        Put::File("opt", b""),
+        Put::Directory("opt/x"),
+        Put::Link("opt/x", "/var/log"),
+    ] {
+        assert_eq!(listed(&scan_tars(&[&base, &tar(&[put]), &written])), [("a", "1", 0)]);
+    }
+}
+
+/// Regression: `lib/os-release` is of no interest itself, and is `usr/lib/os-release` where `lib` is a link.
+#[test]
+fn members_of_interest_have_other_names_through_a_link() {
+    let base = tar(&[Put::File("usr/lib/os-release", OS_RELEASE), Put::Link("lib", "usr/lib")]);
+    let upper = tar(&[Put::File("lib/os-release", b"ID=alpine\nVERSION_ID=3.22.1\n")]);
+    assert_eq!(scan_tars(&[&base, &upper]).distro.unwrap().id, "alpine");
+}
+
 #[test]
 fn reads_distroless_and_alpine() {
     let distroless = tar(&[
