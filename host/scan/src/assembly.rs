@@ -8,7 +8,7 @@ use std::io::Read;
 use crate::layer::path;
 use crate::layer::tar::{Entry, Kind, Tar, TarError};
 use crate::limits::Limits;
-use crate::overlay::{self, Interest, Lost, Node, Overlay, interest};
+use crate::overlay::{self, FOREIGN, Interest, Lost, Node, Overlay, interest};
 use crate::packages::{Parsed, Record, apk, copyright, dpkg, release};
 use crate::purl;
 use crate::report::{Distro, Knowledge, LayerFacts, Package, PackageKind, Problem, ProblemCode};
@@ -307,7 +307,7 @@ impl<'a> Assembly<'a> {
     pub(crate) fn finish(&mut self) -> (Option<Distro>, Vec<Package>, Knowledge) {
         let distro = self.distro();
         let packages = self.packages(distro.as_ref());
-        let foreign = self.overlay.foreign();
+        let foreign = self.foreign();
         if let Some(name) = foreign {
             let message = format!(
                 "the image has an `{name}` database, which this version does not read: its packages are not known; hint: Debian's \
@@ -329,6 +329,22 @@ impl<'a> Assembly<'a> {
             (false, false) => Knowledge::Complete,
         };
         (distro, packages, knowledge)
+    }
+
+    /// The package system of a database that is not read. One may be behind a link as well.
+    fn foreign(&mut self) -> Option<&'static str> {
+        let mut lost = None;
+        for (path, _) in FOREIGN {
+            match self.overlay.find(path) {
+                Ok(Some((_, Node::Foreign(name)))) => return Some(*name),
+                Ok(_) => {}
+                Err(error) => lost = Some((path, error)),
+            }
+        }
+        if let Some((path, error)) = lost {
+            self.lost(path, &error);
+        }
+        None
     }
 
     fn distro(&mut self) -> Option<Distro> {

@@ -46,6 +46,7 @@ const WAYS: &[&str] = &[
     "usr/lib/sysimage/rpm",
     "usr/share",
     "usr/share/doc",
+    "usr/share/rpm",
     "var",
     "var/lib",
     "var/lib/dpkg",
@@ -56,10 +57,13 @@ const WAYS: &[&str] = &[
 ];
 
 /// Files whose presence means packages that this version does not read.
-const FOREIGN: &[(&str, &str)] = &[
+pub(crate) const FOREIGN: &[(&str, &str)] = &[
     ("usr/lib/sysimage/rpm/Packages", "rpm"),
     ("usr/lib/sysimage/rpm/Packages.db", "rpm"),
     ("usr/lib/sysimage/rpm/rpmdb.sqlite", "rpm"),
+    ("usr/share/rpm/Packages", "rpm"),
+    ("usr/share/rpm/Packages.db", "rpm"),
+    ("usr/share/rpm/rpmdb.sqlite", "rpm"),
     ("var/lib/pacman/local/ALPM_DB_VERSION", "pacman"),
     ("var/lib/rpm/Packages", "rpm"),
     ("var/lib/rpm/Packages.db", "rpm"),
@@ -268,14 +272,6 @@ impl Overlay {
         }
         let range = self.lower.range(prefix.clone()..);
         Ok(range.map(|(p, _)| p.as_str()).take_while(|p| p.starts_with(&prefix)).collect())
-    }
-
-    /// Databases of package systems that are not read.
-    pub(crate) fn foreign(&self) -> Option<&'static str> {
-        self.lower.values().find_map(|node| match node {
-            Node::Foreign(name) => Some(*name),
-            _ => None,
-        })
     }
 
     /// `path` with the links among its directories resolved, and the `last` part if that is wanted.

@@ -236,6 +236,41 @@ fn databases_that_are_not_read_are_said_to_be_there() {
     assert_eq!((codes(&report), report.knowledge), (vec![ProblemCode::NoPackages], Knowledge::Unsupported));
 }
 
+/// Regression: an rpm database behind a link to a folder that is not looked at was not there, and the image complete.
+#[test]
+fn a_database_that_is_not_read_is_found_through_links_or_told_to_be_lost() {
+    let check = |links: &[(&str, &str)], more: &[&str], expected: &[ProblemCode], knowledge: Knowledge| {
+        let status = stanza("a", "1");
+        let mut members = vec![Put::File("var/lib/dpkg/status", status.as_bytes())];
+        members.extend(links.iter().map(|(from, to)| Put::Link(from, to)));
+        members.extend(more.iter().map(|path| Put::File(path, b"SQLite format 3")));
+        let report = scan_tars(&[&tar(&members)]);
+        assert_eq!((codes(&report).as_slice(), report.knowledge), (expected, knowledge), "{links:?}");
+    };
+    let here = [ProblemCode::UnsupportedDistro];
+    let fedora = [("var/lib/rpm", "../../usr/lib/sysimage/rpm")];
+    check(&fedora, &["usr/lib/sysimage/rpm/rpmdb.sqlite"], &here, Knowledge::Unsupported);
+    check(&fedora, &[], &[], Knowledge::Complete);
+    let ostree = [("var/lib/rpm", "../../usr/share/rpm")];
+    check(&ostree, &["usr/share/rpm/rpmdb.sqlite"], &here, Knowledge::Unsupported);
+    let elsewhere = [("var/lib/rpm", "/srv/rpm")];
+    check(&elsewhere, &["srv/rpm/rpmdb.sqlite"], &[ProblemCode::Link], Knowledge::Partial);
+}
+
+/// The folder of a database behind a link to one that is not looked at.
+#[test]
+fn an_image_with_its_databases_in_another_folder_is_not_known() {
+    let status = stanza("hidden", "1");
+    let image = tar(&[
+        Put::File("lib/apk/db/installed", b"P:seen\nV:1-r0\n"),
+        Put::Link("var/lib", "/srv/lib"),
+        Put::File("srv/lib/dpkg/status", status.as_bytes()),
+    ]);
+    let report = scan_tars(&[&image]);
+    assert_eq!((report.packages.len(), report.knowledge), (1, Knowledge::Partial));
+    assert!(codes(&report).iter().all(|code| *code == ProblemCode::Link), "{:?}", report.problems);
+}
+
 #[test]
 fn the_first_problems_are_told_and_the_others_counted() {
     let good = debian(&stanza("a", "1"));
