@@ -203,6 +203,22 @@ fn a_file_with_less_than_half_the_records_is_taken_only_by_force() {
     assert_ne!(fs::read(path("own.db")).unwrap(), before);
 }
 
+/// Regression: records that cannot be read were told of at their import and never again.
+#[test]
+fn malformed_records_are_shown_with_their_source() {
+    let (folder, _, db) = prepared();
+    let file = folder.path().join("own.json");
+    let mut records: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    records.as_array_mut().unwrap().push(json!({ "id": "CVE-2026-2" }));
+    fs::write(&file, records.to_string()).unwrap();
+    let import = ["db", "import", "--db", &db, "--covers", "Debian:12", "--output", "json"];
+    assert_eq!(answer(&[&import[..], &[file.to_str().unwrap()]].concat())["malformed"], 1);
+    let source = &answer(&["db", "status", "--db", &db, "--output", "json"])["sources"][0];
+    assert_eq!((&source["records"], &source["malformed"]), (&json!(1), &json!(1)));
+    let shown = text(&wharf(&["db", "status", "--db", &db]).stdout);
+    assert!(shown.contains("MALFORMED"), "{shown}");
+}
+
 /// Regression: a database that could not be read, damaged or of another version, could not be replaced by an import either.
 #[test]
 fn an_import_takes_the_place_of_a_database_that_cannot_be_read() {
