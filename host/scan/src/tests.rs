@@ -325,6 +325,18 @@ fn digests_are_checked_against_manifest_and_configuration() {
     assert_eq!(codes(&report), [ProblemCode::SizeMismatch]);
 }
 
+/// Regression: an image with layers named by sha512 in its configuration had the wrong layers.
+#[test]
+fn uncompressed_digests_are_of_the_algorithm_that_the_configuration_names() {
+    let base = debian(&stanza("a", "1"));
+    let diff_id = wharf_oci::Algorithm::Sha512.digest(&base);
+    let config = serde_json::json!({ "rootfs": { "diff_ids": [diff_id] } }).to_string();
+    let image = Image { config: config.as_bytes(), layers: vec![layer(&base)] };
+    let report = scan(image, &Limits::default(), &mut |_| {}).unwrap();
+    assert_eq!((codes(&report), report.knowledge), (vec![], Knowledge::Complete));
+    assert_eq!(report.layers[0].diff_id, Some(diff_id.to_string()));
+}
+
 #[test]
 fn layers_that_are_not_here_or_fail_are_partial_and_the_rest_is_read() {
     let base = debian(&stanza("a", "1"));
