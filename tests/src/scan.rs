@@ -203,6 +203,22 @@ fn a_file_with_less_than_half_the_records_is_taken_only_by_force() {
     assert_ne!(fs::read(path("own.db")).unwrap(), before);
 }
 
+/// Regression: records that cannot be read were told of at their import and never again.
+#[test]
+fn malformed_records_are_shown_with_their_source() {
+    let (folder, _, db) = prepared();
+    let file = folder.path().join("own.json");
+    let mut records: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    records.as_array_mut().unwrap().push(json!({ "id": "CVE-2026-2" }));
+    fs::write(&file, records.to_string()).unwrap();
+    let import = ["db", "import", "--db", &db, "--covers", "Debian:12", "--output", "json"];
+    assert_eq!(answer(&[&import[..], &[file.to_str().unwrap()]].concat())["malformed"], 1);
+    let source = &answer(&["db", "status", "--db", &db, "--output", "json"])["sources"][0];
+    assert_eq!((&source["records"], &source["malformed"]), (&json!(1), &json!(1)));
+    let shown = text(&wharf(&["db", "status", "--db", &db]).stdout);
+    assert!(shown.contains("MALFORMED"), "{shown}");
+}
+
 /// Regression: a database that could not be read, damaged or of another version, could not be replaced by an import either.
 #[test]
 fn an_import_takes_the_place_of_a_database_that_cannot_be_read() {
@@ -346,7 +362,7 @@ async fn an_image_in_a_registry_is_scanned_by_whoever_may_pull_it() {
         command.output().unwrap()
     };
     let refused = scan(false);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(5));
     assert!(text(&refused.stderr).contains("401"), "{}", text(&refused.stderr));
 
     let scanned: Value = serde_json::from_slice(&scan(true).stdout).unwrap();
@@ -363,6 +379,38 @@ async fn an_image_in_a_registry_is_scanned_by_whoever_may_pull_it() {
     assert!(login.status.success(), "{}", text(&login.stderr));
     let again: Value = serde_json::from_slice(&scan(false).stdout).unwrap();
     assert_eq!(again, scanned);
+}
+
+/// Regression: what a registry does not have ended with 1, as what fails.
+#[tokio::test]
+async fn what_a_registry_does_not_have_is_not_found() {
+    let registry = Server::start().unwrap();
+    Image::debian("hello", "2.10-3").unwrap().push(&registry, "dev/hello", "1").await.unwrap();
+    for image in ["dev/hello:2", "dev/none:1"] {
+        let error = registry.wharf(&["scan", &format!("{}/{image}", registry.host())]).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("exit status: 4") && error.contains("404"), "{image}: {error}");
+    }
+}
+
+/// Regression: the only image of a tag was scanned whatever platform was asked for.
+#[tokio::test]
+async fn an_image_for_another_platform_is_not_the_one_that_was_asked_for() {
+    let registry = Server::start().unwrap();
+    Image::debian("hello", "2.10-3").unwrap().push(&registry, "dev/hello", "1").await.unwrap();
+    let target = format!("{}/dev/hello:1", registry.host());
+    let scan = |platform: &str| registry.wharf(&["scan", &target, "--platform", platform]);
+    scan("linux/amd64").unwrap();
+    let error = scan("linux/mips").unwrap_err().to_string();
+    assert!(error.contains("exit status: 4") && error.contains("there is `linux/amd64`"), "{error}");
+}
+
+/// Regression: a registry that cannot be reached ended with 1, as what fails.
+#[test]
+fn a_registry_that_is_not_there_is_worth_another_try() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = wharf(&["scan", &format!("{address}/dev/app:1")]);
+    assert_eq!(output.status.code(), Some(6), "{}", text(&output.stderr));
 }
 
 /// A login that docker or podman left in its file, and one that only a helper knows.
@@ -389,7 +437,7 @@ async fn a_login_of_docker_or_podman_is_used() {
     }
     let refused =
         scan(json!({ "auths": { (registry.host()): {} }, "credsStore": "desktop" }), "DOCKER_CONFIG", "");
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(5));
     assert!(text(&refused.stderr).contains("docker-credential-desktop"), "{}", text(&refused.stderr));
 }
 

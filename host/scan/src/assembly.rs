@@ -1,5 +1,6 @@
 //! Puts the layers together: members come in, packages with their layers go out.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Read;
@@ -7,7 +8,7 @@ use std::io::Read;
 use crate::layer::path;
 use crate::layer::tar::{Entry, Kind, Tar, TarError};
 use crate::limits::Limits;
-use crate::overlay::{self, Interest, Lost, Node, Overlay, interest};
+use crate::overlay::{self, FOREIGN, Interest, Lost, Node, Overlay, interest};
 use crate::packages::{Parsed, Record, apk, copyright, dpkg, release};
 use crate::purl;
 use crate::report::{Distro, Knowledge, LayerFacts, Package, PackageKind, Problem, ProblemCode};
@@ -98,9 +99,6 @@ impl<'a> Assembly<'a> {
         if matches!(entry.kind, Kind::File | Kind::Sparse | Kind::HardLink) {
             facts.files += 1;
         }
-        if interest(&path).is_none() {
-            return Ok(());
-        }
         let path = match self.overlay.place(&path) {
             Ok(place) => place,
             Err(lost) => {
@@ -108,7 +106,10 @@ impl<'a> Assembly<'a> {
                 return Ok(());
             }
         };
-        let Some(interest) = interest(&path) else { return Ok(()) };
+        let Some(interest) = interest(&path) else {
+            self.elsewhere(&path, entry);
+            return Ok(());
+        };
         let node = match entry.kind {
             Kind::Directory => {
                 self.overlay.directory(&path);
@@ -123,8 +124,22 @@ impl<'a> Assembly<'a> {
             Kind::Sparse => self.unread(interest, &path, "it is stored as a sparse file"),
             Kind::Other => Node::Opaque,
         };
-        self.keep(path, node);
+        self.keep(path.into_owned(), node);
         Ok(())
+    }
+
+    /// Takes a member at a path of no interest: all it can be is a detour, or what comes in the place of one.
+    fn elsewhere(&mut self, path: &str, entry: &Entry) {
+        match entry.kind {
+            // The image's root stays what it is.
+            _ if path.is_empty() => {}
+            Kind::Symlink if self.overlay.leads(path, &entry.link) => {
+                self.keep(path.to_owned(), Node::Link(entry.link.clone()));
+            }
+            _ if !self.overlay.has_detours() => {}
+            Kind::Directory => self.overlay.directory(path),
+            _ => self.overlay.clear(path),
+        }
     }
 
     /// Takes the whiteout `.wh.{hidden}` in `directory`; false for what only looks like one.
@@ -225,7 +240,8 @@ impl<'a> Assembly<'a> {
 
     fn hard_link(&mut self, path: &str, interest: Interest, target: &str) -> Node {
         let target = path::normal(target, self.limits.path_bytes).unwrap_or_default();
-        let target = self.overlay.place(&target).unwrap_or(target);
+        let place = self.overlay.place(&target).map(Cow::into_owned);
+        let target = place.unwrap_or(target);
         match self.overlay.node(&target) {
             // What was read as a file of another kind tells nothing of one of this.
             Some(node) if overlay::interest(&target) == Some(interest) => node.clone(),
@@ -291,7 +307,7 @@ impl<'a> Assembly<'a> {
     pub(crate) fn finish(&mut self) -> (Option<Distro>, Vec<Package>, Knowledge) {
         let distro = self.distro();
         let packages = self.packages(distro.as_ref());
-        let foreign = self.overlay.foreign();
+        let foreign = self.foreign();
         if let Some(name) = foreign {
             let message = format!(
                 "the image has an `{name}` database, which this version does not read: its packages are not known; hint: Debian's \
@@ -313,6 +329,22 @@ impl<'a> Assembly<'a> {
             (false, false) => Knowledge::Complete,
         };
         (distro, packages, knowledge)
+    }
+
+    /// The package system of a database that is not read. One may be behind a link as well.
+    fn foreign(&mut self) -> Option<&'static str> {
+        let mut lost = None;
+        for (path, _) in FOREIGN {
+            match self.overlay.find(path) {
+                Ok(Some((_, Node::Foreign(name)))) => return Some(*name),
+                Ok(_) => {}
+                Err(error) => lost = Some((path, error)),
+            }
+        }
+        if let Some((path, error)) = lost {
+            self.lost(path, &error);
+        }
+        None
     }
 
     fn distro(&mut self) -> Option<Distro> {

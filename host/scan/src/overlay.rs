@@ -1,8 +1,12 @@
 //! The few paths of an image that the scanner keeps, as the layers stack up: whiteouts, replaced directories, links.
 //!
+//! A link elsewhere is kept if it leads to one of them, as what is written through it lands there: a detour. A chain of them counts
+//! where each was there before the link that names it, since links that lead nowhere yet are not kept.
+//!
 //! Invariant: what is kept is bounded in bytes ([`KEPT_BYTES`]) whatever the layers hold; other paths are never stored.
 //! Invariant: a layer's whiteouts hide what is below it and nothing of its own, in whatever order its archive lists them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::layer::path;
@@ -42,6 +46,7 @@ const WAYS: &[&str] = &[
     "usr/lib/sysimage/rpm",
     "usr/share",
     "usr/share/doc",
+    "usr/share/rpm",
     "var",
     "var/lib",
     "var/lib/dpkg",
@@ -52,10 +57,13 @@ const WAYS: &[&str] = &[
 ];
 
 /// Files whose presence means packages that this version does not read.
-const FOREIGN: &[(&str, &str)] = &[
+pub(crate) const FOREIGN: &[(&str, &str)] = &[
     ("usr/lib/sysimage/rpm/Packages", "rpm"),
     ("usr/lib/sysimage/rpm/Packages.db", "rpm"),
     ("usr/lib/sysimage/rpm/rpmdb.sqlite", "rpm"),
+    ("usr/share/rpm/Packages", "rpm"),
+    ("usr/share/rpm/Packages.db", "rpm"),
+    ("usr/share/rpm/rpmdb.sqlite", "rpm"),
     ("var/lib/pacman/local/ALPM_DB_VERSION", "pacman"),
     ("var/lib/rpm/Packages", "rpm"),
     ("var/lib/rpm/Packages.db", "rpm"),
@@ -138,6 +146,10 @@ pub(crate) struct Overlay {
     cost: usize,
     /// Whether a package database appeared, changed or went since [`Overlay::seal`].
     dirty: bool,
+    /// Whether there was ever a link at a path of no interest.
+    has_detours: bool,
+    /// A directory on whose path there is no link: members come in the order of their directories.
+    plain: Option<String>,
 }
 
 impl Overlay {
@@ -158,20 +170,29 @@ impl Overlay {
         take(&mut self.upper, path, &mut self.cost, &mut self.dirty);
     }
 
-    /// Anything but a directory: it replaces what was there, and what was below that.
+    /// Anything but a directory, of which nothing is kept: it replaces what was there, and what was below that.
+    pub(crate) fn clear(&mut self, path: &str) {
+        self.whiteout(path);
+        take(&mut self.upper, path, &mut self.cost, &mut self.dirty);
+        take_below(&mut self.upper, path, &mut self.cost, &mut self.dirty);
+    }
+
+    /// The same of what is kept.
     ///
     /// # Errors
     /// [`Full`]; the old content is gone nevertheless.
     pub(crate) fn put(&mut self, path: String, node: Node) -> Result<(), Full> {
-        self.whiteout(&path);
-        take(&mut self.upper, &path, &mut self.cost, &mut self.dirty);
-        take_below(&mut self.upper, &path, &mut self.cost, &mut self.dirty);
+        self.clear(&path);
         let cost = node.cost(&path);
         if self.cost + cost > KEPT_BYTES {
             return Err(Full);
         }
         self.cost += cost;
         self.dirty |= node.tells_packages();
+        if matches!(node, Node::Link(_)) {
+            self.has_detours |= interest(&path).is_none();
+            self.plain = None;
+        }
         self.upper.insert(path, node);
         Ok(())
     }
@@ -180,8 +201,17 @@ impl Overlay {
     ///
     /// # Errors
     /// [`Lost::Loop`]
-    pub(crate) fn place(&self, path: &str) -> Result<String, Lost> {
-        self.followed(path, false)
+    pub(crate) fn place<'p>(&mut self, path: &'p str) -> Result<Cow<'p, str>, Lost> {
+        let (directory, _) = path::split(path);
+        if self.plain.as_deref() == Some(directory) {
+            return Ok(Cow::Borrowed(path));
+        }
+        let place = self.followed(path, false)?;
+        if place != path {
+            return Ok(Cow::Owned(place));
+        }
+        self.plain = Some(directory.to_owned());
+        Ok(Cow::Borrowed(path))
     }
 
     /// The same of a directory that is named itself.
@@ -190,6 +220,17 @@ impl Overlay {
     /// [`Lost::Loop`]
     pub(crate) fn place_of_directory(&self, path: &str) -> Result<String, Lost> {
         self.followed(path, true)
+    }
+
+    /// Whether a symbolic link at `path` leads, by the links so far, to a directory that something of interest is in or below.
+    pub(crate) fn leads(&self, path: &str, target: &str) -> bool {
+        let real = self.followed(&path::join(path, target), true);
+        real.is_ok_and(|real| real.is_empty() || WAYS.binary_search(&real.as_str()).is_ok())
+    }
+
+    /// Whether there may be links at paths of no interest, which what is written there replaces.
+    pub(crate) fn has_detours(&self) -> bool {
+        self.has_detours
     }
 
     /// What is at `path`: of this layer if it has the path, else of those underneath.
@@ -231,14 +272,6 @@ impl Overlay {
         }
         let range = self.lower.range(prefix.clone()..);
         Ok(range.map(|(p, _)| p.as_str()).take_while(|p| p.starts_with(&prefix)).collect())
-    }
-
-    /// Databases of package systems that are not read.
-    pub(crate) fn foreign(&self) -> Option<&'static str> {
-        self.lower.values().find_map(|node| match node {
-            Node::Foreign(name) => Some(*name),
-            _ => None,
-        })
     }
 
     /// `path` with the links among its directories resolved, and the `last` part if that is wanted.

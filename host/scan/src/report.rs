@@ -93,7 +93,8 @@ pub struct LayerFacts {
     /// Of the stored bytes, as the manifest names it; absent for a plain directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// sha256 of the uncompressed bytes as computed here; absent if the layer was not read to its end.
+    /// Digest of the uncompressed bytes as computed here, by the configuration's algorithm (sha256 where it names none); absent
+    /// if the layer was not read to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff_id: Option<String>,
     /// Stored bytes.

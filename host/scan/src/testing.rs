@@ -13,6 +13,7 @@ pub(crate) enum Put<'a> {
     File(&'a str, &'a [u8]),
     Link(&'a str, &'a str),
     Hard(&'a str, &'a str),
+    Directory(&'a str),
 }
 
 /// An archive of `members`, in that order.
@@ -25,6 +26,7 @@ pub(crate) fn tar(members: &[Put<'_>]) -> Vec<u8> {
             Put::File(path, data) => (path, tar::EntryType::Regular, data),
             Put::Link(path, _) => (path, tar::EntryType::Symlink, &[]),
             Put::Hard(path, _) => (path, tar::EntryType::Link, &[]),
+            Put::Directory(path) => (path, tar::EntryType::Directory, &[]),
         };
         header.set_entry_type(kind);
         header.set_size(data.len() as u64);

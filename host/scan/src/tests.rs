@@ -92,6 +92,50 @@ fn members_land_where_the_links_of_lower_layers_lead() {
     assert_eq!(listed(&scan_tars(&[&base, &emptied])), []);
 }
 
+/// Regression: what a layer wrote through a link elsewhere was not seen, and a database of the layers below it stood.
+#[test]
+fn members_land_where_links_from_elsewhere_lead() {
+    let check = |links: &[(&str, &str)], path: &str, expected: (&str, &str, u32)| {
+        let (old, new) = (stanza("a", "1"), stanza("a", "2"));
+        let mut members = vec![Put::File("var/lib/dpkg/status", old.as_bytes())];
+        members.extend(links.iter().map(|(from, to)| Put::Link(from, to)));
+        let upper = tar(&[Put::File(path, new.as_bytes())]);
+        let report = scan_tars(&[&tar(&members), &upper]);
+        assert_eq!((listed(&report), codes(&report)), (vec![expected], vec![]), "{path}");
+    };
+    let (old, new) = (("a", "1", 0), ("a", "2", 1));
+    check(&[("opt/x", "/var/lib/dpkg")], "opt/x/status", new);
+    check(&[("opt/x", "../var")], "opt/x/lib/dpkg/status", new);
+    check(&[("host", "/")], "host/var/lib/dpkg/status", new);
+    check(&[("opt/x", "/var/lib/dpkg"), ("srv/y", "../opt/x")], "srv/y/status", new);
+    check(&[("bin", "usr/bin"), ("opt/x", "/var/log")], "opt/x/status", old);
+}
+
+#[test]
+fn a_link_from_elsewhere_leads_nowhere_once_something_took_its_place() {
+    let status = stanza("a", "1");
+    let base =
+        tar(&[Put::File("var/lib/dpkg/status", status.as_bytes()), Put::Link("opt/x", "/var/lib/dpkg")]);
+    let written = tar(&[Put::File("opt/x/status", stanza("a", "2").as_bytes())]);
+    for put in [
+        Put::File("opt/.wh.x", b""),
+        Put::File("opt/.wh..wh..opq", b""),
+        Put::File("opt", b""),
+        Put::Directory("opt/x"),
+        Put::Link("opt/x", "/var/log"),
+    ] {
+        assert_eq!(listed(&scan_tars(&[&base, &tar(&[put]), &written])), [("a", "1", 0)]);
+    }
+}
+
+/// Regression: `lib/os-release` is of no interest itself, and is `usr/lib/os-release` where `lib` is a link.
+#[test]
+fn members_of_interest_have_other_names_through_a_link() {
+    let base = tar(&[Put::File("usr/lib/os-release", OS_RELEASE), Put::Link("lib", "usr/lib")]);
+    let upper = tar(&[Put::File("lib/os-release", b"ID=alpine\nVERSION_ID=3.22.1\n")]);
+    assert_eq!(scan_tars(&[&base, &upper]).distro.unwrap().id, "alpine");
+}
+
 #[test]
 fn reads_distroless_and_alpine() {
     let distroless = tar(&[
@@ -192,6 +236,41 @@ fn databases_that_are_not_read_are_said_to_be_there() {
     assert_eq!((codes(&report), report.knowledge), (vec![ProblemCode::NoPackages], Knowledge::Unsupported));
 }
 
+/// Regression: an rpm database behind a link to a folder that is not looked at was not there, and the image complete.
+#[test]
+fn a_database_that_is_not_read_is_found_through_links_or_told_to_be_lost() {
+    let check = |links: &[(&str, &str)], more: &[&str], expected: &[ProblemCode], knowledge: Knowledge| {
+        let status = stanza("a", "1");
+        let mut members = vec![Put::File("var/lib/dpkg/status", status.as_bytes())];
+        members.extend(links.iter().map(|(from, to)| Put::Link(from, to)));
+        members.extend(more.iter().map(|path| Put::File(path, b"SQLite format 3")));
+        let report = scan_tars(&[&tar(&members)]);
+        assert_eq!((codes(&report).as_slice(), report.knowledge), (expected, knowledge), "{links:?}");
+    };
+    let here = [ProblemCode::UnsupportedDistro];
+    let fedora = [("var/lib/rpm", "../../usr/lib/sysimage/rpm")];
+    check(&fedora, &["usr/lib/sysimage/rpm/rpmdb.sqlite"], &here, Knowledge::Unsupported);
+    check(&fedora, &[], &[], Knowledge::Complete);
+    let ostree = [("var/lib/rpm", "../../usr/share/rpm")];
+    check(&ostree, &["usr/share/rpm/rpmdb.sqlite"], &here, Knowledge::Unsupported);
+    let elsewhere = [("var/lib/rpm", "/srv/rpm")];
+    check(&elsewhere, &["srv/rpm/rpmdb.sqlite"], &[ProblemCode::Link], Knowledge::Partial);
+}
+
+/// The folder of a database behind a link to one that is not looked at.
+#[test]
+fn an_image_with_its_databases_in_another_folder_is_not_known() {
+    let status = stanza("hidden", "1");
+    let image = tar(&[
+        Put::File("lib/apk/db/installed", b"P:seen\nV:1-r0\n"),
+        Put::Link("var/lib", "/srv/lib"),
+        Put::File("srv/lib/dpkg/status", status.as_bytes()),
+    ]);
+    let report = scan_tars(&[&image]);
+    assert_eq!((report.packages.len(), report.knowledge), (1, Knowledge::Partial));
+    assert!(codes(&report).iter().all(|code| *code == ProblemCode::Link), "{:?}", report.problems);
+}
+
 #[test]
 fn the_first_problems_are_told_and_the_others_counted() {
     let good = debian(&stanza("a", "1"));
@@ -244,6 +323,18 @@ fn digests_are_checked_against_manifest_and_configuration() {
     let report =
         scan(Image { config: &config, layers: vec![short] }, &Limits::default(), &mut |_| {}).unwrap();
     assert_eq!(codes(&report), [ProblemCode::SizeMismatch]);
+}
+
+/// Regression: an image with layers named by sha512 in its configuration had the wrong layers.
+#[test]
+fn uncompressed_digests_are_of_the_algorithm_that_the_configuration_names() {
+    let base = debian(&stanza("a", "1"));
+    let diff_id = wharf_oci::Algorithm::Sha512.digest(&base);
+    let config = serde_json::json!({ "rootfs": { "diff_ids": [diff_id] } }).to_string();
+    let image = Image { config: config.as_bytes(), layers: vec![layer(&base)] };
+    let report = scan(image, &Limits::default(), &mut |_| {}).unwrap();
+    assert_eq!((codes(&report), report.knowledge), (vec![], Knowledge::Complete));
+    assert_eq!(report.layers[0].diff_id, Some(diff_id.to_string()));
 }
 
 #[test]

@@ -52,6 +52,12 @@ impl Exit {
         if error.is::<ConfigError>() {
             return Exit::Usage;
         }
+        // Of a registry: what the server's own client fails of is a `ClientError`.
+        if let Some(error) = error.downcast_ref::<reqwest::Error>()
+            && (error.is_connect() || error.is_timeout())
+        {
+            return Exit::Unavailable;
+        }
         match error.downcast_ref::<ClientError>() {
             Some(ClientError::Answer { status, .. }) => Exit::of_status(*status),
             Some(ClientError::Unreachable { .. }) => Exit::Unavailable,
@@ -95,6 +101,11 @@ impl Stop {
 
     pub(super) fn not_found(message: impl std::fmt::Display) -> Self {
         Stop { exit: Exit::NotFound, message: message.to_string() }
+    }
+
+    /// What another server refuses ends as the same answer of a wharf server does.
+    pub(super) fn answered(status: StatusCode, message: impl std::fmt::Display) -> Self {
+        Stop { exit: Exit::of_status(status), message: message.to_string() }
     }
 }
 

@@ -1,5 +1,5 @@
 use super::client::Remote;
-use super::output::{Table, ago, now_ms, pairs};
+use super::output::{Table, ago, count, now_ms, pairs};
 use crate::api::admin::{COUNTED_MAX, DatabaseEntry, QueueStatus, Status};
 
 /// Show how the server is and what keeps it busy
@@ -54,7 +54,13 @@ fn data(data: &DatabaseEntry, now_ms: u64) -> String {
     let sources: Vec<String> = data
         .sources
         .iter()
-        .map(|source| format!("{} of {}", source.source, ago(source.as_of_ms, now_ms)))
+        .map(|source| {
+            let malformed = match source.malformed {
+                0 => String::new(),
+                some => format!(" ({} malformed)", count(some, "record")),
+            };
+            format!("{} of {}{malformed}", source.source, ago(source.as_of_ms, now_ms))
+        })
         .collect();
     match sources.is_empty() {
         true => "none: nothing is known of any image; hint: `wharf db import FILE`".to_owned(),

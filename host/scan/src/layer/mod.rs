@@ -54,7 +54,7 @@ pub(crate) fn read(
     let unpack = Unpack::new(&head, stored, course.limits.zstd_window_bytes);
     let mut unpacked = Unpacked {
         unpack,
-        hasher: Hasher::new(Algorithm::Sha256),
+        hasher: Hasher::new(diff_id.map_or(Algorithm::Sha256, Digest::algorithm)),
         bytes: 0,
         bound: Bound::of(descriptor, course),
         told: 0,

@@ -11,7 +11,8 @@ use crate::layer::tar::{Kind, Tar, TarError};
 
 /// An image has a few members for each layer.
 const MEMBERS: usize = 100_000;
-const NAME_BYTES: u32 = 1024;
+/// Bytes of a member's name.
+pub(super) const NAME_BYTES: u32 = 1024;
 /// A header, and in most archives the one of the next member's long name.
 const HEADER_BUFFER_BYTES: usize = 4096;
 const LINK_HOPS: u32 = 8;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use wharf_oci::{Descriptor, Digest, MANIFEST_BYTES_MAX, Manifest, ManifestKind, MediaType, Platform};
 
+use super::archive::NAME_BYTES;
 use super::{Choice, Source, TargetError, blob_name};
+use crate::layer::path;
 
 const INDEX_DEPTH: u32 = 4;
 /// Images shown in an error.
@@ -195,16 +197,18 @@ fn of_docker(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, T
         1 => saved.remove(0),
         _ => return Err(TargetError::Ambiguous { found }),
     };
-    let Some(config) = source.document(&saved.config, CONFIG_BYTES)? else {
-        return Err(TargetError::Missing { name: saved.config });
+    let name = inside(&saved.config)?;
+    let Some(config) = source.document(&name, CONFIG_BYTES)? else {
+        return Err(TargetError::Missing { name });
     };
-    let facts: Facts = serde_json::from_slice(&config).map_err(json(&saved.config))?;
+    let facts: Facts = serde_json::from_slice(&config).map_err(json(&name))?;
     if choice.platform.as_ref().is_some_and(|p| !fits(p, &facts.platform)) {
         let found = facts.platform.to_string();
         return Err(TargetError::NoMatch { wanted: wanted(choice), found });
     }
     let mut layers = Vec::new();
-    for (index, name) in saved.layers.into_iter().enumerate() {
+    for (index, name) in saved.layers.iter().enumerate() {
+        let name = inside(name)?;
         // The oldest form names its layers by something else and stores them uncompressed: the diff id is the digest.
         let digest = digest_in(&name).or_else(|| facts.rootfs.diff_ids.get(index)?.parse().ok());
         let (Some(digest), Ok(media_type)) = (digest, LAYER_TAR.parse()) else {
@@ -214,6 +218,11 @@ fn of_docker(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, T
         layers.push((Descriptor::new(media_type, digest, bytes), Some(name)));
     }
     Ok(Chosen { digest: None, config, layers })
+}
+
+/// A name in `manifest.json`, as a path below the target: it is the image's word, and around a folder lie other files.
+fn inside(name: &str) -> Result<String, TargetError> {
+    path::normal(name, NAME_BYTES).ok_or_else(|| TargetError::Outside { name: name.to_owned() })
 }
 
 /// The digest of its stored bytes that a layer is named by: `blobs/sha256/HEX`, `HEX.tar` or `HEX.tar.gz`.

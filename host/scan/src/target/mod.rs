@@ -33,6 +33,8 @@ pub enum TargetError {
     Unknown { path: PathBuf, hint: &'static str },
     #[error("`{name}` is missing in the target")]
     Missing { name: String },
+    #[error("`manifest.json` names `{name}`, which is no path inside the target")]
+    Outside { name: String },
     #[error("`{name}` has more than {max} bytes")]
     TooLarge { name: String, max: usize },
     #[error("`{name}` does not have the digest that names it")]

@@ -239,6 +239,37 @@ fn a_docker_archive_with_compressed_layers() {
     assert_eq!(scan_at(file.path(), &Choice::default()).unwrap(), ["a"]);
 }
 
+/// Regression: an extracted archive could name any file of this machine as its configuration or a layer.
+#[test]
+fn a_name_in_a_docker_archive_stays_inside() {
+    let layer = tar(&[
+        Put::File("etc/os-release", OS_RELEASE),
+        Put::File("var/lib/dpkg/status", stanza("a", "1").as_bytes()),
+    ]);
+    let around = tempfile::tempdir().unwrap();
+    let root = around.path().join("image");
+    for folder in [around.path(), &root] {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("c.json"), config(&[&layer])).unwrap();
+        fs::write(folder.join("layer.tar"), &layer).unwrap();
+    }
+    fs::write(root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let scan = |config: &str, layer: &str| {
+        let manifest = serde_json::json!([{ "Config": config, "Layers": [layer] }]);
+        fs::write(root.join("manifest.json"), manifest.to_string()).unwrap();
+        scan_at(&root, &Choice::default())
+    };
+    for (config, layer, outside) in [
+        ("../c.json", "layer.tar", "../c.json"),
+        ("c.json", "../layer.tar", "../layer.tar"),
+        ("c.json", "x/../../layer.tar", "x/../../layer.tar"),
+    ] {
+        let result = scan(config, layer);
+        assert!(matches!(&result, Err(TargetError::Outside { name }) if name == outside), "{result:?}");
+    }
+    assert_eq!(scan("./c.json", "/layer.tar").unwrap(), ["a"]);
+}
+
 #[test]
 fn damage_is_a_typed_error() {
     let mut files = Files::default();

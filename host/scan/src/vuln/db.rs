@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! "wharfvdb"  version u32  sha256 [32]  meta u64  index u64  data u64     (little endian; lengths in bytes)
-//! meta   postcard of Meta
+//! meta   postcard of Meta, then of its `malformed`
 //! index  20 bytes a group, sorted: hash u64, offset into data u64, length u32
 //! data   postcard of Group, one for each (release, package)
 //! ```
@@ -65,6 +65,9 @@ pub(crate) struct Meta {
     /// Known to be exploited (CISA's list), and that list's own age.
     pub(crate) exploited: BTreeSet<String>,
     pub(crate) exploited_from: Option<Coverage>,
+    /// Records that could not be read, by source. Behind the rest in the file: older ones end there.
+    #[serde(skip)]
+    pub(crate) malformed: BTreeMap<String, u64>,
 }
 
 /// All rows of one package of one release.
@@ -159,8 +162,12 @@ impl Db {
         if header[12..44] != digest {
             return Err(DbError::Damaged("its digest"));
         }
-        let meta = bytes.read_at(HEADER_BYTES as u64, meta_bytes)?;
-        let meta = postcard::from_bytes(&meta).map_err(|_| DbError::Damaged("its description"))?;
+        let described = bytes.read_at(HEADER_BYTES as u64, meta_bytes)?;
+        let damaged = |_| DbError::Damaged("its description");
+        let (mut meta, more) = postcard::take_from_bytes::<Meta>(&described).map_err(damaged)?;
+        if !more.is_empty() {
+            meta.malformed = postcard::from_bytes(more).map_err(damaged)?;
+        }
         let index = bytes.read_at(HEADER_BYTES as u64 + meta_bytes, index_bytes)?;
         Ok(Self { bytes, version: format!("sha256:{}", hex(&digest)), meta, index, data_at, data_bytes })
     }
@@ -173,6 +180,11 @@ impl Db {
     /// What data there is, by source.
     pub fn coverage(&self) -> Vec<Coverage> {
         self.meta.sources.iter().chain(&self.meta.exploited_from).cloned().collect()
+    }
+
+    /// Records of `source` that could not be read, and are in nothing that is known of any release.
+    pub fn malformed(&self, source: &str) -> u64 {
+        self.meta.malformed.get(source).copied().unwrap_or_default()
     }
 
     /// The sources that cover one release, with what they have of it; empty if none does, whatever single records there are.
@@ -260,7 +272,7 @@ pub(crate) fn write(meta: &Meta, groups: &[Group]) -> Result<Vec<u8>, postcard::
         ));
     }
     entries.sort_unstable();
-    let meta = postcard::to_stdvec(meta)?;
+    let meta = postcard::to_extend(&meta.malformed, postcard::to_stdvec(meta)?)?;
     let mut body = meta.clone();
     for (hash, at, length) in &entries {
         body.extend(hash.to_le_bytes());

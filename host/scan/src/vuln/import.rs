@@ -1,6 +1,7 @@
 //! OSV exports in, database out: `all.zip` files, single records, arrays or lines of them, and CISA's list of exploited ones.
 //!
-//! Invariant: a record that cannot be read is counted and shown, never silently left out; it does not stop the import.
+//! Invariant: a record that cannot be read is counted and shown, never silently left out; it does not stop the import. The count
+//! stays with its source.
 //! Invariant: a file that is not whole, or has markedly fewer records than the one it would replace, stops the import.
 
 use std::cell::Cell;
@@ -171,6 +172,8 @@ impl Import {
                 self.groups.entry((release.clone(), package.clone())).or_default().push(row);
             }
         }
+        let others = db.meta.malformed.iter().filter(|(source, _)| !replaced.contains(&source.as_str()));
+        self.meta.malformed.extend(others.map(|(source, malformed)| (source.clone(), *malformed)));
         self.meta.exploited.clone_from(&db.meta.exploited);
         self.meta.exploited_from.clone_from(&db.meta.exploited_from);
         Ok(())
@@ -188,6 +191,10 @@ impl Import {
         let (before, replaces) = (self.stats.clone(), self.replaces(source));
         self.read(source, reader)?;
         if self.stats.kept > before.kept || self.stats.exploited != before.exploited {
+            let malformed = self.stats.malformed - before.malformed;
+            if malformed > 0 {
+                *self.meta.malformed.entry(source.to_owned()).or_default() += malformed;
+            }
             return Ok(());
         }
         let (source_name, records) = (source.to_owned(), self.stats.records - before.records);

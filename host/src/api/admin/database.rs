@@ -36,6 +36,7 @@ pub struct DatabaseEntry {
 impl From<&Db> for DatabaseEntry {
     fn from(db: &Db) -> Self {
         let sources = db.coverage().into_iter().map(|coverage| SourceEntry {
+            malformed: db.malformed(&coverage.source),
             source: coverage.source,
             as_of_ms: coverage.as_of_ms,
             records: coverage.records,
@@ -76,6 +77,9 @@ pub struct SourceEntry {
     /// The newest change among its records, milliseconds since 1970.
     pub as_of_ms: u64,
     pub records: u64,
+    /// Further ones that could not be read: nothing is known of what they are about.
+    #[serde(default)]
+    pub malformed: u64,
 }
 
 /// What an import did.

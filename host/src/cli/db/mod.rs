@@ -177,9 +177,10 @@ fn show_status(output: Output, data: &DatabaseEntry) -> anyhow::Result<()> {
 
 fn table(data: &DatabaseEntry, now_ms: u64) -> String {
     let empty = "no vulnerability data: nothing is known of any image; hint: `wharf db import FILE`";
-    let mut sources = Table::new(&["~SOURCE", ">RECORDS", "NEWEST CHANGE"], empty);
+    let mut sources = Table::new(&["~SOURCE", ">RECORDS", ">MALFORMED", "NEWEST CHANGE"], empty);
     for source in &data.sources {
-        sources.row([source.source.clone(), source.records.to_string(), ago(source.as_of_ms, now_ms)]);
+        let (records, malformed) = (source.records.to_string(), source.malformed.to_string());
+        sources.row([source.source.clone(), records, malformed, ago(source.as_of_ms, now_ms)]);
     }
     let columns = ["RELEASE", ">RECORDS", "NEWEST CHANGE", "COVERED"];
     let mut releases = Table::new(&columns, "no release has records");

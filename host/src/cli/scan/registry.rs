@@ -23,6 +23,7 @@ use wharf_scan::target::{fits, this_machine};
 
 use super::auth_file::AuthFiles;
 use crate::cli::credentials::{self, Credentials, CredentialsError, Secret};
+use crate::cli::exit::Stop;
 use crate::scan::Input;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -80,9 +81,7 @@ pub(super) struct Image {
 pub(super) async fn find(text: &str, platform: Option<&Platform>, access: &Access) -> anyhow::Result<Image> {
     let (host, reference) = split(text)?;
     let registry = Registry::new(host, &reference, access)?;
-    let (digest, manifest) = registry.image(&reference.target, platform).await?;
-    let Some(config) = manifest.config else { bail!("`{text}` has no configuration") };
-    let config = registry.config(&config).await.context("cannot fetch the image's configuration")?;
+    let (digest, manifest, config) = registry.image(&reference.target, platform).await?;
     let layers = manifest.layers.into_iter().map(|layer| {
         if layer.media_type.is_foreign() {
             return Input { descriptor: layer, bytes: None };
@@ -166,20 +165,26 @@ impl Registry {
         })
     }
 
-    /// The manifest of one image, chosen of an index by platform.
+    /// Manifest and configuration of one image: chosen of an index by platform, or the only one there is.
     async fn image(
         &self,
         target: &Target,
         platform: Option<&Platform>,
-    ) -> anyhow::Result<(Digest, Manifest)> {
-        let mut target = target.clone();
+    ) -> anyhow::Result<(Digest, Manifest, Vec<u8>)> {
+        let (mut target, mut is_chosen) = (target.clone(), false);
         for _ in 0..INDEX_DEPTH {
             let (digest, manifest) = self.manifest(&target).await?;
             if manifest.kind == ManifestKind::Image {
                 ensure!(manifest.is_container_image(), "`{target}` is an artifact, not a container image");
-                return Ok((digest, manifest));
+                let config = manifest.config.as_ref().context("the image has no configuration")?;
+                let config = self.config(config).await.context("cannot fetch the image's configuration")?;
+                if let Some(wanted) = platform.filter(|_| !is_chosen) {
+                    check(wanted, &config)?;
+                }
+                return Ok((digest, manifest, config));
             }
             target = Target::Digest(choose(&manifest.manifests, platform)?);
+            is_chosen = true;
         }
         bail!("indexes are nested deeper than {INDEX_DEPTH}")
     }
@@ -310,7 +315,7 @@ impl Registry {
             ),
             _ => String::new(),
         };
-        bail!("`{}` answers {status}{hint}", response.url())
+        Err(Stop::answered(status, format!("`{}` answers {status}{hint}", response.url())).into())
     }
 }
 
@@ -386,9 +391,22 @@ fn choose(entries: &[Descriptor], platform: Option<&Platform>) -> anyhow::Result
         (None, [], [only]) if platform.is_none() => Ok(only.digest.clone()),
         _ => {
             let there: Vec<String> = runs.iter().map(|(_, platform)| format!("`{platform}`")).collect();
-            bail!("there is no image for `{wanted}`; there are: {}; hint: `--platform`", there.join(", "))
+            Err(Stop::not_found(format!(
+                "there is no image for `{wanted}`; there are: {}; hint: `--platform`",
+                there.join(", ")
+            ))
+            .into())
         }
     }
+}
+
+/// An image that no index names is for the platform that its configuration says.
+fn check(wanted: &Platform, config: &[u8]) -> anyhow::Result<()> {
+    let found: Platform = serde_json::from_slice(config).context("the image's configuration is not valid")?;
+    if fits(wanted, &found) {
+        return Ok(());
+    }
+    Err(Stop::not_found(format!("there is no image for `{wanted}`; there is `{found}`")).into())
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

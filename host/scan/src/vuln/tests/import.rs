@@ -1,6 +1,7 @@
 //! What files give, and what of them is refused.
 
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::Knowledge;
@@ -406,6 +407,43 @@ fn an_export_that_cannot_be_read_for_the_most_part_is_refused() {
     check(3, false);
     check(4, true);
     check(1_000, true);
+}
+
+/// Regression: that a part of an export could not be read was told at its import and never again.
+#[test]
+fn malformed_records_are_counted_as_long_as_their_source_is_there() {
+    let import = |old: Option<&Db>, source: &str, malformed: usize| {
+        let broken = (0..malformed).map(|i| serde_json::json!({ "id": format!("CVE-{i}") }));
+        let mut import = Import::new();
+        if let Some(old) = old {
+            import.carry(old, &[source]).unwrap();
+        }
+        import.add(source, Cursor::new(zipped(export("Debian:12", 300).chain(broken)))).unwrap();
+        let db = Db::from_bytes(import.finish().unwrap()).unwrap();
+        let counts = ["one", "two"].map(|source| db.malformed(source));
+        (db, counts)
+    };
+    let (db, counts) = import(None, "one", 3);
+    assert_eq!(counts, [3, 0]);
+    let (db, counts) = import(Some(&db), "two", 2);
+    assert_eq!(counts, [3, 2]);
+    let (_, counts) = import(Some(&db), "one", 0);
+    assert_eq!(counts, [0, 2]);
+}
+
+#[test]
+fn a_database_from_before_malformed_records_were_counted_is_read() {
+    let mut import = Import::new();
+    import.add("one", Cursor::new(zipped(export("Debian:12", 3)))).unwrap();
+    let mut bytes = import.finish().unwrap();
+    let described = u64::from_le_bytes(bytes[44..52].try_into().unwrap());
+    // No counts are one byte at the end of the description.
+    assert_eq!(bytes.remove(67 + usize::try_from(described).unwrap()), 0);
+    bytes[44..52].copy_from_slice(&(described - 1).to_le_bytes());
+    let digest = Sha256::digest(&bytes[68..]);
+    bytes[12..44].copy_from_slice(&digest);
+    let db = Db::from_bytes(bytes).unwrap();
+    assert_eq!((db.coverage().len(), db.malformed("one")), (1, 0));
 }
 
 /// Regression: images lost their data without a word when a nightly import forgot `--covers`.
