@@ -72,7 +72,7 @@ mkdir -p "$work/data/plugins"
 : >"$work/server.log"
 "$wharf" serve --data "$work/data" --listen 127.0.0.1:0 >"$work/server.log" 2>&1 &
 server=$!
-for _ in $(seq 300); do
+for _ in $(seq 1200); do
     WHARF_SERVER=$(sed -n 's/.*listening on \(http[^ ]*\).*/\1/p' "$work/server.log" | head -n 1)
     [ -z "$WHARF_SERVER" ] || break
     sleep 0.1
@@ -85,15 +85,16 @@ registry=${WHARF_SERVER#http://}
 "$wharf" grant add ci write 'dev/*'
 token=$("$wharf" token create ci --of ci --scope 'dev/*:pull,push' --expires 1d)
 
-# until TEXT COMMAND…: repeats the command until it prints the text; a minute at most.
+# until TEXT COMMAND…: repeats the command until it prints the text; three minutes at most.
 until_it_says() {
     local text=$1
     shift
-    for _ in $(seq 300); do
-        if "$@" 2>/dev/null | grep -q -- "$text"; then return 0; fi
+    for _ in $(seq 900); do
+        # Not -q: a command that goes on after the text would be ended by it, and fail.
+        if "$@" 2>/dev/null | grep -- "$text" >/dev/null; then return 0; fi
         sleep 0.2
     done
-    printf 'waited a minute for `%s` from: %s\n' "$text" "$*" >&2
+    printf 'waited three minutes for `%s` from: %s\n' "$text" "$*" >&2
     "$@" >&2 || true
     return 1
 }

@@ -2,7 +2,7 @@
 //!
 //! Entry: [`serve`].
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::App;
@@ -91,7 +91,9 @@ async fn run(config: Config) -> Result<()> {
         say.first_admin(&first);
     }
     let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
-    tokio::spawn(until_told(app.clone(), stop.clone(), at_once.clone(), tls.clone()));
+    // Received from here on, however late the task begins that waits for them.
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    tokio::spawn(until_told(signals, app.clone(), stop.clone(), at_once.clone(), tls.clone()));
     tokio::spawn(upkeep(metrics.clone(), tls.clone(), stop.clone()));
     if let Some(tls) = &tls {
         say.trust(tls, server.address());
@@ -195,14 +197,13 @@ fn open_tls(config: &Config) -> Result<Option<Arc<api::Tls>>> {
 
 /// Cancels `stop` at SIGTERM or SIGINT and `at_once` at the next; reads again what can be read again at SIGHUP.
 async fn until_told(
+    signals: [io::Result<Signal>; 3],
     app: App,
     stop: CancellationToken,
     at_once: CancellationToken,
     tls: Option<Arc<api::Tls>>,
 ) {
-    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
+    let [Ok(mut term), Ok(mut int), Ok(mut hup)] = signals else {
         tracing::error!("signals cannot be received: the server ends by SIGKILL only");
         return;
     };

@@ -494,7 +494,7 @@ fn a_refused_file_is_listed_for_as_long_as_it_is_there() -> Result<()> {
     let server = Server::start()?;
     let file = server.data().join("plugins/typo.wasm");
     let listed = |arguments: &[&str], wanted: bool| -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(180);
         loop {
             let list = server.wharf(arguments)?;
             if list.contains("refused `typo.wasm`") == wanted {

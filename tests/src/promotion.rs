@@ -9,7 +9,7 @@ use wharf_oci::{Digest, MediaType};
 use wharf_tests::{Image, Server, http};
 
 /// How long a job may take, on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 async fn request(
     server: &Server,

@@ -103,19 +103,31 @@ async fn metrics_are_for_administrators_and_named_as_prometheus_does() {
     }
 }
 
+/// A server that waits for what runs, longer than anything here takes.
+fn patient() -> (Server, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let file = settings(folder.path(), "[limits]\nstop_ms = 600000\n");
+    (Server::start_with(&["--config", &file]).unwrap(), folder)
+}
+
 /// A request that is in the server's hands and waits for the rest of its body.
 fn unfinished(server: &Server, body: &str) -> TcpStream {
-    let head = format!("POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let length = body.len();
+    let head = format!(
+        "POST /token HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+    );
     let mut stream = TcpStream::connect(server.host()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
+    // Said as the body is asked for.
+    let mut said = [0; CONTINUE.len()];
+    stream.read_exact(&mut said).unwrap();
+    assert_eq!(said, CONTINUE);
     stream.write_all(&body.as_bytes()[..UNFINISHED_AT]).unwrap();
-    // Another one on a new connection is answered after it.
-    let mut other = TcpStream::connect(server.host()).unwrap();
-    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    other.read_to_end(&mut Vec::new()).unwrap();
     stream
 }
+
+const CONTINUE: [u8; 25] = *b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// How much of the body is sent at first.
 const UNFINISHED_AT: usize = 10;
@@ -130,7 +142,7 @@ fn until_closed(stream: &TcpStream) {
 
 #[test]
 fn what_runs_is_ended_when_the_server_is_told_to_stop() {
-    let mut server = Server::start().unwrap();
+    let (mut server, _folder) = patient();
     let mut stream = unfinished(&server, FORM);
     let stopped = std::thread::spawn(move || {
         server.stop().unwrap();
@@ -146,7 +158,7 @@ fn what_runs_is_ended_when_the_server_is_told_to_stop() {
 
 #[test]
 fn a_server_that_is_told_twice_ends_at_once() {
-    let mut server = Server::start().unwrap();
+    let (mut server, _folder) = patient();
     let stream = unfinished(&server, FORM);
     server.signal("TERM").unwrap();
     until_closed(&stream);

@@ -9,7 +9,7 @@ use wharf_plugin::facts::{
     Component, Coverage, Finding, FixState, ImageFacts, Knowledge, Platform, PlatformFacts, SealedFacts,
     Severity,
 };
-use wharf_plugin::{Engine, EngineConfig, Grants, Plugin, grant, inspect};
+use wharf_plugin::{CallLimits, Engine, EngineConfig, Grants, Plugin, grant, inspect};
 
 /// The bytes of the compiled test plugin.
 pub(crate) fn guest() -> &'static [u8] {
@@ -75,6 +75,12 @@ pub(crate) fn order(_: &str, left: &str, right: &str) -> Option<std::cmp::Orderi
 pub(crate) fn plugin() -> &'static Plugin {
     static PLUGIN: OnceLock<Plugin> = OnceLock::new();
     PLUGIN.get_or_init(|| load(guest()))
+}
+
+/// Limits for calls that are to succeed, or to run into a limit other than time: on a machine that is slow, busy with others, or
+/// stands still for a while.
+pub(crate) fn patient() -> CallLimits {
+    CallLimits { time_ms: 10_000, ..CallLimits::default() }
 }
 
 /// Any plugin, ready to be called.

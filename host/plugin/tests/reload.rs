@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use wharf_plugin::Verdict;
 use wharf_plugin::archive::Archive;
 use wharf_plugin::catalog::Catalog;
 use wharf_plugin::loader::{Active, Before, Loader, Outcome, Stage};
 use wharf_plugin::trace::Subject;
 use wharf_plugin::watch::{MAX_FILES, Snapshot, Watch, WatchConfig, scan};
-use wharf_plugin::{CallLimits, Verdict};
 
-use crate::guests::{engine, guest, marked, replaced, sealed};
+use crate::guests::{engine, guest, marked, patient, replaced, sealed};
 
 const MARK: &str = r#"{"do":"mark"}"#;
 
@@ -33,8 +33,8 @@ impl Host {
     fn start(root: tempfile::TempDir, before: Before) -> Self {
         let catalog = Arc::new(Catalog::default());
         let archive = Archive::open(&root.path().join("state")).unwrap();
-        let limits = CallLimits::default();
-        let loader = Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive.clone(), limits, before);
+        let loader =
+            Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive.clone(), patient(), before);
         Self { root, archive, catalog, loader }
     }
 
@@ -64,8 +64,7 @@ impl Host {
     /// The mark of the plugin that is in force.
     fn mark(&self) -> Option<u32> {
         let set = self.catalog.current();
-        let done =
-            set.get("guest")?.evaluate(MARK, &sealed(), Subject::Image, &[], &CallLimits::default()).unwrap();
+        let done = set.get("guest")?.evaluate(MARK, &sealed(), Subject::Image, &[], &patient()).unwrap();
         Some(done.reasons[0].text.parse().unwrap())
     }
 }
@@ -547,29 +546,45 @@ fn a_panic_does_not_end_the_watch() {
     std::thread::sleep(Duration::from_millis(300));
     std::fs::remove_file(root.path().join("bad.wasm")).unwrap();
     std::fs::write(root.path().join("good.wasm"), b"x").unwrap();
-    wait("a look after the panic", || seen.load(Ordering::SeqCst) == 2);
+    // More than one, where it was seen before it was written.
+    wait("a look after the panic", || seen.load(Ordering::SeqCst) >= 2);
 }
 
 #[test]
 fn a_file_that_is_still_written_is_not_read() {
-    use std::io::Write as _;
-    let root = tempfile::tempdir().unwrap();
-    let path = root.path().join("p.wasm");
-    let bytes = marked(7);
-    let mut file = std::fs::File::create(&path).unwrap();
-    let writer = std::thread::spawn({
-        let bytes = bytes.clone();
-        move || {
-            for chunk in bytes.chunks(bytes.len() / 40 + 1) {
-                file.write_all(chunk).unwrap();
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-    });
     // Far longer between two looks than between two writes.
-    let snapshot = scan(root.path(), Duration::from_millis(500)).unwrap();
-    writer.join().unwrap();
-    assert_eq!(snapshot.files[0].bytes[..], bytes[..]);
+    const SETTLE: Duration = Duration::from_millis(500);
+    for _ in 0..20 {
+        let root = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(root.path().join("p.wasm")).unwrap();
+        let bytes = marked(7);
+        let began = Instant::now();
+        let writer = std::thread::spawn({
+            let bytes = bytes.clone();
+            move || longest_pause(file, &bytes, began)
+        });
+        let snapshot = scan(root.path(), SETTLE).unwrap();
+        // Where the machine held the writer up for so long, it was not being written.
+        if writer.join().unwrap() < SETTLE {
+            assert_eq!(snapshot.files[0].bytes[..], bytes[..]);
+            return;
+        }
+    }
+    panic!("the writer was never left to write");
+}
+
+/// Writes in small pieces. Returns the longest pause between two of them, the first one being counted from when it `began`.
+fn longest_pause(mut file: std::fs::File, bytes: &[u8], began: Instant) -> Duration {
+    use std::io::Write as _;
+    let (mut since, mut longest) = (began, Duration::ZERO);
+    for chunk in bytes.chunks(bytes.len() / 40 + 1) {
+        let before = Instant::now();
+        file.write_all(chunk).unwrap();
+        longest = longest.max(since.elapsed());
+        since = before;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    longest
 }
 
 /// The issue's soak: over 1,000 evaluations a second (asserted on the count of calls, not on time) while the file is replaced
@@ -666,8 +681,7 @@ fn call_until(
         let oldest = settled.load(Ordering::SeqCst);
         let set = catalog.current();
         let plugin = set.get("guest").expect("it is always there");
-        let done =
-            plugin.evaluate(MARK, facts, Subject::Image, &[], &CallLimits::default()).expect("no call fails");
+        let done = plugin.evaluate(MARK, facts, Subject::Image, &[], &patient()).expect("no call fails");
         let newest = coming.load(Ordering::SeqCst);
         let mark: u64 = done.reasons[0].text.parse().unwrap();
         assert!((oldest..=newest).contains(&mark), "{mark} is neither old nor new: {oldest} to {newest}");

@@ -11,9 +11,9 @@ use wharf_plugin::facts::{
     Severity,
 };
 use wharf_plugin::trace::{Ask, Subject};
-use wharf_plugin::{CallError, CallLimits, Cause, Evaluation, LogLevel, Plugin, Verdict};
+use wharf_plugin::{CallError, Cause, Evaluation, LogLevel, Plugin, Verdict};
 
-use crate::guests::load;
+use crate::guests::{load, patient};
 use table::{MET, Row, UNMET};
 
 #[path = "../../../plugins/criteria/src/tests/table.rs"]
@@ -168,7 +168,7 @@ fn try_judge(
     config: &Value,
     facts: &Arc<SealedFacts>,
 ) -> Result<Evaluation, Box<CallError>> {
-    let limits = CallLimits::default();
+    let limits = patient();
     let config = config.to_string();
     let checked = plugin.validate(&config, &limits).expect("it says whether the config is right");
     assert_eq!(checked, Ok(()), "{config}");
@@ -272,7 +272,7 @@ fn criteria_tell_each_mistake_of_a_configuration() {
         { "field": "component.version", "operator": "noo", "values": ["zlib1g <1", "bash <<5"] },
         { "field": "tag", "operator": "matches", "values": ["("] },
     ]});
-    let limits = CallLimits::default();
+    let limits = patient();
     let told = |config: &Value| {
         let problems = shipped().criteria.validate(&config.to_string(), &limits).unwrap().unwrap_err();
         problems.into_iter().map(|problem| problem.pointer).collect::<Vec<_>>()
@@ -363,7 +363,7 @@ fn what_the_sdk_makes_of_the_rest() {
     let evaluation = try_judge(panics, &json!({ "how": "?" }), &facts).unwrap();
     assert_eq!(evaluation.verdict, Verdict::Abstain);
 
-    let limits = CallLimits::default();
+    let limits = patient();
     let problems = panics.validate(r#"{"how": ""}"#, &limits).unwrap().unwrap_err();
     assert_eq!((problems[0].pointer.as_str(), problems[0].message.as_str()), ("/how", "say how"));
 }

@@ -159,17 +159,20 @@ mod tests {
     #[tokio::test]
     async fn every_byte_renews_the_patience() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut server = Patience::new(server, LONG, SHORT * 4);
-        let sender = tokio::spawn(async move {
-            client.write_all(&[0; 24]).await.unwrap();
-            for _ in 0..12 {
-                tokio::time::sleep(SHORT).await;
-                client.write_all(&[0]).await.unwrap();
-            }
-            client
-        });
-        // Three times the idle time in all.
-        server.read_exact(&mut [0; 36]).await.unwrap();
-        sender.await.unwrap();
+        let mut server = Patience::new(server, LONG, LONG);
+        client.write_all(&[0; 24]).await.unwrap();
+        server.read_exact(&mut [0; 24]).await.unwrap();
+        for _ in 0..3 {
+            let ends = server.ends;
+            client.write_all(&[0]).await.unwrap();
+            server.read_exact(&mut [0]).await.unwrap();
+            assert!(server.ends > ends);
+            // The timer was set before that byte, and fires while nothing comes.
+            server.timer.as_mut().reset(Instant::now());
+            let reader = tokio::spawn(async move { server.read_exact(&mut [0]).await.map(|_| server) });
+            tokio::time::sleep(SHORT).await;
+            client.write_all(&[0]).await.unwrap();
+            server = reader.await.unwrap().unwrap();
+        }
     }
 }

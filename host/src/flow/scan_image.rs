@@ -5,6 +5,7 @@
 //! image's facts as `failed`, and the image is held.
 //!
 //! Invariant: nothing found is nothing known, unless the scan was complete and there was data to compare with.
+//! Invariant: of a scan and an import, whichever ends last sees to it that the one is compared with the other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::App;
 use crate::event::{self, Event, Kind};
 use crate::facts::document::{self, Kind as Document};
 use crate::facts::{DocumentError, Pending, Scanned, found, scanned};
+use crate::jobs::{self, Work};
 use crate::promote::standing;
 use crate::registry::{blob, index, manifest};
 use crate::scan::{Input, ScanFailure};
@@ -207,7 +209,17 @@ pub async fn finish(
     };
     let compared = tokio::task::spawn_blocking(compare).await.map_err(|_| ScanImageError::Thread)?;
     match compared {
-        Ok((scanned, pending)) => store(app, repository, digest, scanned, pending).await,
+        Ok((scanned, pending)) => {
+            let compared_with = scanned.data_version.clone();
+            store(app, repository, digest, scanned, pending).await?;
+            // What came in force meanwhile was compared with all that was stored by then, and so not with this.
+            let moved_on = |db: &Arc<Db>| compared_with.as_deref() != Some(db.version());
+            if data(app).await?.as_ref().is_some_and(moved_on) {
+                let rematch = async |mut tx| jobs::enqueue(&mut tx, Work::Rematch { from: None }, None).await;
+                app.store.act(rematch).await?;
+            }
+            Ok(())
+        }
         // What cannot be kept cannot be judged: it is said, and held.
         Err(ScanImageError::Document(error @ DocumentError::TooLarge { .. })) => {
             let failed = Scanned {
@@ -397,3 +409,6 @@ fn answers_differ(old: &Scanned, new: &Scanned) -> bool {
         || old.matched != new.matched
         || old.end_of_life_ms != new.end_of_life_ms
 }
+
+#[cfg(test)]
+mod tests;

@@ -397,7 +397,7 @@ mod tests {
             let _ = tokio::time::timeout(patience, whole(&app, &alice, &name, &digest, chunk)).await;
             digests.push(digest);
         }
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
         loop {
             let mut held = 0;
             for digest in &digests {

@@ -491,8 +491,8 @@ async fn what_frees_space_runs_on_a_full_disk() {
         })
     });
     let every = vec![Every { work: Work::Collect, period: Duration::from_secs(3600) }];
-    let runner =
-        Runner::start(store.clone(), Settings::default(), |_| Vec::new(), every, handler).await.unwrap();
+    let settings = Settings { grace_s: 3600, ..Settings::default() };
+    let runner = Runner::start(store.clone(), settings, |_| Vec::new(), every, handler).await.unwrap();
     assert_eq!(run.recv().await, Some(Work::Collect));
     runner.stop().await;
     assert!(

@@ -310,25 +310,34 @@ async fn look_up(
     target: &Target,
     with_bytes: bool,
 ) -> Result<Option<(Found, Option<Row>)>, StoreError> {
-    let tag: Option<(TagRow, Rev)> = match target {
-        Target::Digest(_) => None,
-        Target::Tag(tag) => match store.get(&row::tag(repository, tag)).await? {
-            Some(row) => Some((row.value()?, row.rev)),
-            None => return Ok(None),
-        },
-    };
-    let digest = match (target, &tag) {
-        (Target::Digest(digest), _) => digest.clone(),
-        (Target::Tag(_), Some((tag, _))) => tag.digest.clone(),
-        (Target::Tag(_), None) => return Ok(None),
-    };
-    let mut keys = vec![row::manifest(repository, &digest), untag::row(repository, &digest)];
-    keys.extend(with_bytes.then(|| blob::key(&digest)));
-    let mut rows = store.get_many(keys).await?.into_iter();
-    let (row, mark, blob) = (rows.next().flatten(), rows.next().flatten(), rows.next().flatten());
-    let hidden = tag.as_ref().zip(mark).is_some_and(|((_, tag), mark)| untag::hides(mark.rev, *tag));
-    let Some(row) = row.filter(|_| !hidden) else { return Ok(None) };
-    Ok(Some((Found { row: row.value()?, digest, tag }, blob)))
+    let mut looked_at = None;
+    loop {
+        let tag: Option<(TagRow, Rev)> = match target {
+            Target::Digest(_) => None,
+            Target::Tag(tag) => match store.get(&row::tag(repository, tag)).await? {
+                Some(row) => Some((row.value()?, row.rev)),
+                None => return Ok(None),
+            },
+        };
+        let digest = match (target, &tag) {
+            (Target::Digest(digest), _) => digest.clone(),
+            (Target::Tag(_), Some((tag, _))) => tag.digest.clone(),
+            (Target::Tag(_), None) => return Ok(None),
+        };
+        let mut keys = vec![row::manifest(repository, &digest), untag::row(repository, &digest)];
+        keys.extend(with_bytes.then(|| blob::key(&digest)));
+        let mut rows = store.get_many(keys).await?.into_iter();
+        let (row, mark, blob) = (rows.next().flatten(), rows.next().flatten(), rows.next().flatten());
+        let revision = tag.as_ref().map(|(_, revision)| *revision);
+        let hidden = revision.zip(mark).is_some_and(|(tag, mark)| untag::hides(mark.rev, tag));
+        if let Some(row) = row.filter(|_| !hidden) {
+            return Ok(Some((Found { row: row.value()?, digest, tag }, blob)));
+        }
+        // Between the two reads the tag may have moved, and what it pointed to may have gone: then it points elsewhere now.
+        if revision.is_none() || looked_at.replace(revision) == Some(revision) {
+            return Ok(None);
+        }
+    }
 }
 
 /// A manifest of the repository, parsed.

@@ -30,6 +30,8 @@ pub mod untag;
 pub mod upload;
 
 #[cfg(test)]
+mod race_tests;
+#[cfg(test)]
 mod tests;
 
 pub use error::RegistryError;

@@ -145,8 +145,17 @@ fn refuse_if_immutable(
 /// # Errors
 /// Where the store cannot be read.
 pub async fn find(store: &Store, repository: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StoreError> {
-    let Some(found) = store.get(&row::tag(repository, tag)).await? else { return Ok(None) };
-    let tag: TagRow = found.value()?;
-    let mark = store.get(&untag::row(repository, &tag.digest)).await?;
-    Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, found.rev))).then_some(tag))
+    let mut looked_at = None;
+    loop {
+        let Some(found) = store.get(&row::tag(repository, tag)).await? else { return Ok(None) };
+        let old: TagRow = found.value()?;
+        let mark = store.get(&untag::row(repository, &old.digest)).await?;
+        if !mark.is_some_and(|mark| untag::hides(mark.rev, found.rev)) {
+            return Ok(Some(old));
+        }
+        // Between the two reads the tag may have moved, and what it pointed to may have gone: then it points elsewhere now.
+        if looked_at.replace(found.rev) == Some(found.rev) {
+            return Ok(None);
+        }
+    }
 }

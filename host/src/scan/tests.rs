@@ -46,9 +46,11 @@ async fn a_worker_that_talks_nonsense_is_refused() {
 /// A program that does what `script` says.
 fn program(script: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("worker");
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (source, program) = (folder.path().join("source"), folder.path().join("worker"));
+    std::fs::write(&source, format!("#!/bin/sh\n{script}\n")).unwrap();
+    // Not written here: what another test starts at that moment would hold it open for writing, and it could not be run.
+    let install = std::process::Command::new("install").args([&source, &program]).status().unwrap();
+    assert!(install.success());
     let path = program.to_str().unwrap().to_owned();
     (folder, path)
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use futures_util::future::try_join_all;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -13,10 +14,10 @@ use wharf_oci::{Digest, MediaType};
 use wharf_tests::client::http;
 use wharf_tests::{Image, Server, server};
 
-/// How long the work that is left after the last kill may take, on a loaded machine.
+/// How long the work that is left after the last kill may stand still, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Looks in a row that find nothing to do.
-const IDLE_LOOKS: u32 = 5;
+const IDLE_LOOKS: u32 = 15;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// One image in so many has a critical flaw, and goes nowhere.
 const FLAWED_EVERY: usize = 7;
@@ -413,10 +414,24 @@ async fn sign(api: &Api, repository: &str, image: &Image) -> Result<Digest> {
     Ok(signed)
 }
 
-/// Waits until no job is left that works on an image.
-pub(super) async fn until_idle(server: &Server) -> Result<()> {
-    let api = Api::of(server);
+/// Waits until all is as it should be once the work is done. What was held because the machine stalled is asked again after a
+/// while, in which there is no job; whatever is wrong stays so.
+pub(super) async fn until_right(server: &Server, stagers: &[Stager]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
+    loop {
+        until_idle(server).await?;
+        match try_join_all(stagers.iter().map(|stager| stager.check(server))).await {
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => {}
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+/// Waits until no job is left that works on an image.
+async fn until_idle(server: &Server) -> Result<()> {
+    let api = Api::of(server);
+    let (mut before, mut since) = (Vec::new(), Instant::now());
     let mut looks = 0;
     // Of the last events the router makes jobs within a moment: one look is not enough.
     while looks < IDLE_LOOKS {
@@ -425,7 +440,10 @@ pub(super) async fn until_idle(server: &Server) -> Result<()> {
             left.extend(api.items(&format!("/api/v1/jobs?state=live&queue={queue}")).await?);
         }
         looks = if left.is_empty() { looks + 1 } else { 0 };
-        ensure!(Instant::now() < deadline, "{} jobs have no end: {:#?}", left.len(), left.first());
+        if left != before {
+            (before, since) = (left, Instant::now());
+        }
+        ensure!(since.elapsed() < PATIENCE, "{} jobs have no end: {:#?}", before.len(), before.first());
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())

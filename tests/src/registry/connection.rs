@@ -74,11 +74,15 @@ fn whoever_takes_too_long_to_say_something_is_cut_off() -> Result<()> {
     stream.write_all(format!("{begin}Content-Length: 1000\r\n\r\nten bytes.").as_bytes())?;
     let said = rest(stream)?;
     assert!(!said.starts_with("HTTP/1.1 2"), "{said}");
-    // Nobody else notices.
-    let mut stream = connect(&server)?;
-    stream.write_all(format!("{}\r\n", head(&server, "GET /v2/")).as_bytes())?;
-    assert!(answer(&mut stream)?.starts_with("HTTP/1.1 200"));
-    Ok(())
+    // Nobody else notices, as long as the machine lets them be quick.
+    for _ in 0..LOOKS {
+        let mut stream = connect(&server)?;
+        stream.write_all(format!("{}\r\n", head(&server, "GET /v2/")).as_bytes())?;
+        if answer(&mut stream).is_ok_and(|said| said.starts_with("HTTP/1.1 200")) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("nobody is answered any more")
 }
 
 /// What was announced was waited for.
@@ -109,7 +113,8 @@ fn a_header_has_an_end() -> Result<()> {
 
 #[test]
 fn one_connection_too_many_waits_for_its_turn() -> Result<()> {
-    let (server, _folder) = start("connections = 3")?;
+    // None of those that are open ends by itself.
+    let (server, _folder) = start("connections = 3\nheader_ms = 600000\nidle_ms = 3600000")?;
     let request = format!("{}\r\n", head(&server, "GET /v2/"));
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -131,14 +136,18 @@ fn one_connection_too_many_waits_for_its_turn() -> Result<()> {
 
 #[test]
 fn what_is_under_way_is_answered_before_the_server_ends() -> Result<()> {
-    let mut server = Server::start()?;
+    let (mut server, _folder) = start("stop_ms = 600000")?;
     let mut stream = connect(&server)?;
     let begin = head(&server, "POST /v2/dev/app/blobs/uploads/");
     stream.write_all(format!("{begin}Content-Length: 0\r\n\r\n").as_bytes())?;
     let opened = answer(&mut stream)?;
     let location = opened.lines().find_map(|line| line.strip_prefix("location: ")).context("a location")?;
     let begin = head(&server, &format!("PATCH {}", location.trim()));
-    stream.write_all(format!("{begin}Content-Length: 20\r\n\r\nten bytes.").as_bytes())?;
+    stream.write_all(format!("{begin}Expect: 100-continue\r\nContent-Length: 20\r\n\r\n").as_bytes())?;
+    // Said as the body is asked for: the request is in the server's hands.
+    let said = answer(&mut stream)?;
+    assert!(said.starts_with("HTTP/1.1 100"), "{said}");
+    stream.write_all(b"ten bytes.")?;
     server.signal("TERM")?;
     // The socket is closed to new ones from now on.
     for _ in 0..LOOKS {

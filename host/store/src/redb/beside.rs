@@ -93,7 +93,8 @@ impl Beside {
     pub(super) fn follow(&self) {
         let mut state = self.state();
         let mut done = std::mem::take(&mut state.done);
-        done.sort_by_key(|(rev, _)| *rev);
+        // A check has the number of the commit before it.
+        done.sort_by_key(|(rev, commit)| (*rev, commit.ops.is_empty()));
         for (rev, commit) in done {
             assert_eq!(state.model.apply(&commit), Ok(Committed { rev }), "{commit:?}");
         }

@@ -26,8 +26,8 @@ use crate::registry::copy::MANIFESTS_MAX;
 use crate::registry::manifest::DESCRIPTORS_MAX;
 use crate::{App, registry};
 
-/// Longer than anything here takes, on a loaded machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes, on a loaded machine; shorter than what is put off until a retry.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the scans of these tests find, by digest; an image that is not here waits for its scan.
 pub(super) type Scans = Arc<Mutex<HashMap<Digest, Report>>>;
@@ -98,6 +98,13 @@ impl Case {
 
     pub(super) fn take_out(&self, file: &str) {
         std::fs::remove_file(self.data.path().join("plugins").join(file)).unwrap();
+    }
+
+    /// Takes a plugin out of force.
+    pub(super) async fn take_out_of_force(&self, name: &str) {
+        self.take_out(&format!("{name}.wasm"));
+        let is_gone = async |case: &Case| case.app.plugins.find(name).is_none().then_some(());
+        self.until(&format!("the end of plugin {name}"), is_gone).await;
     }
 
     /// Pushes an image whose one layer holds `content`, and says what its scan will find.
@@ -400,7 +407,10 @@ impl Case {
 }
 
 pub(super) fn open(data: &Path, store: Store) -> App {
-    App::over(Config::new(data, ([127, 0, 0, 1], 0).into()), store).unwrap()
+    let mut config = Config::new(data, ([127, 0, 0, 1], 0).into());
+    // No call runs out of time but one that has no end: nobody here asks again when it may.
+    config.plugin.time_ms = 1_000;
+    App::over(config, store).unwrap()
 }
 
 pub(super) fn stage_of(at: &str) -> Stage {

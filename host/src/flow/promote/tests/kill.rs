@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use wharf_oci::{Digest, RepoName};
 use wharf_store::{Model, Store};
 
-use super::case::{Case, Scans, binding, no_criticals, stage_of};
+use super::case::{Case, PATIENCE, Scans, binding, no_criticals, stage_of};
 use super::guests::criteria;
 use crate::access::Principal;
 use crate::flow;
@@ -28,7 +28,7 @@ fn until_killed<F: Future<Output = ()>>(
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async move { what(Case::over(data, store, scans)).await });
         // Returns when its threads have ended: a task that ran on could claim jobs that the next life has just taken back.
-        runtime.shutdown_timeout(Duration::from_secs(10));
+        runtime.shutdown_timeout(PATIENCE);
     };
     std::thread::spawn(run).join().unwrap();
 }
@@ -55,7 +55,8 @@ fn killed_at_any_instant_each_push_is_promoted_exactly_once() {
             case.start().await;
             let end = tokio::time::Instant::now() + Duration::from_millis(10 + kill * 41 % 170);
             let mut n = 0;
-            while tokio::time::Instant::now() < end {
+            // On a slow machine one push takes longer than that.
+            while n == 0 || tokio::time::Instant::now() < end {
                 let at = format!("dev/app{}:k{kill}-{n}", n % 3);
                 let digest = case.push(&at, &format!("{kill} {n}"), &[("openssl", "3.0.9")]).await;
                 acknowledged.lock().unwrap().push((at, digest));
@@ -67,7 +68,7 @@ fn killed_at_any_instant_each_push_is_promoted_exactly_once() {
         });
     }
     let acknowledged = acknowledged.lock().unwrap().clone();
-    assert!(acknowledged.len() > KILLS as usize, "this tested nothing");
+    assert!(acknowledged.len() >= KILLS as usize, "this tested nothing");
     until_killed(&data, &store, &scans, async move |mut case| {
         case.start().await;
         case.until_idle().await;
