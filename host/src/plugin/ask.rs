@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinError;
 use wharf_plugin::archive::{Archive, ArchiveError};
-use wharf_plugin::breaker::{Breaker, Gate};
+use wharf_plugin::breaker::{self, Breaker, Gate};
 use wharf_plugin::catalog::Catalog;
 use wharf_plugin::facts::SealedFacts;
 use wharf_plugin::trace::{Subject, Trace};
@@ -265,7 +265,12 @@ impl Plugins {
         let Some(plugin) = self.find(name) else { return gone(name) };
         let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
         let image = image_digest(facts, subject);
-        if let Gate::Open { reason, until_ms } = self.breaker.gate(&digest, image, self.now_ms()) {
+        let made = breaker::Call {
+            plugin: digest.clone(),
+            limits: plugin.limits(&self.parts.limits),
+            image: image.to_owned(),
+        };
+        if let Gate::Open { reason, until_ms } = self.breaker.gate(&made, self.now_ms()) {
             let text = format!("plugin `{name}` {version} is not asked about this image for now: {reason}");
             let again_in_ms = until_ms.saturating_sub(self.now_ms());
             let answer = Err(Unasked::Passing { code: "breaker-open", text, again_in_ms });
@@ -282,10 +287,10 @@ impl Plugins {
         }
         let opened = match &called {
             Ok(Ok(_)) => {
-                self.breaker.succeeded(&digest, image);
+                self.breaker.succeeded(&made);
                 false
             }
-            Ok(Err(error)) => self.breaker.failed(&digest, image, error, self.now_ms()),
+            Ok(Err(error)) => self.breaker.failed(made, error, self.now_ms()),
             Err(_) => false,
         };
         Asked { version, digest, answer: answer(called, opened) }
