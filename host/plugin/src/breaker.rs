@@ -30,6 +30,8 @@ pub struct Call {
     pub plugin: String,
     /// What it may take: more of it, and the call may come to an end.
     pub limits: CallLimits,
+    /// The digest of its config: that of one binding may make it fail on an image which another binding is about, too.
+    pub config: String,
     /// The digest of the image.
     pub image: String,
 }
@@ -117,7 +119,12 @@ mod tests {
     use super::*;
 
     fn call(image: &str) -> Call {
-        Call { plugin: "sha256:p".into(), limits: CallLimits::default(), image: image.into() }
+        Call {
+            plugin: "sha256:p".into(),
+            limits: CallLimits::default(),
+            config: "sha256:c".into(),
+            image: image.into(),
+        }
     }
 
     fn fail(breaker: &Breaker, image: &str, now_ms: u64) -> bool {
@@ -156,6 +163,18 @@ mod tests {
         assert!(matches!(breaker.gate(&call("a"), 1), Gate::Open { .. }));
         let limits = CallLimits { time_ms: 60_000, ..CallLimits::default() };
         assert_eq!(breaker.gate(&Call { limits, ..call("a") }, 1), Gate::Closed);
+    }
+
+    /// Regression: a binding whose config made the plugin fail had the images held of every other binding that asks it.
+    #[test]
+    fn another_config_is_another_call() {
+        let breaker = Breaker::default();
+        (0..MAX_FAILURES).for_each(|_| _ = fail(&breaker, "a", 0));
+        let mine = Call { config: "sha256:d".into(), ..call("a") };
+        assert_eq!(breaker.gate(&mine, 1), Gate::Closed);
+        // Nor does what passes for one close it for the other.
+        breaker.succeeded(&mine);
+        assert!(matches!(breaker.gate(&call("a"), 1), Gate::Open { .. }));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::task::JoinError;
 use wharf_plugin::archive::{Archive, ArchiveError};
 use wharf_plugin::breaker::{self, Breaker, Gate};
 use wharf_plugin::catalog::Catalog;
-use wharf_plugin::facts::SealedFacts;
+use wharf_plugin::facts::{SealedFacts, sha256};
 use wharf_plugin::trace::{Subject, Trace};
 use wharf_plugin::{
     CallError, CallLimits, Cause, CompileError, Engine, Evaluation, GrantError, Grants, InspectError, Plugin,
@@ -268,6 +268,7 @@ impl Plugins {
         let made = breaker::Call {
             plugin: digest.clone(),
             limits: plugin.limits(&self.parts.limits),
+            config: sha256(config.as_bytes()),
             image: image.to_owned(),
         };
         if let Gate::Open { reason, until_ms } = self.breaker.gate(&made, self.now_ms()) {
