@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use wharf_plugin::CallLimits;
 use wharf_plugin::archive::Archive;
 use wharf_plugin::catalog::Catalog;
 use wharf_plugin::loader::{Active, Before, Loader, Outcome, Stage};
 use wharf_plugin::trace::Subject;
 use wharf_plugin::watch::scan;
+use wharf_plugin::{CallLimits, Engine};
 
 use crate::guests::{engine, sealed};
 
@@ -31,10 +31,14 @@ impl Host {
     }
 
     pub(crate) fn start(root: TempDir, before: Before) -> Self {
+        Self::start_on(engine(), root, before)
+    }
+
+    pub(crate) fn start_on(engine: &Arc<Engine>, root: TempDir, before: Before) -> Self {
         let catalog = Arc::new(Catalog::default());
         let archive = Archive::open(&root.path().join("state")).unwrap();
         let limits = CallLimits::default();
-        let loader = Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive.clone(), limits, before);
+        let loader = Loader::new(Arc::clone(engine), Arc::clone(&catalog), archive.clone(), limits, before);
         Self { root, archive, catalog, loader }
     }
 
@@ -59,6 +63,12 @@ impl Host {
         let snapshot = scan(&self.plugins(), Duration::from_millis(1)).unwrap();
         let configs: Vec<String> = configs.iter().map(|one| (*one).to_owned()).collect();
         self.loader.apply(&snapshot, &|_| configs.clone())
+    }
+
+    /// What a start does before the first look.
+    pub(crate) fn resume(&mut self) -> bool {
+        let snapshot = scan(&self.plugins(), Duration::from_millis(1)).unwrap();
+        self.loader.resume(&snapshot, &|_| vec![MARK.to_owned()])
     }
 
     /// The mark of the plugin that is in force.

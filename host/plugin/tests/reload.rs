@@ -9,9 +9,9 @@ use wharf_plugin::catalog::Catalog;
 use wharf_plugin::loader::{Active, Before, Outcome, Stage};
 use wharf_plugin::trace::Subject;
 use wharf_plugin::watch::{MAX_FILES, Watch, WatchConfig, scan};
-use wharf_plugin::{CallLimits, Verdict};
+use wharf_plugin::{CallLimits, Engine, EngineConfig, Verdict};
 
-use crate::guests::{guest, marked, replaced, sealed};
+use crate::guests::{guest, marked, order, replaced, sealed};
 use crate::host::{Host, MARK, quarantined, wait};
 
 fn active(host: &Host) -> Vec<Active> {
@@ -129,6 +129,74 @@ fn the_last_good_one_survives_a_restart() {
     let mut host = host.restart(before.clone());
     assert_eq!(host.look(), [Outcome::Removed { name: "guest".into(), digest: before[0].digest.clone() }]);
     assert_eq!(host.mark(), None);
+}
+
+/// A host that keeps compiled code, with one plugin in force.
+fn with_cache() -> (Arc<Engine>, Host) {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("plugins")).unwrap();
+    let cache_dir = Some(root.path().join("cache"));
+    let engine = Engine::new(EngineConfig { cache_dir, ..EngineConfig::new(order) }).unwrap();
+    let mut host = Host::start_on(&engine, root, Before::default());
+    host.write("p.wasm", &marked(1));
+    host.look();
+    (engine, host)
+}
+
+/// Regression: a server was ready once the last plugin of its folder was compiled, which may take minutes.
+#[test]
+fn a_start_resumes_what_need_not_be_compiled() {
+    let (engine, host) = with_cache();
+    let mut before = active(&host);
+    let restart =
+        |host: Host, active| Host::start_on(&engine, host.root, Before { active, ..Before::default() });
+    let unchanged = |file: &str| Outcome::Unchanged { file: file.into() };
+
+    let new = replaced(&marked(2), br#""name":"guest""#, br#""name":"visit""#);
+    host.write("q.wasm", &new);
+    let mut host = restart(host, before.clone());
+    assert!(!host.resume(), "a new one is to be compiled");
+    assert_eq!(host.mark(), Some(1));
+    assert!(host.catalog.current().get("visit").is_none());
+    let outcomes = host.look();
+    assert!(
+        matches!(&outcomes[..], [first, Outcome::Loaded { name, .. }] if *first == unchanged("p.wasm") && name == "visit"),
+        "{outcomes:?}"
+    );
+
+    let digest = host.catalog.current().get("visit").unwrap().digest().to_owned();
+    before.push(Active { file: "q.wasm".into(), name: "visit".into(), digest });
+    let mut host = restart(host, before.clone());
+    assert!(host.resume(), "there is nothing else");
+    assert_eq!(host.look(), [unchanged("p.wasm"), unchanged("q.wasm")]);
+    assert_eq!(host.catalog.current().generation(), 1);
+
+    // What was changed while nobody looked is not in force as it was.
+    host.write("p.wasm", &marked(3));
+    std::fs::remove_file(host.plugins().join("q.wasm")).unwrap();
+    let mut host = restart(host, before);
+    assert!(!host.resume());
+    assert_eq!(host.catalog.current().plugins().len(), 0);
+    let outcomes = host.look();
+    assert!(
+        matches!(&outcomes[..], [Outcome::Loaded { .. }, Outcome::Removed { name, .. }] if name == "visit"),
+        "{outcomes:?}"
+    );
+    assert_eq!(host.mark(), Some(3));
+}
+
+/// A start tells of what is refused only once, and in the first look.
+#[test]
+fn what_is_refused_at_a_start_is_told_of() {
+    let (engine, host) = with_cache();
+    let before = Before { active: active(&host), ..Before::default() };
+    host.write("p.toml", b"capabilities = [\"image-facts\"]");
+    let mut host = Host::start_on(&engine, host.root, before);
+    assert!(!host.resume());
+    assert_eq!(host.mark(), None, "its capability was taken back");
+    let outcomes = host.look();
+    assert_eq!(quarantined(&outcomes), [(Stage::Grant, None)]);
+    assert!(quarantined(&host.look()).is_empty());
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl CompiledCache {
         }
     }
 
+    /// Whether there is code for this plugin, good or not.
+    pub(super) fn has(&self, digest: &str) -> bool {
+        self.path(digest).is_some_and(|path| path.is_file())
+    }
+
     /// Keeps compiled code. A failure is logged; the next start compiles again.
     pub(super) fn put(&self, digest: &str, code: &[u8]) {
         if let Err(error) = self.write(digest, code) {
