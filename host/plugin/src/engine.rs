@@ -158,6 +158,11 @@ impl Engine {
         Plugin::new(Arc::clone(self), pre, inspected, granted).map_err(CompileError::Schema)
     }
 
+    /// Whether the plugin of these bytes was compiled before, so that [`Engine::load`] takes milliseconds.
+    pub(crate) fn has_code(&self, digest: &str) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.has(digest))
+    }
+
     fn compile(&self, digest: &str, bytes: &[u8]) -> Result<Component, CompileError> {
         let failed = |e: wasmtime::Error| CompileError::Compile(format!("{e:#}"));
         let Some(cache) = &self.cache else {

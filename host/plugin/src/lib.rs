@@ -22,6 +22,7 @@ pub mod facts;
 mod grant;
 mod inspect;
 mod interface;
+mod licence;
 pub mod loader;
 pub mod pattern;
 mod plugin;

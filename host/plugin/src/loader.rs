@@ -1,7 +1,7 @@
 //! From one look at the folder to the next set of plugins: inspect, grant, compile, self-test, then everything at once.
 //!
 //! What an operator sees: an [`Outcome`] for each file, with the reason and the stage of each refusal. The entry is
-//! [`Loader::apply`]; the host stores the outcomes and makes events of them.
+//! [`Loader::apply`], at a start after [`Loader::resume`]; the host stores the outcomes and makes events of them.
 //!
 //! Invariant: a bad file changes nothing: what it was to replace stays in force, also after a restart.
 //! Invariant: what stays in force for that reason is still what the operator allows: a plugin whose capability was taken back is
@@ -247,6 +247,24 @@ impl Loader {
         self.finish(snapshot, next)
     }
 
+    /// Puts in force what was when the host stopped, is as it was, and need not be compiled: what a start has not to wait for.
+    /// True: that is all there is. [`Loader::apply`] does the rest, and tells what became of each file.
+    pub fn resume(&mut self, snapshot: &Snapshot, configs: &dyn Fn(&str) -> Vec<String>) -> bool {
+        let mut next = Next::default();
+        let as_it_was = |seen: &&Seen| self.seniority(seen) == 0 && self.engine.has_code(&seen.digest);
+        let files: Vec<&Seen> = snapshot.files.iter().filter(as_it_was).collect();
+        files.iter().for_each(|seen| self.take(seen, configs, &mut next));
+        // Not known, so that it is looked at again, and told of.
+        let refused = std::mem::take(&mut next.failed);
+        self.known = files.into_iter().filter(|seen| !refused.contains_key(&seen.file)).map(known).collect();
+        let whole = self.known.len() == snapshot.files.len()
+            && snapshot.unreadable.is_empty()
+            && self.before.iter().all(|active| next.plugins.contains_key(&active.name));
+        self.good = std::mem::take(&mut next.good);
+        self.put_in_force(&self.catalog.current(), next);
+        whole
+    }
+
     /// Everything stays as it is, but that the folder is refused.
     fn stay(&mut self, folder: &Unreadable) -> Vec<Outcome> {
         let current = self.catalog.current();
@@ -437,10 +455,6 @@ impl Loader {
         let refused = std::mem::replace(&mut self.refused, next.failed.keys().cloned().collect());
         let ended = refused.into_iter().filter(|file| !next.failed.contains_key(file));
         next.outcomes.extend(ended.map(|file| Outcome::RefusalEnded { file }));
-        let known = |seen: &Seen| {
-            let known = Known { digest: seen.digest.clone(), grants: seen.grants.as_deref().map(sha256) };
-            (seen.file.clone(), known)
-        };
         self.known = snapshot.files.iter().map(known).collect();
         self.good = std::mem::take(&mut next.good);
         self.put_in_force(&current, next)
@@ -454,6 +468,11 @@ impl Loader {
         }
         next.outcomes
     }
+}
+
+fn known(seen: &Seen) -> (String, Known) {
+    let known = Known { digest: seen.digest.clone(), grants: seen.grants.as_deref().map(sha256) };
+    (seen.file.clone(), known)
 }
 
 /// A file that makes the loader panic is refused as any other, and the rest of the folder is loaded.

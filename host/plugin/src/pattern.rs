@@ -96,6 +96,17 @@ enum Comparison {
 }
 
 impl Comparison {
+    fn sign(self) -> &'static str {
+        match self {
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+        }
+    }
+
     fn holds(self, order: Ordering) -> bool {
         match self {
             Self::Less => order.is_lt(),
@@ -128,7 +139,12 @@ impl Range {
         if groups.iter().map(Vec::len).sum::<usize>() > MAX_COMPARISONS {
             return Err(format!("a version range may have {MAX_COMPARISONS} comparisons"));
         }
-        Ok(Self(groups))
+        match groups.iter().find_map(|group| contradiction(group)) {
+            Some((one, other)) => {
+                Err(format!("{one} and {other} in version range `{text}` exclude each other"))
+            }
+            None => Ok(Self(groups)),
+        }
     }
 
     /// Whether `version` is in the range; none where that cannot be decided. A comparison that cannot be made leaves the
@@ -139,6 +155,39 @@ impl Range {
         };
         settle(self.0.iter().map(|group| settle(group.iter().map(holds), false)), true)
     }
+}
+
+/// Two comparisons that no version meets, in whatever order versions have: a typing error, by which a rule would never match.
+fn contradiction(group: &[(Comparison, String)]) -> Option<(String, String)> {
+    if group.len() < 2 {
+        return None;
+    }
+    let read: Vec<_> = group.iter().map(|(sign, bound)| (*sign, bound, numbers(bound))).collect();
+    let mut pairs = read.iter().flat_map(|one| read.iter().map(move |other| (one, other)));
+    let (one, other) = pairs.find(|((one, low, low_numbers), (other, high, high_numbers))| {
+        let is_later = || low_numbers.as_ref().zip(high_numbers.as_ref()).is_some_and(|(l, h)| l > h);
+        match (one, other) {
+            (Comparison::Equal, Comparison::NotEqual) => low == high,
+            (Comparison::Greater, Comparison::Less | Comparison::LessOrEqual | Comparison::Equal)
+            | (Comparison::GreaterOrEqual | Comparison::Equal, Comparison::Less) => low == high || is_later(),
+            (Comparison::GreaterOrEqual | Comparison::Equal, Comparison::LessOrEqual | Comparison::Equal) => {
+                is_later()
+            }
+            _ => false,
+        }
+    })?;
+    let shown =
+        |(sign, bound, _): &(Comparison, &String, Option<Vec<u64>>)| format!("`{}{bound}`", sign.sign());
+    Some((shown(one), shown(other)))
+}
+
+/// A version of numbers with dots, without zeros at its end: where two differ, every order puts the same one after the other.
+fn numbers(version: &str) -> Option<Vec<u64>> {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+    let mut numbers = version.split('.').map(number).collect::<Option<Vec<u64>>>()?;
+    let last = numbers.iter().rposition(|number| *number > 0);
+    numbers.truncate(last.map_or(0, |last| last + 1));
+    Some(numbers)
 }
 
 /// Three-valued and (`settles` false) or or (`settles` true).
@@ -221,6 +270,36 @@ mod tests {
         check(">=x || <5", "4", Some(true));
         for bad in ["", "3", ">=", ">=3 4", ">=3,,<4", "=>3", ">=3||"] {
             Range::parse(bad).unwrap_err();
+        }
+    }
+
+    /// Regression: a rule with such a range was bound, and never matched.
+    #[test]
+    fn ranges_that_nothing_is_in() {
+        let check = |range: &str, expected: &str| {
+            let refused = Range::parse(range).expect_err(range);
+            let told = format!("{expected} in version range `{range}` exclude each other");
+            assert_eq!(refused, told);
+        };
+        check(">= 2, < 1", "`>=2` and `<1`");
+        check("<1.9, >1.10", "`>1.10` and `<1.9`");
+        check(">=3, <5 || >5.0.1, <=5", "`>5.0.1` and `<=5`");
+        check(">1.0~rc1, =1.0~rc1", "`>1.0~rc1` and `=1.0~rc1`");
+        check("=1, =2", "`=2` and `=1`");
+        check("=1:2-3, !=1:2-3", "`=1:2-3` and `!=1:2-3`");
+        // One of which some order has a version, or which only an order could tell.
+        for good in [
+            ">=1, <=1",
+            ">1.0, <1.0.1",
+            ">5, <=5.0",
+            ">=1.0.0, <=1.0",
+            ">=1.0.0-beta, <1.0.0",
+            ">=1.1, <1.02",
+            ">=2.0-1, <1.0-1",
+            "!=1, !=2",
+            "=1 || =2",
+        ] {
+            Range::parse(good).unwrap();
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Column, Component, Confidence, Finding, NameKey, PlatformFacts, SealedFacts, Severity};
+use crate::licence::Allowed;
 use crate::pattern::{Glob, Range, VersionOrder};
 use crate::sandbox::Deadline;
 
@@ -279,14 +280,11 @@ impl<'q, 'f> ComponentMatcher<'q, 'f> {
     fn names_licence(&self, component: &Component, glob: &str) -> bool {
         let glob = glob.to_ascii_lowercase();
         let glob = Glob::new(&glob);
-        let named = |text: &str| step(self.clock) && glob.matches(&text.to_ascii_lowercase());
-        component.licences.iter().any(|text| match self.facts.licences(self.clock).get(text) {
-            Some(Some(expression)) => expression.requirements().any(|one| {
-                named(&licence_name(&one.req.license))
-                    || one.req.addition.as_ref().is_some_and(|addition| named(&addition.to_string()))
-            }),
-            _ => named(text),
-        })
+        let wanted = |name: &str| step(self.clock) && glob.matches(&name.to_ascii_lowercase());
+        let licences = self.facts.licences(self.clock);
+        // None are known once the time is up.
+        let names = |text: &String| licences.get(text).is_some_and(|licence| licence.names(text, wanted));
+        component.licences.iter().any(names)
     }
 }
 
@@ -296,21 +294,13 @@ fn unsatisfied<'f>(
     facts: &'f SealedFacts,
     clock: Clock<'_>,
 ) -> BTreeSet<&'f str> {
-    let licensees: Vec<spdx::Licensee> =
-        allowed.iter().filter_map(|id| spdx::Licensee::parse_mode(id, spdx::ParseMode::LAX).ok()).collect();
-    let satisfied = |expression: &spdx::Expression| {
-        expression.evaluate(|required| step(clock) && licensees.iter().any(|one| one.satisfies(required)))
-    };
+    let listed = Allowed::new(allowed);
+    let granted = |required: &spdx::LicenseReq| step(clock) && listed.grants(required);
     let texts = facts.licences(clock).iter();
     texts
-        .filter(|(text, expression)| !allowed.contains(*text) && !expression.as_ref().is_some_and(satisfied))
+        .filter(|(text, licence)| !allowed.contains(*text) && !licence.is_satisfied(granted))
         .map(|(text, _)| text.as_str())
         .collect()
-}
-
-/// The name of a licence without its `+`: what a glob is compared with.
-fn licence_name(item: &spdx::LicenseItem) -> String {
-    item.id().map_or_else(|| item.to_string(), |id| id.name.to_owned())
 }
 
 /// A finding query with its globs read.

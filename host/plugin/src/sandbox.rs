@@ -25,7 +25,7 @@ pub use notes::{LogLevel, LogLine, Reason};
 pub const MAX_TRANSFER_BYTES: usize = 1 << 20;
 
 /// The limits of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallLimits {
     /// How long it may run, in ms of processor time; checked each ms.
     pub time_ms: u64,

@@ -10,6 +10,8 @@
 
 mod calls;
 mod guests;
+mod host;
 mod hostile;
 mod reload;
 mod shipped;
+mod watch;

@@ -5,80 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use wharf_plugin::Verdict;
-use wharf_plugin::archive::Archive;
 use wharf_plugin::catalog::Catalog;
-use wharf_plugin::loader::{Active, Before, Loader, Outcome, Stage};
+use wharf_plugin::loader::{Active, Before, Outcome, Stage};
 use wharf_plugin::trace::Subject;
-use wharf_plugin::watch::{MAX_FILES, Snapshot, Watch, WatchConfig, scan};
+use wharf_plugin::watch::{MAX_FILES, Watch, WatchConfig, scan};
+use wharf_plugin::{Engine, EngineConfig, Verdict};
 
-use crate::guests::{engine, guest, marked, patient, replaced, sealed};
-
-const MARK: &str = r#"{"do":"mark"}"#;
-
-struct Host {
-    root: tempfile::TempDir,
-    archive: Archive,
-    catalog: Arc<Catalog>,
-    loader: Loader,
-}
-
-impl Host {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("plugins")).unwrap();
-        Self::start(root, Before::default())
-    }
-
-    fn start(root: tempfile::TempDir, before: Before) -> Self {
-        let catalog = Arc::new(Catalog::default());
-        let archive = Archive::open(&root.path().join("state")).unwrap();
-        let loader =
-            Loader::new(Arc::clone(engine()), Arc::clone(&catalog), archive.clone(), patient(), before);
-        Self { root, archive, catalog, loader }
-    }
-
-    /// The same folders, another process.
-    fn restart(self, active: Vec<Active>) -> Self {
-        Self::start(self.root, Before { active, ..Before::default() })
-    }
-
-    fn plugins(&self) -> std::path::PathBuf {
-        self.root.path().join("plugins")
-    }
-
-    fn write(&self, file: &str, bytes: &[u8]) {
-        std::fs::write(self.plugins().join(file), bytes).unwrap();
-    }
-
-    fn look(&mut self) -> Vec<Outcome> {
-        self.look_with(&[MARK])
-    }
-
-    fn look_with(&mut self, configs: &[&str]) -> Vec<Outcome> {
-        let snapshot = scan(&self.plugins(), Duration::from_millis(1)).unwrap();
-        let configs: Vec<String> = configs.iter().map(|one| (*one).to_owned()).collect();
-        self.loader.apply(&snapshot, &|_| configs.clone())
-    }
-
-    /// The mark of the plugin that is in force.
-    fn mark(&self) -> Option<u32> {
-        let set = self.catalog.current();
-        let done = set.get("guest")?.evaluate(MARK, &sealed(), Subject::Image, &[], &patient()).unwrap();
-        Some(done.reasons[0].text.parse().unwrap())
-    }
-}
-
-fn quarantined(outcomes: &[Outcome]) -> Vec<(Stage, Option<String>)> {
-    let one = |outcome: &Outcome| match outcome {
-        Outcome::Quarantined { failed, kept } => {
-            assert!(!failed.reason.is_empty());
-            Some((failed.stage, kept.clone()))
-        }
-        _ => None,
-    };
-    outcomes.iter().filter_map(one).collect()
-}
+use crate::guests::{guest, marked, order, patient, replaced, sealed};
+use crate::host::{Host, MARK, quarantined, wait};
 
 fn active(host: &Host) -> Vec<Active> {
     let digest = host.catalog.current().get("guest").unwrap().digest().to_owned();
@@ -195,6 +129,74 @@ fn the_last_good_one_survives_a_restart() {
     let mut host = host.restart(before.clone());
     assert_eq!(host.look(), [Outcome::Removed { name: "guest".into(), digest: before[0].digest.clone() }]);
     assert_eq!(host.mark(), None);
+}
+
+/// A host that keeps compiled code, with one plugin in force.
+fn with_cache() -> (Arc<Engine>, Host) {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("plugins")).unwrap();
+    let cache_dir = Some(root.path().join("cache"));
+    let engine = Engine::new(EngineConfig { cache_dir, ..EngineConfig::new(order) }).unwrap();
+    let mut host = Host::start_on(&engine, root, Before::default());
+    host.write("p.wasm", &marked(1));
+    host.look();
+    (engine, host)
+}
+
+/// Regression: a server was ready once the last plugin of its folder was compiled, which may take minutes.
+#[test]
+fn a_start_resumes_what_need_not_be_compiled() {
+    let (engine, host) = with_cache();
+    let mut before = active(&host);
+    let restart =
+        |host: Host, active| Host::start_on(&engine, host.root, Before { active, ..Before::default() });
+    let unchanged = |file: &str| Outcome::Unchanged { file: file.into() };
+
+    let new = replaced(&marked(2), br#""name":"guest""#, br#""name":"visit""#);
+    host.write("q.wasm", &new);
+    let mut host = restart(host, before.clone());
+    assert!(!host.resume(), "a new one is to be compiled");
+    assert_eq!(host.mark(), Some(1));
+    assert!(host.catalog.current().get("visit").is_none());
+    let outcomes = host.look();
+    assert!(
+        matches!(&outcomes[..], [first, Outcome::Loaded { name, .. }] if *first == unchanged("p.wasm") && name == "visit"),
+        "{outcomes:?}"
+    );
+
+    let digest = host.catalog.current().get("visit").unwrap().digest().to_owned();
+    before.push(Active { file: "q.wasm".into(), name: "visit".into(), digest });
+    let mut host = restart(host, before.clone());
+    assert!(host.resume(), "there is nothing else");
+    assert_eq!(host.look(), [unchanged("p.wasm"), unchanged("q.wasm")]);
+    assert_eq!(host.catalog.current().generation(), 1);
+
+    // What was changed while nobody looked is not in force as it was.
+    host.write("p.wasm", &marked(3));
+    std::fs::remove_file(host.plugins().join("q.wasm")).unwrap();
+    let mut host = restart(host, before);
+    assert!(!host.resume());
+    assert_eq!(host.catalog.current().plugins().len(), 0);
+    let outcomes = host.look();
+    assert!(
+        matches!(&outcomes[..], [Outcome::Loaded { .. }, Outcome::Removed { name, .. }] if name == "visit"),
+        "{outcomes:?}"
+    );
+    assert_eq!(host.mark(), Some(3));
+}
+
+/// A start tells of what is refused only once, and in the first look.
+#[test]
+fn what_is_refused_at_a_start_is_told_of() {
+    let (engine, host) = with_cache();
+    let before = Before { active: active(&host), ..Before::default() };
+    host.write("p.toml", b"capabilities = [\"image-facts\"]");
+    let mut host = Host::start_on(&engine, host.root, before);
+    assert!(!host.resume());
+    assert_eq!(host.mark(), None, "its capability was taken back");
+    let outcomes = host.look();
+    assert_eq!(quarantined(&outcomes), [(Stage::Grant, None)]);
+    assert!(quarantined(&host.look()).is_empty());
 }
 
 #[test]
@@ -372,219 +374,6 @@ fn a_pipe_in_the_folder_stops_nobody() {
     let failed = |file: &str| host.catalog.current().failed()[file].reason.clone();
     assert_eq!([failed("p.wasm"), failed("q.wasm")], ["it is no file", "`q.toml` beside it: it is no file"]);
     assert_eq!(host.mark(), Some(2));
-}
-
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(60), "waited for: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn quick() -> WatchConfig {
-    WatchConfig { debounce_ms: 50, settle_ms: 10, poll_ms: 60_000, ..WatchConfig::default() }
-}
-
-#[test]
-fn the_folder_is_watched_however_files_come() {
-    let root = tempfile::tempdir().unwrap();
-    let dir = root.path().join("plugins");
-    std::fs::create_dir(&dir).unwrap();
-    let last = Arc::new(Mutex::new((0, Snapshot::default())));
-    let watch = Watch::start(dir.clone(), quick(), {
-        let last = Arc::clone(&last);
-        move |snapshot| {
-            let mut last = last.lock().unwrap();
-            *last = (last.0 + 1, snapshot.clone());
-        }
-    })
-    .unwrap();
-    let contents = || -> Vec<(String, Vec<u8>)> {
-        last.lock().unwrap().1.files.iter().map(|seen| (seen.file.clone(), seen.bytes.to_vec())).collect()
-    };
-    let shows = |what: &str, expected: &[(&str, &[u8])]| {
-        let expected: Vec<_> =
-            expected.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
-        wait(what, || contents() == expected);
-    };
-    wait("the first look", || last.lock().unwrap().0 == 1);
-    std::fs::write(dir.join("a.wasm"), b"one").unwrap();
-    shows("a copy", &[("a.wasm", b"one")]);
-    std::fs::write(root.path().join("next"), b"two").unwrap();
-    std::fs::rename(root.path().join("next"), dir.join("a.wasm")).unwrap();
-    shows("a rename over it", &[("a.wasm", b"two")]);
-    std::fs::write(dir.join(".hidden.wasm"), b"x").unwrap();
-    std::fs::write(dir.join("a.txt"), b"x").unwrap();
-    // As Kubernetes mounts a ConfigMap: a link to a link to a folder, and the middle one is swapped.
-    for (folder, text) in [("..1", "three"), ("..2", "four")] {
-        std::fs::create_dir(dir.join(folder)).unwrap();
-        std::fs::write(dir.join(folder).join("k.wasm"), text).unwrap();
-    }
-    std::os::unix::fs::symlink("..1", dir.join("..data")).unwrap();
-    std::os::unix::fs::symlink("..data/k.wasm", dir.join("k.wasm")).unwrap();
-    shows("links", &[("a.wasm", b"two"), ("k.wasm", b"three")]);
-    std::os::unix::fs::symlink("..2", dir.join("..data_tmp")).unwrap();
-    std::fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
-    shows("a swapped link", &[("a.wasm", b"two"), ("k.wasm", b"four")]);
-    std::fs::remove_file(dir.join("a.wasm")).unwrap();
-    shows("a removal", &[("k.wasm", b"four")]);
-    std::fs::write(dir.join("k.toml"), b"x").unwrap();
-    wait("a grants file", || last.lock().unwrap().1.files[0].grants.as_deref() == Some(b"x"));
-    std::os::unix::fs::symlink("nowhere", dir.join("l.wasm")).unwrap();
-    wait("a dangling link", || last.lock().unwrap().1.unreadable.len() == 1);
-    let count = last.lock().unwrap().0;
-    watch.rescan();
-    wait("a rescan", || last.lock().unwrap().0 > count);
-}
-
-#[test]
-fn a_folder_that_cannot_be_listed_changes_nothing_and_is_told_of() {
-    let host = Host::new();
-    host.write("p.wasm", &marked(1));
-    let (root, link) = (host.root.path().to_owned(), host.root.path().join("link"));
-    let point_at = |target: &str| {
-        std::os::unix::fs::symlink(target, root.join("next")).unwrap();
-        std::fs::rename(root.join("next"), &link).unwrap();
-    };
-    point_at("plugins");
-    let Host { root: _kept, catalog, mut loader, .. } = host;
-    let config = WatchConfig { poll_ms: 50, ..quick() };
-    let _watch = Watch::start(link.clone(), config, move |snapshot| {
-        loader.apply(snapshot, &|_| Vec::new());
-    })
-    .unwrap();
-    let failed = || catalog.current().failed().keys().cloned().collect::<Vec<_>>();
-    wait("the plugin", || catalog.current().get("guest").is_some());
-    // A link to itself leads nowhere, and is not missing either.
-    point_at("link");
-    wait("the folder is told of", || failed() == ["link/"]);
-    assert!(catalog.current().get("guest").is_some());
-    point_at("plugins");
-    wait("it can be listed again", || failed().is_empty());
-    assert!(catalog.current().get("guest").is_some());
-}
-
-/// Regression: the time of the bytes was compared, which copying tools set to that of what they copy.
-#[test]
-fn a_change_that_keeps_size_and_time_is_seen() {
-    let root = tempfile::tempdir().unwrap();
-    let path = root.path().join("a.wasm");
-    let write = |bytes: &[u8]| {
-        let mut file = std::fs::File::create(&path).unwrap();
-        std::io::Write::write_all(&mut file, bytes).unwrap();
-        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-    };
-    write(b"one");
-    let last = Arc::new(Mutex::new(Vec::new()));
-    let _watch = Watch::start(root.path().to_owned(), quick(), {
-        let last = Arc::clone(&last);
-        move |snapshot| *last.lock().unwrap() = snapshot.files[0].bytes.to_vec()
-    })
-    .unwrap();
-    wait("the first", || *last.lock().unwrap() == b"one");
-    write(b"two");
-    wait("the second", || *last.lock().unwrap() == b"two");
-}
-
-/// Regression: whoever asked for a look while one was going on and a change was waiting, waited for its end.
-#[test]
-fn asking_for_a_look_does_not_wait_for_it() {
-    let root = tempfile::tempdir().unwrap();
-    let (let_go, held) = std::sync::mpsc::channel::<()>();
-    let looks = Arc::new(AtomicU64::new(0));
-    let watch = Watch::start(root.path().to_owned(), quick(), {
-        let looks = Arc::clone(&looks);
-        move |_| {
-            looks.fetch_add(1, Ordering::SeqCst);
-            let _ = held.recv();
-        }
-    })
-    .unwrap();
-    wait("the first look", || looks.load(Ordering::SeqCst) == 1);
-    (0..3).for_each(|_| watch.rescan());
-    drop(let_go);
-    wait("the look that was asked for", || looks.load(Ordering::SeqCst) >= 2);
-}
-
-/// Regression: what came after a look at the folder was read by the report of that look, and when it had gone again the folder was
-/// as it had been at the look: it stayed reported for ever.
-#[test]
-fn a_file_that_comes_and_goes_during_a_report_is_seen_to_be_gone() {
-    let root = tempfile::tempdir().unwrap();
-    let file = root.path().join("a.wasm");
-    let reports = Arc::new(Mutex::new(Vec::new()));
-    let config = WatchConfig { settle_ms: 300, ..quick() };
-    let _watch = Watch::start(root.path().to_owned(), config, {
-        let (file, reports) = (file.clone(), Arc::clone(&reports));
-        move |snapshot| {
-            let _ = std::fs::remove_file(&file);
-            reports.lock().unwrap().push(snapshot.files.len());
-        }
-    })
-    .unwrap();
-    // The first report has begun, and waits for the folder to settle.
-    std::thread::sleep(Duration::from_millis(150));
-    std::fs::write(&file, b"one").unwrap();
-    wait("it comes, and is gone", || matches!(reports.lock().unwrap()[..], [.., 1, 0]));
-}
-
-#[test]
-fn a_panic_does_not_end_the_watch() {
-    let root = tempfile::tempdir().unwrap();
-    let seen = Arc::new(AtomicU64::new(0));
-    let _watch = Watch::start(root.path().to_owned(), quick(), {
-        let seen = Arc::clone(&seen);
-        move |snapshot| {
-            assert!(snapshot.files.iter().all(|seen| seen.file != "bad.wasm"), "as a bug would");
-            seen.fetch_add(1, Ordering::SeqCst);
-        }
-    })
-    .unwrap();
-    wait("the first look", || seen.load(Ordering::SeqCst) == 1);
-    std::fs::write(root.path().join("bad.wasm"), b"x").unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    std::fs::remove_file(root.path().join("bad.wasm")).unwrap();
-    std::fs::write(root.path().join("good.wasm"), b"x").unwrap();
-    // More than one, where it was seen before it was written.
-    wait("a look after the panic", || seen.load(Ordering::SeqCst) >= 2);
-}
-
-#[test]
-fn a_file_that_is_still_written_is_not_read() {
-    // Far longer between two looks than between two writes.
-    const SETTLE: Duration = Duration::from_millis(500);
-    for _ in 0..20 {
-        let root = tempfile::tempdir().unwrap();
-        let file = std::fs::File::create(root.path().join("p.wasm")).unwrap();
-        let bytes = marked(7);
-        let began = Instant::now();
-        let writer = std::thread::spawn({
-            let bytes = bytes.clone();
-            move || longest_pause(file, &bytes, began)
-        });
-        let snapshot = scan(root.path(), SETTLE).unwrap();
-        // Where the machine held the writer up for so long, it was not being written.
-        if writer.join().unwrap() < SETTLE {
-            assert_eq!(snapshot.files[0].bytes[..], bytes[..]);
-            return;
-        }
-    }
-    panic!("the writer was never left to write");
-}
-
-/// Writes in small pieces. Returns the longest pause between two of them, the first one being counted from when it `began`.
-fn longest_pause(mut file: std::fs::File, bytes: &[u8], began: Instant) -> Duration {
-    use std::io::Write as _;
-    let (mut since, mut longest) = (began, Duration::ZERO);
-    for chunk in bytes.chunks(bytes.len() / 40 + 1) {
-        let before = Instant::now();
-        file.write_all(chunk).unwrap();
-        longest = longest.max(since.elapsed());
-        since = before;
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    longest
 }
 
 /// The issue's soak: over 1,000 evaluations a second (asserted on the count of calls, not on time) while the file is replaced

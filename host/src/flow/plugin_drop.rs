@@ -4,14 +4,17 @@
 //! force at once, what is bad is refused with a reason while what it was to replace goes on. What became of each file is
 //! written down with an event, from which the bindings that ask the plugin are judged again.
 //!
+//! A server that starts is ready once what was in force is so again; it waits for what must be compiled first, but not for long.
+//! A binding to a plugin that is not there yet holds until it is.
+//!
 //! Invariant: a plugin is in force before its event is written, so a judgement that the event leads to asks the new one.
 //! Invariant: an outcome that could not be written is tried again until it is, before anything newer.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use wharf_plugin::loader::{Loader, Outcome};
 use wharf_plugin::watch::{self, Snapshot, Watch, WatchConfig};
@@ -23,6 +26,8 @@ use crate::promote::binding;
 
 /// Looks that wait to be written down; the watching thread waits when there are more.
 const OUTCOMES_WAITING: usize = 64;
+/// How long a start waits for plugins that must be compiled. A folder of many new ones takes minutes.
+const START_MAX: Duration = Duration::from_secs(30);
 /// How long to wait before outcomes are written again that could not be.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -61,7 +66,15 @@ impl Drop for PluginFolder {
     }
 }
 
-/// Loads what is in the folder, then goes on watching it. When this returns, every good plugin is in force.
+/// What became of the files of one look, and who waits until that is written down.
+#[derive(Debug)]
+struct Look {
+    outcomes: Vec<Outcome>,
+    written: Option<oneshot::Sender<()>>,
+}
+
+/// Loads what is in the folder, then goes on watching it. When this returns, every good plugin is in force, or what can be so
+/// within [`START_MAX`].
 ///
 /// # Errors
 /// Where there is no folder and none can be made, or the store cannot be read.
@@ -71,50 +84,58 @@ pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, Plugi
         .map_err(|error| PluginFolderError::Folder { path: folder.clone(), error })?;
     let before = state::before(&app.store).await?;
     let plugins = &app.plugins;
-    let loader = Loader::new(
+    let mut loader = Loader::new(
         plugins.engine().clone(),
         plugins.catalog().clone(),
         plugins.archive().clone(),
         plugins.limits(),
         before,
     );
-    let loader = Arc::new(Mutex::new(loader));
-    let (sender, receiver) = mpsc::channel(OUTCOMES_WAITING);
-    let runtime = tokio::runtime::Handle::current();
-    let apply = {
-        let app = app.clone();
-        move |snapshot: &Snapshot| {
-            let configs = runtime.block_on(configs(&app));
-            let in_use =
-                |name: &str| configs.iter().filter(|(n, _)| n == name).map(|(_, c)| c.clone()).collect();
-            loader.lock().unwrap_or_else(PoisonError::into_inner).apply(snapshot, &in_use)
-        }
-    };
-    let first = {
-        let (apply, folder) = (apply.clone(), folder.clone());
+    let resumed = tokio::task::spawn_blocking({
+        let (folder, configs) = (folder.clone(), configs(app).await);
         let settle = Duration::from_millis(config.settle_ms);
-        tokio::task::spawn_blocking(move || watch::scan(&folder, settle).map(|snapshot| apply(&snapshot)))
-    };
-    let first = first.await.map_err(|error| PluginFolderError::Load(error.to_string()))?;
-    match first {
-        Ok(outcomes) => {
-            for outcome in &outcomes {
-                write(app, outcome).await?;
-            }
+        move || {
+            // A folder that cannot be listed is told of by the watch.
+            let whole = watch::scan(&folder, settle)
+                .is_ok_and(|snapshot| loader.resume(&snapshot, &|name| of_plugin(&configs, name)));
+            (loader, whole)
         }
-        // The watch looks for it again; until then bindings hold.
-        Err(error) => tracing::warn!(%error, "no plugin is in force"),
-    }
+    });
+    let (mut loader, whole) = resumed.await.map_err(|error| PluginFolderError::Load(error.to_string()))?;
+    plugins.set_loading(!whole);
+    let (sender, receiver) = mpsc::channel(OUTCOMES_WAITING);
     let writer = tokio::spawn(write_down(app.clone(), receiver));
-    let on_snapshot = move |snapshot: &Snapshot| {
-        let outcomes = apply(snapshot);
-        if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unchanged { .. })) {
-            // The other end is gone when the server stops.
-            let _ = sender.blocking_send(outcomes);
+    let (written, first) = oneshot::channel();
+    let on_snapshot = {
+        let (app, runtime, mut written) = (app.clone(), Handle::current(), Some(written));
+        move |snapshot: &Snapshot| {
+            let written = written.take();
+            let configs = runtime.block_on(configs(&app));
+            let outcomes = loader.apply(snapshot, &|name| of_plugin(&configs, name));
+            app.plugins.set_loading(false);
+            let is_news = outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unchanged { .. }));
+            if is_news || written.is_some() {
+                // The other end is gone when the server stops.
+                let _ = sender.blocking_send(Look { outcomes, written });
+            }
         }
     };
     let watch = Watch::start(folder, config, on_snapshot).map_err(PluginFolderError::Watch)?;
-    Ok(PluginFolder { watch, writer })
+    let folder = PluginFolder { watch, writer };
+    if !whole {
+        match tokio::time::timeout(START_MAX, first).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(PluginFolderError::Load("see the log".to_owned())),
+            Err(_) => tracing::warn!(
+                "plugins are still being compiled; bindings to them hold until they are in force"
+            ),
+        }
+    }
+    Ok(folder)
+}
+
+fn of_plugin(configs: &[(String, String)], name: &str) -> Vec<String> {
+    configs.iter().filter(|(plugin, _)| plugin == name).map(|(_, config)| config.clone()).collect()
 }
 
 /// Configs in use, which a new version must take; none can be had from a store that is down, and then none are asked.
@@ -132,8 +153,8 @@ async fn configs(app: &App) -> Vec<(String, String)> {
     }
 }
 
-async fn write_down(app: App, mut looks: mpsc::Receiver<Vec<Outcome>>) {
-    while let Some(outcomes) = looks.recv().await {
+async fn write_down(app: App, mut looks: mpsc::Receiver<Look>) {
+    while let Some(Look { outcomes, written }) = looks.recv().await {
         for outcome in &outcomes {
             while let Err(error) = write(&app, outcome).await {
                 if !passes(&error) {
@@ -144,6 +165,10 @@ async fn write_down(app: App, mut looks: mpsc::Receiver<Vec<Outcome>>) {
                 tracing::warn!(%error, "what became of plugins cannot be written down; trying again");
                 tokio::time::sleep(RETRY).await;
             }
+        }
+        if let Some(written) = written {
+            // Nobody waits where a start had nothing to wait for, or has waited long enough.
+            let _ = written.send(());
         }
     }
 }

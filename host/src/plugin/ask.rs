@@ -1,13 +1,14 @@
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinError;
 use wharf_plugin::archive::{Archive, ArchiveError};
-use wharf_plugin::breaker::{Breaker, Gate};
+use wharf_plugin::breaker::{self, Breaker, Gate};
 use wharf_plugin::catalog::Catalog;
-use wharf_plugin::facts::SealedFacts;
+use wharf_plugin::facts::{SealedFacts, sha256};
 use wharf_plugin::trace::{Subject, Trace};
 use wharf_plugin::{
     CallError, CallLimits, Cause, CompileError, Engine, Evaluation, GrantError, Grants, InspectError, Plugin,
@@ -23,9 +24,9 @@ const BUSY_RETRY_MS: u64 = 10_000;
 /// After this long a plugin is asked again in whose call the server itself failed, in ms.
 const DEFECT_RETRY_MS: u64 = 10 * 60_000;
 
-/// Codes of what the machine ended, not the facts: a call that ran out of time or found no room, a breaker, a defect of the
-/// server's.
-pub const PASSING_CODES: [&str; 4] = ["timeout", "busy", "breaker-open", "server-failed"];
+/// Codes of what the machine ended, not the facts: a call that ran out of time or found no room, a breaker, a plugin that is not
+/// there yet, a defect of the server's.
+pub const PASSING_CODES: [&str; 5] = ["timeout", "busy", "breaker-open", "plugin-loading", "server-failed"];
 
 /// What [`Plugins`] is made of.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Plugins {
     /// Plugins that are no longer in force, for replays; the one used last is last.
     revived: Mutex<VecDeque<Arc<Plugin>>>,
     rescan: Notify,
+    /// A plugin that is missing may be among those that are being loaded for the first time.
+    loading: AtomicBool,
 }
 
 /// Which plugin was asked, and what came of it.
@@ -65,7 +68,8 @@ pub enum Unasked {
     Held { code: &'static str, text: String },
     /// The server stops: the question was not asked to its end, and no answer is to be recorded.
     Interrupted,
-    /// It found no room, is not asked about this image for now, or the server itself failed while it asked; after this time it may be asked again.
+    /// It found no room, is not there yet, is not asked about this image for now, or the server itself failed while it asked; after
+    /// this time it may be asked again.
     Passing { code: &'static str, text: String, again_in_ms: u64 },
     /// It failed, after asking this.
     Failed { code: &'static str, text: String, trace: Trace, opened_breaker: bool },
@@ -95,6 +99,10 @@ pub enum ConfigError {
         "there is no plugin `{0}`; hint: drop its `.wasm` into the plugin folder, `wharf plugin ls` shows those there are"
     )]
     NoPlugin(String),
+    #[error(
+        "plugin `{0}` is not in force: plugins are still being loaded; hint: try again in a moment, `wharf plugin ls` shows those there are"
+    )]
+    Loading(String),
     #[error(
         "plugin `{plugin}` refuses the config: {}; hint: `wharf plugin inspect {plugin}` shows what it takes",
         list(.problems)
@@ -159,6 +167,7 @@ impl Plugins {
             slots,
             revived: Mutex::default(),
             rescan: Notify::new(),
+            loading: AtomicBool::new(false),
         }
     }
 
@@ -189,9 +198,21 @@ impl Plugins {
         self.rescan.notified().await;
     }
 
+    /// Whether the folder has plugins that are yet to be loaded for the first time.
+    pub fn set_loading(&self, loading: bool) {
+        self.loading.store(loading, Ordering::SeqCst);
+    }
+
     /// The plugin in force of that name.
     pub fn find(&self, name: &str) -> Option<Arc<Plugin>> {
         self.parts.catalog.current().get(name).cloned()
+    }
+
+    /// As [`Plugins::find`]; where it is missing, whether it may be there soon.
+    fn find_or_loading(&self, name: &str) -> Result<Arc<Plugin>, bool> {
+        // Before it is looked for: what was still being loaded is then told as that, and never as gone.
+        let loading = self.loading.load(Ordering::SeqCst);
+        self.find(name).ok_or(loading)
     }
 
     /// The plugin of these bytes, in force or from the archive: what a replay asks.
@@ -242,7 +263,10 @@ impl Plugins {
     /// # Errors
     /// [`ConfigError`].
     pub async fn check_config(&self, name: &str, config: &str) -> Result<(), ConfigError> {
-        let plugin = self.find(name).ok_or_else(|| ConfigError::NoPlugin(name.to_owned()))?;
+        let plugin = self.find_or_loading(name).map_err(|loading| match loading {
+            true => ConfigError::Loading(name.to_owned()),
+            false => ConfigError::NoPlugin(name.to_owned()),
+        })?;
         let (config, limits) = (config.to_owned(), self.parts.limits);
         let checked = self.on_a_thread(move || plugin.validate(&config, &limits)).await;
         match checked.map_err(|_| ConfigError::Thread)? {
@@ -262,10 +286,19 @@ impl Plugins {
         subject: Subject,
         targets: &[String],
     ) -> Asked {
-        let Some(plugin) = self.find(name) else { return gone(name) };
+        let plugin = match self.find_or_loading(name) {
+            Ok(plugin) => plugin,
+            Err(loading) => return missing(name, loading),
+        };
         let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
         let image = image_digest(facts, subject);
-        if let Gate::Open { reason, until_ms } = self.breaker.gate(&digest, image, self.now_ms()) {
+        let made = breaker::Call {
+            plugin: digest.clone(),
+            limits: plugin.limits(&self.parts.limits),
+            config: sha256(config.as_bytes()),
+            image: image.to_owned(),
+        };
+        if let Gate::Open { reason, until_ms } = self.breaker.gate(&made, self.now_ms()) {
             let text = format!("plugin `{name}` {version} is not asked about this image for now: {reason}");
             let again_in_ms = until_ms.saturating_sub(self.now_ms());
             let answer = Err(Unasked::Passing { code: "breaker-open", text, again_in_ms });
@@ -282,10 +315,10 @@ impl Plugins {
         }
         let opened = match &called {
             Ok(Ok(_)) => {
-                self.breaker.succeeded(&digest, image);
+                self.breaker.succeeded(&made);
                 false
             }
-            Ok(Err(error)) => self.breaker.failed(&digest, image, error, self.now_ms()),
+            Ok(Err(error)) => self.breaker.failed(made, error, self.now_ms()),
             Err(_) => false,
         };
         Asked { version, digest, answer: answer(called, opened) }
@@ -300,9 +333,9 @@ impl Plugins {
         subject: Subject,
         targets: &[String],
     ) -> Asked {
-        match self.find(name) {
-            Some(plugin) => self.ask_plugin(&plugin, config, facts, subject, targets).await,
-            None => gone(name),
+        match self.find_or_loading(name) {
+            Ok(plugin) => self.ask_plugin(&plugin, config, facts, subject, targets).await,
+            Err(loading) => missing(name, loading),
         }
     }
 
@@ -356,10 +389,19 @@ impl Plugins {
     }
 }
 
-fn gone(name: &str) -> Asked {
-    let text = format!("plugin `{name}` is gone; hint: drop its `.wasm` into the plugin folder");
-    let answer = Err(Unasked::Held { code: "plugin-gone", text });
-    Asked { version: String::new(), digest: String::new(), answer }
+fn missing(name: &str, loading: bool) -> Asked {
+    let unasked = match loading {
+        true => Unasked::Passing {
+            code: "plugin-loading",
+            text: format!("plugin `{name}` is not in force: plugins are still being loaded"),
+            again_in_ms: BUSY_RETRY_MS,
+        },
+        false => Unasked::Held {
+            code: "plugin-gone",
+            text: format!("plugin `{name}` is gone; hint: drop its `.wasm` into the plugin folder"),
+        },
+    };
+    Asked { version: String::new(), digest: String::new(), answer: Err(unasked) }
 }
 
 fn answer(

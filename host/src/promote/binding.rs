@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use wharf_oci::{Platform, RepoName, RepoPattern, Tag};
 use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key};
 
+use super::config;
 use super::glob::{TagPattern, repositories_overlap};
 use super::template::{RepoTemplate, TagTemplate};
 use crate::event::Stage;
@@ -108,8 +109,8 @@ pub enum Mode {
 pub struct Policy {
     /// The plugin's name.
     pub plugin: String,
-    /// What the plugin's schema asks for; `{}` if left out.
-    #[serde(default = "empty_config")]
+    /// What the plugin's schema asks for; `{}` if left out. No object in it has a key twice.
+    #[serde(default = "empty_config", deserialize_with = "config::read")]
     pub config: serde_json::Value,
 }
 

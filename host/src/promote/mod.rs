@@ -14,6 +14,7 @@
 
 pub mod binding;
 pub mod compose;
+pub mod config;
 pub mod cycle;
 pub mod decision;
 pub mod destination;

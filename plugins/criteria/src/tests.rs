@@ -344,9 +344,11 @@ fn each_mistake_is_a_problem_with_its_pointer() {
         ]
     );
     assert!(problems.iter().all(|problem| !problem.message.is_empty()));
-    let range = one("component.version", "noo", &["zlib1g <1", "bash <<5"]);
-    let why = judge::<Plugin>(&range, &image()).unwrap_err();
-    assert!(why.contains("`/criteria/0/values/1`"), "{why}");
+    for (bad, told) in [("bash <<5", "is no version"), ("bash >=5, <4", "`>=5` and `<4`")] {
+        let range = one("component.version", "noo", &["zlib1g <1", bad]);
+        let why = judge::<Plugin>(&range, &image()).unwrap_err();
+        assert!(why.contains("`/criteria/0/values/1`") && why.contains(told), "{why}");
+    }
     for (text, pointer) in [
         ("", ""),
         ("[]", ""),

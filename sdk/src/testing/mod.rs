@@ -20,11 +20,15 @@
 //!
 //! Invariant: a query narrows as the interface says, with one difference that is stated: versions of every ecosystem are
 //! compared in Debian's order, where Wharf uses each ecosystem's own.
+//! Invariant: what Wharf refuses is refused here: a question past its bounds ends the test, as it would end the call.
 
+mod bounds;
 mod query;
 mod version;
 
 pub(crate) use version::check_range;
+
+use bounds::MAX_PAGE;
 
 use crate::image::{
     Approval, Component, ComponentCriterion, Confidence, Coverage, Finding, FindingCriterion, FixState,
@@ -242,9 +246,9 @@ pub fn check_manifest<P: Policy>() {
     }
 }
 
-/// The items from `start` on, at most `max`.
+/// The items from `start` on, at most `max`, and never more than a page has.
 fn page<T: Clone>(items: &[T], start: u32, max: u32) -> Vec<T> {
-    items.iter().skip(start as usize).take(max as usize).cloned().collect()
+    items.iter().skip(start as usize).take(max.min(MAX_PAGE) as usize).cloned().collect()
 }
 
 /// What [`Image`] asks, under the names of the interface.

@@ -1,13 +1,15 @@
 //! What a question narrows to, over facts in memory.
 
 use super::version::Range;
-use super::{Confidence, FixState};
+use super::{Confidence, FixState, bounds};
 use crate::glob;
 use crate::image::{Component, ComponentCriterion, Finding, FindingCriterion};
 use crate::testing::Facts;
+use spdx::{Expression, LicenseReq, Licensee, ParseMode};
 
 impl Facts {
     pub(super) fn select_components(&self, criteria: &[ComponentCriterion]) -> Vec<Component> {
+        bounds::check_components(criteria);
         self.worst(|facts| {
             let matching = facts.components.iter().filter(|component| facts.has(component, criteria));
             matching.cloned().collect()
@@ -47,6 +49,7 @@ impl Facts {
     }
 
     pub(super) fn select_findings(&self, criteria: &[FindingCriterion]) -> Vec<Finding> {
+        bounds::check_findings(criteria);
         self.worst(|facts| {
             let matching = facts.findings.iter().filter(|finding| facts.found(finding, criteria));
             matching.cloned().collect()
@@ -104,24 +107,32 @@ impl Facts {
     }
 }
 
-/// Whether a licence expression names a licence or exception that matches; a text that is none is compared as a whole.
+/// Without the guesses of the crate, for which `GPL` is version 2 and `BSD` has two clauses.
+const SURE: ParseMode = ParseMode { allow_imprecise_license_names: false, ..ParseMode::LAX };
+
+/// Whether a licence expression names a licence or exception that matches; a text that is none is compared as a whole, and by what
+/// it may mean.
 fn names(text: &str, pattern: &str) -> bool {
     let named = |name: String| glob(pattern, &name.to_lowercase());
-    match spdx::Expression::parse(text) {
-        Ok(expression) => expression.requirements().any(|one| {
+    let in_expression = |expression: Expression| {
+        expression.requirements().any(|one| {
             let licence = &one.req.license;
             named(licence.id().map_or_else(|| licence.to_string(), |id| id.name.to_owned()))
                 || one.req.addition.as_ref().is_some_and(|addition| named(addition.to_string()))
-        }),
-        Err(_) => named(text.to_owned()),
+        })
+    };
+    match Expression::parse_mode(text, SURE) {
+        Ok(expression) => in_expression(expression),
+        Err(_) => {
+            named(text.to_owned()) || Expression::parse_mode(text, ParseMode::LAX).is_ok_and(in_expression)
+        }
     }
 }
 
 /// Whether a licence expression can be satisfied with these alone.
 fn satisfied(text: &str, allowed: &[String]) -> bool {
-    let licensees = || allowed.iter().filter_map(|text| spdx::Licensee::parse(text).ok());
-    match spdx::Expression::parse(text) {
-        Ok(expression) => expression.evaluate(|required| licensees().any(|one| one.satisfies(required))),
-        Err(_) => allowed.iter().any(|entry| entry == text),
-    }
+    let licensees = || allowed.iter().filter_map(|text| Licensee::parse_mode(text, SURE).ok());
+    let granted = |required: &LicenseReq| licensees().any(|one| one.satisfies(required));
+    allowed.iter().any(|entry| entry == text)
+        || Expression::parse_mode(text, SURE).is_ok_and(|expression| expression.evaluate(granted))
 }

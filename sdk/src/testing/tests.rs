@@ -39,9 +39,56 @@ fn ranges_are_groups_of_comparisons() {
     {
         assert_eq!(range.contains(version), expected, "{version}");
     }
-    for bad in ["", "3.0", "<", "<3.0 4", "<3,,", "~3"] {
+    for bad in ["", "3.0", "<", "<3.0 4", "<3,,", "~3", ">=2, <1", &["<1"; 65].join(","), &"<1 ".repeat(400)]
+    {
         assert!(Range::parse(bad).is_err(), "`{bad}`");
     }
+}
+
+/// Regression: the test of a policy passed that asked what ends the call in Wharf.
+#[test]
+fn a_question_past_its_bounds_ends_the_test() {
+    let facts = sample();
+    let check = |asked: &dyn Fn(&Image<'_>) -> u32, expected: Option<&str>| {
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| asked(&facts.image())));
+        let words = ended.err().map(|panic| match panic.downcast::<String>() {
+            Ok(words) => *words,
+            Err(panic) => (*panic.downcast::<&str>().unwrap()).to_owned(),
+        });
+        assert_eq!(words.as_deref(), expected);
+    };
+    let of_one_case = Some("a question may have 64 criteria of one case");
+    let names =
+        |count| move |image: &Image<'_>| (0..count).fold(image.components(), |q, _| q.name("*")).count();
+    check(&names(64), None);
+    check(&names(65), of_one_case);
+    let ids = |count| move |image: &Image<'_>| (0..count).fold(image.findings(), |q, _| q.id("*")).count();
+    check(&ids(64), None);
+    check(&ids(65), of_one_case);
+    let too_long = Some("the text of a criterion may have 1024 bytes, this has 1025");
+    let path = |bytes: usize| move |image: &Image<'_>| image.components().path(&"a".repeat(bytes)).count();
+    check(&path(1024), None);
+    check(&path(1025), too_long);
+    check(&|image| image.findings().fact("epss", &"a".repeat(1025)).count(), too_long);
+}
+
+#[test]
+fn a_page_has_a_bound() {
+    let mut facts = Facts::scanned("dev/app", "1");
+    (0..1_001).for_each(|n| _ = facts.add_component(component(&n.to_string(), "1")));
+    assert_eq!(facts.image().components().first(5_000).len(), 1_000);
+    assert_eq!(facts.image().components().iter().count(), 1_001);
+}
+
+#[test]
+fn a_guess_is_found_and_allows_nothing() {
+    let mut facts = sample();
+    facts.components[0].licences = vec!["GPL".to_owned()];
+    let image = facts.image();
+    assert_eq!(image.components().licence("GPL-2.0-only").count(), 1);
+    assert_eq!(image.components().licence("gpl").count(), 1);
+    assert_eq!(image.components().licence_outside(&["GPL-2.0-only".to_owned()]).unwrap().count(), 1);
+    assert_eq!(image.components().licence_outside(&["GPL".to_owned()]).unwrap().count(), 0);
 }
 
 fn sample() -> Facts {

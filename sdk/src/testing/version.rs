@@ -1,6 +1,10 @@
-//! Versions and ranges, for tests only.
+//! Versions and ranges, for tests only: read, and refused, as Wharf does.
 
+use super::bounds::MAX_PATTERN_BYTES;
 use std::cmp::Ordering;
+
+/// The most comparisons in one range.
+const MAX_COMPARISONS: usize = 64;
 
 /// Groups of comparisons: one group must hold, and in it all.
 #[derive(Debug, Clone)]
@@ -16,10 +20,24 @@ enum Operator {
     NotEqual,
 }
 
-const OPERATORS: [(&str, Operator); 6] = [
+impl Operator {
+    fn sign(self) -> &'static str {
+        match self {
+            Operator::Less => "<",
+            Operator::LessOrEqual => "<=",
+            Operator::Greater => ">",
+            Operator::GreaterOrEqual => ">=",
+            Operator::Equal => "=",
+            Operator::NotEqual => "!=",
+        }
+    }
+}
+
+const OPERATORS: [(&str, Operator); 7] = [
     ("<=", Operator::LessOrEqual),
     (">=", Operator::GreaterOrEqual),
     ("!=", Operator::NotEqual),
+    ("==", Operator::Equal),
     ("<", Operator::Less),
     (">", Operator::Greater),
     ("=", Operator::Equal),
@@ -30,25 +48,72 @@ pub(crate) fn check_range(range: &str) -> Result<(), String> {
     Range::parse(range).map(|_| ())
 }
 
+fn comparison(text: &str, whole: &str) -> Result<(Operator, String), String> {
+    let text = text.trim();
+    let found = OPERATORS.iter().find_map(|(sign, op)| Some((*op, text.strip_prefix(sign)?.trim())));
+    let Some((operator, version)) = found else {
+        return Err(format!("`{text}` in version range `{whole}` starts with none of < <= > >= = !="));
+    };
+    if version.is_empty() || version.contains(|c: char| c.is_whitespace() || "<>=!|".contains(c)) {
+        return Err(format!("`{version}` in version range `{whole}` is no version"));
+    }
+    Ok((operator, version.to_owned()))
+}
+
+/// Two comparisons that no version meets, in whatever order versions have.
+fn contradiction(group: &[(Operator, String)]) -> Option<(String, String)> {
+    if group.len() < 2 {
+        return None;
+    }
+    let read: Vec<_> = group.iter().map(|(sign, bound)| (*sign, bound, numbers(bound))).collect();
+    let mut pairs = read.iter().flat_map(|one| read.iter().map(move |other| (one, other)));
+    let (one, other) = pairs.find(|((one, low, low_numbers), (other, high, high_numbers))| {
+        let is_later = || low_numbers.as_ref().zip(high_numbers.as_ref()).is_some_and(|(l, h)| l > h);
+        match (one, other) {
+            (Operator::Equal, Operator::NotEqual) => low == high,
+            (Operator::Greater, Operator::Less | Operator::LessOrEqual | Operator::Equal)
+            | (Operator::GreaterOrEqual | Operator::Equal, Operator::Less) => low == high || is_later(),
+            (Operator::GreaterOrEqual | Operator::Equal, Operator::LessOrEqual | Operator::Equal) => {
+                is_later()
+            }
+            _ => false,
+        }
+    })?;
+    let shown =
+        |(sign, bound, _): &(Operator, &String, Option<Vec<u64>>)| format!("`{}{bound}`", sign.sign());
+    Some((shown(one), shown(other)))
+}
+
+/// A version of numbers with dots, without zeros at its end: where two differ, every order puts the same one after the other.
+fn numbers(version: &str) -> Option<Vec<u64>> {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+    let mut numbers = version.split('.').map(number).collect::<Option<Vec<u64>>>()?;
+    let last = numbers.iter().rposition(|number| *number > 0);
+    numbers.truncate(last.map_or(0, |last| last + 1));
+    Some(numbers)
+}
+
 impl Range {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let comparison = |part: &str| {
-            let part = part.trim();
-            let found = OPERATORS.iter().find_map(|(sign, op)| Some((*op, part.strip_prefix(sign)?.trim())));
-            match found {
-                Some((op, version))
-                    if !version.is_empty()
-                        && !version.contains(|c: char| c.is_whitespace() || "<>=!|".contains(c)) =>
-                {
-                    Ok((op, version.to_owned()))
-                }
-                _ => Err(format!("`{part}` is no comparison such as `<3.0.9`")),
+        if text.len() > MAX_PATTERN_BYTES {
+            return Err(format!(
+                "a version range may have {MAX_PATTERN_BYTES} bytes, this has {}",
+                text.len()
+            ));
+        }
+        let groups: Vec<Vec<_>> = text
+            .split("||")
+            .map(|group| group.split(',').map(|one| comparison(one, text)).collect())
+            .collect::<Result<_, _>>()?;
+        if groups.iter().map(Vec::len).sum::<usize>() > MAX_COMPARISONS {
+            return Err(format!("a version range may have {MAX_COMPARISONS} comparisons"));
+        }
+        match groups.iter().find_map(|group| contradiction(group)) {
+            Some((one, other)) => {
+                Err(format!("{one} and {other} in version range `{text}` exclude each other"))
             }
-        };
-        text.split("||")
-            .map(|group| group.split(',').map(comparison).collect())
-            .collect::<Result<_, _>>()
-            .map(Range)
+            None => Ok(Range(groups)),
+        }
     }
 
     pub(super) fn contains(&self, version: &str) -> bool {

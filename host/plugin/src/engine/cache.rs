@@ -15,8 +15,10 @@ use sha2::Sha256;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// The most compiled plugins that are kept; the oldest go first.
-const MAX_FILES: usize = 128;
+use crate::watch;
+
+/// The most compiled plugins that are kept: all that a folder may have, and what they took the place of. The oldest go first.
+const MAX_FILES: usize = 2 * watch::MAX_FILES;
 
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -75,6 +77,11 @@ impl CompiledCache {
                 None
             }
         }
+    }
+
+    /// Whether there is code for this plugin, good or not.
+    pub(super) fn has(&self, digest: &str) -> bool {
+        self.path(digest).is_some_and(|path| path.is_file())
     }
 
     /// Keeps compiled code. A failure is logged; the next start compiles again.
@@ -161,4 +168,23 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
     drop(file);
     std::fs::rename(partial, path)?;
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: there was room for half of a full folder, so that each start compiled the other half again.
+    #[test]
+    fn a_full_folder_is_kept_with_the_one_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CompiledCache::open(dir.path(), &Engine::default()).unwrap();
+        let digest = |n: usize| format!("sha256:{n:064x}");
+        let kept = |count: usize| (0..count).filter(|n| cache.read(&digest(*n)).is_some()).count();
+        let both = 2 * watch::MAX_FILES;
+        (0..both).for_each(|n| cache.put(&digest(n), b"code"));
+        assert_eq!(kept(both), both);
+        cache.put(&digest(both), b"code");
+        assert_eq!(kept(both + 1), both, "one went");
+    }
 }

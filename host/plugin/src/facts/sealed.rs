@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest as _, Sha256};
 
 use super::{Component, FixState, ImageFacts, MAX_FACTS_BYTES, PlatformFacts, Severity};
+use crate::licence::Licence;
 use crate::query::{Clock, step};
 
 /// Why facts cannot be sealed, or stored facts cannot be read.
@@ -57,8 +58,8 @@ pub enum FactsError {
 /// The most platforms of one index.
 const MAX_PLATFORMS: usize = 1_024;
 
-/// Licence texts with what they parse to.
-type Licences = BTreeMap<String, Option<spdx::Expression>>;
+/// Licence texts with what they say.
+type Licences = BTreeMap<String, Licence>;
 
 /// What counting looks at, 4 bytes a finding, so that most questions never touch the findings themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -277,8 +278,7 @@ impl SealedFacts {
                     return const { &Licences::new() };
                 }
                 if !licences.contains_key(text) {
-                    let expression = spdx::Expression::parse_mode(text, spdx::ParseMode::LAX).ok();
-                    licences.insert(text.clone(), expression);
+                    licences.insert(text.clone(), Licence::read(text));
                 }
             }
         }

@@ -74,14 +74,16 @@ fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// The check of a config. Nothing is fetched for a `$ref`, patterns are matched in linear time, and references do not multiply:
-/// the schema comes from the plugin.
+/// The check of a config. Nothing is fetched for a `$ref`, patterns are matched in linear time and are bounded in size and number,
+/// and references do not multiply: the schema comes from the plugin.
 pub(crate) fn schema_validator(schema: &Value) -> Result<jsonschema::Validator, String> {
     Bounds { root: schema, known: HashMap::new() }.measure(schema, 0)?;
     jsonschema::options()
         .offline()
         .with_draft(jsonschema::Draft::Draft202012)
-        .with_pattern_options(jsonschema::PatternOptions::regex())
+        .with_pattern_options(
+            jsonschema::PatternOptions::regex().size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES),
+        )
         .build(schema)
         .map_err(|e| e.to_string())
 }
@@ -90,6 +92,12 @@ pub(crate) fn schema_validator(schema: &Value) -> Result<jsonschema::Validator, 
 /// each other are enough for a check that takes years.
 const MAX_SCHEMA_PARTS: u64 = 20_000;
 const MAX_SCHEMA_DEPTH: u32 = 128;
+
+/// The most memory of one compiled pattern, in bytes: a dozen characters are enough for megabytes.
+const MAX_REGEX_BYTES: usize = 1 << 20;
+
+/// How many parts of a schema a pattern counts as.
+const PATTERN_PARTS: u64 = 200;
 
 /// Measures a schema as if every reference in it were written out.
 struct Bounds<'a> {
@@ -116,14 +124,14 @@ impl<'a> Bounds<'a> {
         };
         if parts > MAX_SCHEMA_PARTS || depth + height > MAX_SCHEMA_DEPTH {
             return Err(format!(
-                "it has more than {MAX_SCHEMA_PARTS} parts or is more than {MAX_SCHEMA_DEPTH} deep, references written out"
+                "it has more than {MAX_SCHEMA_PARTS} parts (a pattern counts as {PATTERN_PARTS}) or is more than {MAX_SCHEMA_DEPTH} deep, references written out"
             ));
         }
         Ok((parts, height))
     }
 
     fn measure_inside(&mut self, part: &'a Value, depth: u32) -> Result<(u64, u32), String> {
-        let mut inside: Vec<&'a Value> = Vec::new();
+        let (mut inside, mut patterns): (Vec<&'a Value>, usize) = (Vec::new(), 0);
         match part {
             Value::Array(items) => inside.extend(items),
             Value::Object(members) => {
@@ -138,11 +146,16 @@ impl<'a> Bounds<'a> {
                         }
                         _ => inside.push(value),
                     }
+                    patterns += match (name.as_str(), value) {
+                        ("pattern", Value::String(_)) => 1,
+                        ("patternProperties", Value::Object(by_pattern)) => by_pattern.len(),
+                        _ => 0,
+                    };
                 }
             }
             _ => {}
         }
-        let (mut parts, mut height) = (1u64, 0);
+        let (mut parts, mut height) = (1 + PATTERN_PARTS * patterns as u64, 0);
         for one in inside {
             let (more, higher) = self.measure(one, depth + 1)?;
             parts = parts.saturating_add(more);
@@ -187,6 +200,22 @@ mod tests {
     fn refused(schema: &Value, word: &str) {
         let error = schema_validator(schema).expect_err(word);
         assert!(error.contains(word), "{error}");
+    }
+
+    /// Regression: a manifest of 64 KiB held some thousand patterns of up to 10 MB each, compiled: enough to end the process.
+    #[test]
+    fn patterns_take_a_bounded_part_of_the_memory() {
+        let many = |count: usize| {
+            let one = |n: usize| (format!("a{n}"), json!({ "pattern": format!("^[a-z]{n}$") }));
+            json!({ "properties": (0..count).map(one).collect::<serde_json::Map<_, _>>() })
+        };
+        assert!(schema_validator(&many(90)).is_ok());
+        refused(&many(100), "a pattern counts as 200");
+        let by_name = |n: usize| (format!("^[a-z]{n}$"), json!(true));
+        let by_name: serde_json::Map<_, _> = (0..100).map(by_name).collect();
+        refused(&json!({ "patternProperties": by_name }), "a pattern counts as 200");
+        assert!(schema_validator(&json!({ "pattern": r"^(?:\p{L}|\p{N}){1,1000}$" })).is_err());
+        assert!(schema_validator(&json!({ "pattern": "^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$" })).is_ok());
     }
 
     #[test]

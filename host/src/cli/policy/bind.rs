@@ -3,12 +3,14 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use http::Method;
 use serde_json::Value;
+use serde_json::error::Category;
 
 use super::{dry_run, show};
 use crate::api::admin::{BindingEntry, NewBinding, NewDryRun, json_words};
 use crate::cli::client::Client;
 use crate::cli::exit::Stop;
 use crate::cli::output::{Output, note};
+use crate::promote::config::ConfigValue;
 use crate::promote::{Mode, TargetRule};
 
 /// Largest config or binding file that is read, in bytes.
@@ -158,8 +160,7 @@ impl Bind {
 /// A config as it is given: JSON itself, or the file that holds it.
 pub(super) fn config(given: &str) -> anyhow::Result<Value> {
     if given.trim_start().starts_with(['{', '[']) {
-        return serde_json::from_str(given)
-            .map_err(|error| Stop::usage(format!("--config is not JSON: {error}")).into());
+        return from_json(given).map_err(|error| Stop::usage(format!("--config: {error}")).into());
     }
     let path = Path::new(given);
     if given != "-" && !path.exists() {
@@ -187,10 +188,19 @@ fn document(path: &Path) -> anyhow::Result<Value> {
     }
     let is_json = is_stdin || path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     let parsed = match is_json {
-        true => serde_json::from_str(&text).map_err(|error| error.to_string()),
+        true => from_json(&text),
         false => toml::from_str(&text).map_err(|error| error.to_string().trim_end().to_owned()),
     };
     Ok(parsed.map_err(wrong)?)
+}
+
+/// What is JSON, with no key of an object twice.
+fn from_json(text: &str) -> Result<Value, String> {
+    let read = serde_json::from_str(text).map(|ConfigValue(value)| value);
+    read.map_err(|error| match error.classify() {
+        Category::Data => error.to_string(),
+        Category::Io | Category::Syntax | Category::Eof => format!("no JSON: {error}"),
+    })
 }
 
 #[cfg(test)]
@@ -263,7 +273,8 @@ mod tests {
             let error = config(given).unwrap_err().to_string();
             assert!(error.starts_with(expected) && error.len() > expected.len(), "{error}");
         };
-        check("{", "--config is not JSON: ");
+        check("{", "--config: no JSON: ");
+        check(r#"{"deny": ["GPL-*"], "deny": []}"#, "--config: key `deny` is there twice at line 1");
         check("no-such-file.json", "--config: there is no file `no-such-file.json`; hint: ");
     }
 

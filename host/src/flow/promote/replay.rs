@@ -14,6 +14,7 @@ use crate::App;
 use crate::facts::document::{self, Kind};
 use crate::facts::stored;
 use crate::plugin::{Asked, PASSING_CODES, Unasked};
+use crate::promote::config;
 use crate::promote::decision::{self, Authority};
 use crate::promote::{Decision, Judged, Opinion, Outcome, Reason, Verdict, compose, reasons};
 
@@ -59,7 +60,7 @@ pub struct Instead {
     /// A plugin in force, by name.
     pub plugin: String,
     /// Its config; as the decisions have it, where left out and the plugin was asked.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "config::read_if_any")]
     pub config: Option<serde_json::Value>,
 }
 

@@ -75,6 +75,28 @@ async fn a_plugin_folder_that_is_gone_holds_and_is_shown() {
     case.stop().await;
 }
 
+/// A server is ready before the last plugin of a folder of many is compiled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_is_still_being_loaded_holds_until_it_is_there() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "openssl", "3.0.9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", json!([no_criticals(), does("list")])).await;
+    case.take_out("guest.wasm");
+    case.until("its end", async |case| {
+        case.events(|kind| matches!(kind, Kind::PluginRemoved { .. })).await.pop().map(drop)
+    })
+    .await;
+    case.app.plugins.set_loading(true);
+    let refused = case.app.plugins.check_config("guest", "{}").await.unwrap_err().to_string();
+    assert!(refused.contains("`guest` is not in force: plugins are still being loaded"), "{refused}");
+    let digest = case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    assert_eq!(held.policies[1].held_because.as_ref().unwrap().code, "plugin-loading");
+    case.put_in_force("guest", guest()).await;
+    case.until_at("qa/app:1", &digest).await;
+    case.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_is_a_hold_and_the_breaker_says_so() {
     let mut case = Case::new().await;
