@@ -214,7 +214,7 @@ mod tests {
         let by_name = |n: usize| (format!("^[a-z]{n}$"), json!(true));
         let by_name: serde_json::Map<_, _> = (0..100).map(by_name).collect();
         refused(&json!({ "patternProperties": by_name }), "a pattern counts as 200");
-        assert!(schema_validator(&json!({ "pattern": r"^(?:\p{L}|\p{N}){1,1000}$" })).is_err());
+        assert!(schema_validator(&json!({ "pattern": r"(?:(?:\p{L}|ab)+c|d){200}" })).is_err());
         assert!(schema_validator(&json!({ "pattern": "^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$" })).is_ok());
     }
 
