@@ -9,8 +9,8 @@ use super::audit::{self, Refusal};
 
 /// Observations that wait to be written; more within one flush are counted and dropped.
 pub const OBSERVATIONS_MAX: usize = 4096;
-/// Rows that one flush writes, well below what one commit takes.
-const FLUSH_ROWS: usize = 400;
+/// Rows of each kind that one batch writes, well below what one commit takes.
+const BATCH_ROWS: usize = 400;
 
 /// Something that was seen and changes nothing: worth a row, not worth a durable write while a client waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ struct Pending {
     dropped: u64,
 }
 
-/// What one flush writes.
+/// What one commit of a flush writes.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     seen: Vec<(Key, LastPull)>,
@@ -86,17 +86,20 @@ impl Observations {
         }
     }
 
-    /// Takes what one commit can hold; `None` if nothing waits.
-    pub fn take(&self) -> Option<Batch> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Batch { dropped: std::mem::take(&mut pending.dropped), ..Batch::default() };
-        while batch.seen.len() < FLUSH_ROWS {
-            let Some(entry) = pending.seen.pop_first() else { break };
-            batch.seen.push(entry);
+    /// Takes all that waits, in batches of what one commit can hold; what comes from now on waits for the next flush.
+    pub fn take(&self) -> Vec<Batch> {
+        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut seen, mut refused, mut dropped) =
+            (pending.seen.into_iter(), pending.refused.into_iter(), pending.dropped);
+        let mut batches = Vec::new();
+        while seen.len() > 0 || refused.len() > 0 || dropped > 0 {
+            batches.push(Batch {
+                seen: seen.by_ref().take(BATCH_ROWS).collect(),
+                refused: refused.by_ref().take(BATCH_ROWS).collect(),
+                dropped: std::mem::take(&mut dropped),
+            });
         }
-        let refused = pending.refused.len().min(FLUSH_ROWS);
-        batch.refused.extend(pending.refused.drain(..refused));
-        (!batch.seen.is_empty() || !batch.refused.is_empty() || batch.dropped > 0).then_some(batch)
+        batches
     }
 }
 

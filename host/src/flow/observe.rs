@@ -10,7 +10,7 @@ use crate::App;
 /// How long an observation may wait; what a crash may lose.
 pub const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
-/// Writes what waits, until the server stops and nothing waits any more.
+/// Writes what waits, and once more at the stop.
 pub async fn run(app: App, stop: CancellationToken) {
     loop {
         let last = stop.is_cancelled();
@@ -27,17 +27,17 @@ pub async fn run(app: App, stop: CancellationToken) {
     }
 }
 
-/// Writes what waits now.
+/// Writes what waits now. What comes meanwhile waits for the next flush: under load there is always something, and each turn
+/// would be a durable write of the same few rows.
 ///
 /// # Errors
-/// Where the store fails; the batch it was at is lost.
+/// Where the store fails; what was not written yet is lost.
 pub async fn flush(app: &App) -> Result<(), StoreError> {
-    while let Some(batch) = app.observations.take() {
+    for batch in &app.observations.take() {
         if batch.dropped() > 0 {
             metrics::counter!("wharf_observations_dropped_total").increment(batch.dropped());
             tracing::warn!(dropped = batch.dropped(), "more was seen than is kept");
         }
-        let batch = &batch;
         app.store.background().act(|mut tx| async move { batch.write(&mut tx).await }).await?;
     }
     Ok(())
