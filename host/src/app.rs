@@ -18,6 +18,7 @@ use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::event::Observations;
 use crate::plugin::{self, Plugins};
+use crate::registry::cache::ManifestCache;
 use crate::registry::session::Sessions;
 use crate::scan::{self, Database, Scanner};
 
@@ -41,6 +42,8 @@ pub struct Parts {
     pub observations: Observations,
     /// Unfinished uploads, counted.
     pub uploads: Sessions,
+    /// What is pulled over and over.
+    pub manifests: ManifestCache,
 }
 
 /// Why a data folder cannot be used.
@@ -118,6 +121,7 @@ impl App {
             imports: Mutex::default(),
             observations: Observations::default(),
             uploads,
+            manifests: ManifestCache::default(),
         }))
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use wharf_oci::{Algorithm, Descriptor, Digest, Manifest, ManifestKind, MediaType, RepoName, Target};
-use wharf_store::{Rev, Row, Store, StoreError, Tx};
+use wharf_store::{Rev, Store, StoreError, Tx};
 
 use super::row::{self, ManifestRow, RepoRow, TagRow};
 use super::{RegistryError, blob, referrer, tag, untag};
@@ -277,18 +277,6 @@ pub struct Found {
     pub tag: Option<(TagRow, Rev)>,
 }
 
-/// A manifest without its bytes; `None` where the repository has none by this tag or digest.
-///
-/// # Errors
-/// Where the store cannot be read.
-pub async fn find(
-    store: &Store,
-    repository: &RepoName,
-    target: &Target,
-) -> Result<Option<Found>, StoreError> {
-    Ok(look_up(store, repository, target, false).await?.map(|(found, _)| found))
-}
-
 /// A manifest with its bytes; `None` where the repository has none by this tag or digest.
 ///
 /// # Errors
@@ -298,18 +286,6 @@ pub async fn read(
     repository: &RepoName,
     target: &Target,
 ) -> Result<Option<(Found, Bytes)>, StoreError> {
-    let Some((found, blob)) = look_up(store, repository, target, true).await? else { return Ok(None) };
-    let blob = blob.as_ref().map(blob::Blob::decode).transpose()?;
-    Ok(blob.and_then(blob::inline).map(|bytes| (found, bytes)))
-}
-
-/// What a target names now, with the row of its bytes if that is wanted.
-async fn look_up(
-    store: &Store,
-    repository: &RepoName,
-    target: &Target,
-    with_bytes: bool,
-) -> Result<Option<(Found, Option<Row>)>, StoreError> {
     let mut looked_at = None;
     loop {
         let tag: Option<(TagRow, Rev)> = match target {
@@ -324,14 +300,16 @@ async fn look_up(
             (Target::Tag(_), Some((tag, _))) => tag.digest.clone(),
             (Target::Tag(_), None) => return Ok(None),
         };
-        let mut keys = vec![row::manifest(repository, &digest), untag::row(repository, &digest)];
-        keys.extend(with_bytes.then(|| blob::key(&digest)));
+        let keys =
+            vec![row::manifest(repository, &digest), untag::row(repository, &digest), blob::key(&digest)];
         let mut rows = store.get_many(keys).await?.into_iter();
         let (row, mark, blob) = (rows.next().flatten(), rows.next().flatten(), rows.next().flatten());
         let revision = tag.as_ref().map(|(_, revision)| *revision);
         let hidden = revision.zip(mark).is_some_and(|(tag, mark)| untag::hides(mark.rev, tag));
         if let Some(row) = row.filter(|_| !hidden) {
-            return Ok(Some((Found { row: row.value()?, digest, tag }, blob)));
+            let found = Found { row: row.value()?, digest, tag };
+            let blob = blob.as_ref().map(blob::Blob::decode).transpose()?;
+            return Ok(blob.and_then(blob::inline).map(|bytes| (found, bytes)));
         }
         // Between the two reads the tag may have moved, and what it pointed to may have gone: then it points elsewhere now.
         if revision.is_none() || looked_at.replace(revision) == Some(revision) {

@@ -1,7 +1,7 @@
 //! Repositories: blobs, manifests, tags, referrers, uploads, quotas, collection.
 //!
 //! An operator sees `docker push` and `docker pull`, repositories with tags, a quota for each namespace, and disk space
-//! that comes back by itself within a day of a delete. Reads enter at [`manifest::find`] and [`blob::promise`]; what changes
+//! that comes back by itself within a day of a delete. Reads enter at [`cache::ManifestCache`] and [`blob::promise`]; what changes
 //! something contributes to a flow's transaction: [`manifest::put`], [`tag::point`], [`copy::manifest`], ….
 //!
 //! Row layouts are in `row.rs` and, with their meaning, in `docs/store.md`.
@@ -13,6 +13,7 @@
 //! Invariant: every page, body, list and walk is bounded by a constant named here or in `setting.rs`.
 
 pub mod blob;
+pub mod cache;
 pub mod collect;
 pub mod copy;
 mod error;

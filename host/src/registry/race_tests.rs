@@ -7,9 +7,10 @@ use futures_util::future::BoxFuture;
 use wharf_oci::{Digest, MediaType, RepoName, Tag, Target};
 use wharf_store::{
     Commit, CommitError, Committed, Direction, Engine, Key, KeyRange, Model, Op, Page, ReadError, Row, Store,
-    encode,
+    Stored, encode,
 };
 
+use super::blob::{self, Blob};
 use super::row::{self, ManifestRow, TagRow};
 use super::{manifest, tag, untag};
 
@@ -82,6 +83,8 @@ async fn a_tag_that_moves_while_it_is_looked_up_is_found() {
         };
         put(row::manifest(&name, digest), &row)
     };
+    let bytes = Blob { size: 3, stored: Stored::Inline("new".into()), twin: None, damaged: false };
+    let bytes = Op::Put { key: blob::key(&new), val: bytes.encode().unwrap(), ttl: None };
     let pointed = |digest: &Digest| {
         let row = TagRow {
             digest: digest.clone(),
@@ -95,10 +98,10 @@ async fn a_tag_that_moves_while_it_is_looked_up_is_found() {
     let store = || {
         let mark = put(untag::row(&name, &old), &untag::Mark { by: "alice".to_owned() });
         let deleted = vec![pointed(&new), mark, Op::Delete(row::manifest(&name, &old))];
-        Between::store(vec![pushed(&old), pushed(&new), pointed(&old)], deleted)
+        Between::store(vec![pushed(&old), pushed(&new), bytes.clone(), pointed(&old)], deleted)
     };
-    let found = manifest::find(&store(), &name, &Target::Tag(tag.clone())).await.unwrap();
-    assert_eq!(found.map(|found| found.digest), Some(new.clone()));
+    let found = manifest::read(&store(), &name, &Target::Tag(tag.clone())).await.unwrap();
+    assert_eq!(found.map(|(found, _)| found.digest), Some(new.clone()));
     let found = tag::find(&store(), &name, &tag).await.unwrap();
     assert_eq!(found.map(|row| row.digest), Some(new));
 }

@@ -140,7 +140,7 @@ fn refuse_if_immutable(
     }
 }
 
-/// Where a tag points now. The manifest may be going: [`super::manifest::find`] is what a pull asks.
+/// Where a tag points now. The manifest may be going: [`super::manifest::read`] is what a pull asks.
 ///
 /// # Errors
 /// Where the store cannot be read.

@@ -8,6 +8,7 @@ use wharf_oci::{Descriptor, Digest, MediaType, RepoName, Tag, Target};
 use wharf_store::links::{self, FRESH_MS};
 use wharf_store::{BlobId, KeyRange, ManualClock, Model, Space, Store, StoreError, Tx};
 
+use super::cache::ManifestCache;
 use super::collect::Swept;
 use super::manifest::{Checked, Sparse};
 use super::setting::RepoSetting;
@@ -570,7 +571,7 @@ async fn damaged_rows_are_an_error_and_no_panic() {
         Ok(())
     });
     write.await.unwrap();
-    let read = manifest::find(&w.store, &app, &Target::Digest(image.digest)).await;
+    let read = manifest::read(&w.store, &app, &Target::Digest(image.digest)).await;
     assert!(matches!(read, Err(StoreError::Damaged { .. })));
 }
 
@@ -586,4 +587,26 @@ async fn pushing_a_damaged_manifest_again_repairs_it() {
     assert!(!w.put(&name, &pushed, 2).await.unwrap());
     let found = blob::find(&w.store, &name, &pushed.digest).await.unwrap().unwrap();
     assert_eq!(blob::inline(found), Some(pushed.bytes.clone()));
+}
+
+#[tokio::test]
+async fn what_is_pulled_again_is_what_the_store_would_answer() {
+    let (w, name, cache) = (world(), &repo("dev/app"), ManifestCache::default());
+    let (a, b) = (w.push(name, "a", 1).await, w.push(name, "b", 1).await);
+    let target = &Target::Tag("1".parse().unwrap());
+    let pull = async || cache.read(&w.store, name, target).await.unwrap();
+    let check = async |expected: Option<&Checked>| {
+        let served = pull().await;
+        assert_eq!(served.as_ref().map(|served| &served.0.digest), expected.map(|checked| &checked.digest));
+        let again = pull().await;
+        assert!(served.zip(again).is_none_or(|(served, again)| Arc::ptr_eq(&served, &again)), "it is held");
+    };
+    check(None).await;
+    w.point(name, "1", &a).await.unwrap();
+    check(Some(&a)).await;
+    w.point(name, "1", &b).await.unwrap();
+    check(Some(&b)).await;
+    assert!(cache.read(&w.store, &repo("qa/app"), target).await.unwrap().is_none());
+    w.remove(name, &b.digest, 2).await.unwrap();
+    check(None).await;
 }

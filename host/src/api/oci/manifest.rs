@@ -16,7 +16,7 @@ use crate::event::Observation;
 use crate::flow;
 use crate::flow::push::Push;
 use crate::registry::RegistryError;
-use crate::registry::manifest::{self, Found};
+use crate::registry::manifest::Found;
 
 /// Tags that one push may name besides its target.
 const TAGS_MAX: usize = 64;
@@ -27,18 +27,18 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 pub(super) async fn read(call: &Call<'_>, name: &RepoName, target: &Target) -> Result<Response, OciError> {
     call.require(Action::Pull, name).await?;
-    let store = &call.app.store;
-    let found = if call.is_head() {
-        manifest::find(store, name, target).await?.map(|found| (found, Bytes::new()))
-    } else {
-        manifest::read(store, name, target).await?
-    };
+    let served = call.app.manifests.read(&call.app.store, name, target).await?;
     let unknown = || RegistryError::ManifestUnknown { repository: name.clone(), target: target.clone() };
-    let (found, bytes) = found.ok_or_else(unknown)?;
-    let headers = headers(&found)?;
-    if !call.is_head() {
-        note_pull(call, name, target, &found);
-    }
+    let served = served.ok_or_else(unknown)?;
+    let (found, bytes) = &*served;
+    let headers = headers(found)?;
+    // The length of a `HEAD` is in its headers.
+    let bytes = if call.is_head() {
+        Bytes::new()
+    } else {
+        note_pull(call, name, target, found);
+        bytes.clone()
+    };
     if is_known(call, &found.digest) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::{Config, LISTEN};
 use crate::flow::push;
 use crate::registry::list;
-use crate::registry::manifest::find;
+use crate::registry::manifest::read;
 
 /// More than two portions.
 const TAGS: usize = 600;
@@ -75,7 +75,7 @@ impl World {
     }
 
     async fn serves(&self, tag: &str) -> bool {
-        find(&self.app.store, &self.name, &Target::Tag(tag.parse().unwrap())).await.unwrap().is_some()
+        read(&self.app.store, &self.name, &Target::Tag(tag.parse().unwrap())).await.unwrap().is_some()
     }
 
     async fn untag(&self, from: Option<&str>) -> Option<String> {

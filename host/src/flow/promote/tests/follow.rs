@@ -119,7 +119,7 @@ async fn what_has_the_layers_of_an_image_is_nothing_said_of_one() {
 /// Of an index in `dev/app`.
 async fn entry(case: &Case, digest: &Digest, os: &str, architecture: &str) -> Value {
     let (repository, target) = ("dev/app".parse().unwrap(), Target::Digest(digest.clone()));
-    let found = manifest::find(&case.app.store, &repository, &target).await.unwrap().unwrap();
+    let (found, _) = manifest::read(&case.app.store, &repository, &target).await.unwrap().unwrap();
     json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": found.row.size,
         "platform": {"os": os, "architecture": architecture}})
 }
@@ -146,7 +146,7 @@ async fn an_index_of_images_is_nothing_said_of_an_image() {
     case.until_idle().await;
     let find = |repository: &'static str, digest: Digest| {
         let store = case.app.store.clone();
-        async move { manifest::find(&store, &repository.parse().unwrap(), &Target::Digest(digest)).await.unwrap() }
+        async move { manifest::read(&store, &repository.parse().unwrap(), &Target::Digest(digest)).await.unwrap() }
     };
     assert!(find("qa/app", image.clone()).await.is_some());
     assert!(find("dev/app", stowaway.clone()).await.is_some());

@@ -142,8 +142,8 @@ async fn an_index_of_too_many_platforms_is_held_and_says_so() {
 
 async fn size(case: &Case, at: &str) -> u64 {
     let stage = stage_of(at);
-    let found = registry::manifest::find(&case.app.store, &stage.repository, &Target::Tag(stage.tag)).await;
-    found.unwrap().unwrap().row.size
+    let found = registry::manifest::read(&case.app.store, &stage.repository, &Target::Tag(stage.tag)).await;
+    found.unwrap().unwrap().0.row.size
 }
 
 /// Regression: each signature had a job look for what waits for its scan, of which there is nothing.
