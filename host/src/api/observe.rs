@@ -14,6 +14,8 @@ use super::{Peer, process};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id taken from a client, in bytes.
 const ID_BYTES_MAX: usize = 64;
+/// What is logged of a path, in bytes.
+const PATH_BYTES_MAX: usize = 300;
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_S: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
@@ -54,9 +56,10 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let surface = surface(request.uri().path());
     let method = request.method().clone();
-    let path: String = request.uri().path().chars().take(300).collect();
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
     request.headers_mut().insert(REQUEST_ID, id.clone());
+    let path = request.uri().path();
+    let path = &path[..path.floor_char_boundary(PATH_BYTES_MAX)];
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, path);
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
@@ -70,7 +73,7 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     )
     .increment(1);
     span.in_scope(|| {
-        let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let peer = peer.map(tracing::field::display);
         let ms = started.elapsed().as_millis() as u64;
         if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), ms, peer, "answered");
