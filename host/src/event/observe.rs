@@ -53,8 +53,14 @@ struct Pending {
     dropped: u64,
 }
 
+impl Pending {
+    fn room(&self) -> usize {
+        OBSERVATIONS_MAX.saturating_sub(self.seen.len() + self.refused.len())
+    }
+}
+
 /// What one commit of a flush writes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Batch {
     seen: Vec<(Key, LastPull)>,
     refused: Vec<Refusal>,
@@ -69,7 +75,7 @@ impl Observations {
     /// Remembers an observation until the next flush.
     pub fn note(&self, observation: Observation) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if pending.seen.len() + pending.refused.len() >= OBSERVATIONS_MAX {
+        if pending.room() == 0 {
             pending.dropped += 1;
             return;
         }
@@ -100,6 +106,22 @@ impl Observations {
             });
         }
         batches
+    }
+
+    /// Takes back what was not written, as far as there is room.
+    pub fn put_back(&self, batches: Vec<Batch>) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        for Batch { seen, refused, .. } in batches {
+            for (key, older) in seen {
+                match pending.room() {
+                    0 if !pending.seen.contains_key(&key) => pending.dropped += 1,
+                    _ => pending.seen.entry(key).or_default().merge(older),
+                }
+            }
+            let room = pending.room().min(refused.len());
+            pending.dropped += (refused.len() - room) as u64;
+            pending.refused.extend(refused.into_iter().take(room));
+        }
     }
 }
 

@@ -118,12 +118,26 @@ async fn observations_are_merged_bounded_and_flushed() {
     let last = last_pull(&store, &repository, &digest).await.unwrap().unwrap();
     assert_eq!((last.at_ms, last.pulls), (7, 2));
     seen.note(pull(9));
+    // What could not be written waits, as far as there is room.
+    seen.put_back(seen.take());
     let [batch] = &seen.take()[..] else { panic!("one batch") };
     store.act(|mut tx| async move { batch.write(&mut tx).await }).await.unwrap();
     let last = last_pull(&store, &repository, &digest).await.unwrap().unwrap();
     assert_eq!((last.at_ms, last.pulls), (9, 3));
     let (found, more) = refusals(&store, None, 1000).await.unwrap();
     assert_eq!((found.len(), more), (1000, true), "all but those that were dropped are there, in pages");
+}
+
+#[test]
+fn what_waits_again_is_bounded() {
+    let seen = Observations::default();
+    let login = |n: usize| Observation::LoggedIn { by: format!("u{n}"), at_ms: 1 };
+    (0..OBSERVATIONS_MAX).for_each(|n| seen.note(login(n)));
+    let batches = seen.take();
+    (0..10).for_each(|n| seen.note(login(n)));
+    seen.note(login(OBSERVATIONS_MAX));
+    seen.put_back(batches);
+    assert_eq!(seen.take().iter().map(Batch::dropped).sum::<u64>(), 1, "ten are the same ones");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ pub async fn run(app: App, stop: CancellationToken) {
     loop {
         let last = stop.is_cancelled();
         if let Err(error) = flush(&app).await {
-            tracing::warn!(%error, "observations of the last second are lost");
+            tracing::warn!(%error, "observations cannot be written; they wait");
         }
         if last {
             return;
@@ -31,14 +31,26 @@ pub async fn run(app: App, stop: CancellationToken) {
 /// would be a durable write of the same few rows.
 ///
 /// # Errors
-/// Where the store fails; what was not written yet is lost.
+/// Where the store takes nothing now; what was not written waits for the next flush.
 pub async fn flush(app: &App) -> Result<(), StoreError> {
-    for batch in &app.observations.take() {
+    let mut batches = app.observations.take().into_iter();
+    while let Some(batch) = batches.next() {
         if batch.dropped() > 0 {
             metrics::counter!("wharf_observations_dropped_total").increment(batch.dropped());
             tracing::warn!(dropped = batch.dropped(), "more was seen than is kept");
         }
-        app.store.background().act(|mut tx| async move { batch.write(&mut tx).await }).await?;
+        let write = async |mut tx| batch.write(&mut tx).await;
+        match app.store.background().act(write).await {
+            Ok(_) => {}
+            // With a row that is damaged it would wait for ever.
+            Err(error @ (StoreError::Damaged { .. } | StoreError::Encode(_) | StoreError::TooLarge)) => {
+                tracing::warn!(%error, "observations are lost");
+            }
+            Err(error) => {
+                app.observations.put_back([batch].into_iter().chain(batches).collect());
+                return Err(error);
+            }
+        }
     }
     Ok(())
 }
