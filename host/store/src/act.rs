@@ -39,6 +39,8 @@ pub(crate) struct Body {
     seen: BTreeMap<Key, Option<Row>>,
     /// What was put or deleted.
     written: BTreeMap<Key, Option<Row>>,
+    /// How many moments what is expected is of, as each read is of one.
+    moments: usize,
 }
 
 impl Drop for Tx {
@@ -54,11 +56,12 @@ impl Tx {
         (Tx { engine, body: Body::default(), slot: slot.clone() }, slot)
     }
 
-    pub(crate) fn into_commit(slot: Slot, class: Class) -> Result<Commit, StoreError> {
+    /// What is to be committed; none where nothing was written and what was read needs no second look.
+    pub(crate) fn into_commit(slot: Slot, class: Class) -> Result<Option<Commit>, StoreError> {
         let body = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A closure that keeps its transaction alive has not said all it wants to write.
-        let Body { expect, ops, .. } = body.ok_or(StoreError::Down)?;
-        Ok(Commit { expect, ops, class })
+        let Body { expect, ops, moments, .. } = body.ok_or(StoreError::Down)?;
+        Ok((!ops.is_empty() || moments > 1).then_some(Commit { expect, ops, class }))
     }
 
     /// One row; the commit expects it to stay as it is, or to stay away.
@@ -67,6 +70,7 @@ impl Tx {
             return Ok(row.clone());
         }
         let row = self.engine.get(vec![key.clone()]).await?.pop().flatten();
+        self.body.moments += 1;
         self.saw(key.clone(), row.clone());
         Ok(row)
     }
@@ -77,6 +81,7 @@ impl Tx {
         let missing: Vec<Key> = keys.iter().filter(|key| !known(&self.body, key)).cloned().collect();
         if !missing.is_empty() {
             let rows = self.engine.get(missing.clone()).await?;
+            self.body.moments += 1;
             for (key, row) in missing.into_iter().zip(rows) {
                 self.saw(key, row);
             }
@@ -110,6 +115,7 @@ impl Tx {
             return Ok(row.is_some());
         }
         let present = self.peek(key).await?.is_some();
+        self.body.moments += 1;
         let key = key.clone();
         self.body.expect.push(if present { Expect::Present(key) } else { Expect::Absent(key) });
         Ok(present)
@@ -120,6 +126,7 @@ impl Tx {
     pub async fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
         let mut looked_at = Vec::new();
         let page = self.merged(range, limit, Some(&mut looked_at)).await?;
+        self.body.moments += looked_at.len();
         self.body.expect.extend(looked_at);
         Ok(page)
     }
@@ -192,6 +199,8 @@ impl Tx {
 
     /// Adds an expectation by hand, such as `Present` of a row whose content does not matter.
     pub fn expect(&mut self, expect: Expect) {
+        // Whatever it was read from, it may be of another moment than all else.
+        self.body.moments += 2;
         self.body.expect.push(expect);
     }
 

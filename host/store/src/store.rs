@@ -199,11 +199,9 @@ impl Store {
         loop {
             let (tx, slot) = Tx::new(self.engine.clone());
             let value = f(tx).await?;
-            let commit = Tx::into_commit(slot, self.class).map_err(E::from)?;
-            // What was read at once needs no second look.
-            if commit.ops.is_empty() && commit.expect.len() < 2 {
+            let Some(commit) = Tx::into_commit(slot, self.class).map_err(E::from)? else {
                 return Ok((value, Rev(*self.engine.head().borrow())));
-            }
+            };
             match self.engine.commit(commit).await {
                 Ok(committed) => return Ok((value, committed.rev)),
                 Err(CommitError::Conflict(_)) if tries < ACT_TRIES && Instant::now() < deadline => {
