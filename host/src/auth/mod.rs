@@ -21,7 +21,7 @@ mod user;
 
 use std::net::IpAddr;
 
-use wharf_store::{Rev, StoreError};
+use wharf_store::{Recent, Rev, StoreError};
 
 use crate::App;
 use crate::access::{self, Principal, Scope};
@@ -47,7 +47,13 @@ pub struct Auth {
     pub seal: Seal,
     pub passwords: Passwords,
     pub throttle: Throttle,
+    /// Which commit last set a user's password, for the tokens that stand on it.
+    passwords_set: Recent<UserName, Rev>,
 }
+
+/// Bytes of names and revisions that are held at the same time, and what one costs at most.
+const PASSWORDS_SET_BYTES_MAX: usize = 1 << 20;
+const PASSWORD_SET_BYTES: usize = 256;
 
 impl Auth {
     /// Reads the signing key from `folder`, or makes one.
@@ -59,7 +65,8 @@ impl Auth {
         let seal =
             Seal::new(&key).map_err(|_| AuthError::KeyFile(std::io::Error::other("it does not derive")))?;
         let (passwords, throttle) = (Passwords::new(), Throttle::default());
-        Ok(Auth { signer: Signer::new(&key), seal, passwords, throttle })
+        let passwords_set = Recent::new(PASSWORDS_SET_BYTES_MAX);
+        Ok(Auth { signer: Signer::new(&key), seal, passwords, throttle, passwords_set })
     }
 }
 
@@ -217,7 +224,7 @@ async fn stands(app: &App, bearer: &Bearer) -> Result<Identity, AuthError> {
     let holds = match (&bearer.password_rev, &bearer.token_id) {
         (Some(rev), None) => {
             let name: UserName = bearer.subject.parse().map_err(|_| AuthError::Token)?;
-            find_user(&app.store, &name).await?.is_some_and(|(_, now)| now.0 == *rev)
+            password_set(app, name).await?.is_some_and(|now| now.0 == *rev)
         }
         (None, Some(id)) => {
             let row = access_token::by_id(&app.store, id).await?;
@@ -230,6 +237,15 @@ async fn stands(app: &App, bearer: &Bearer) -> Result<Identity, AuthError> {
     }
     let principal = Principal { name: bearer.subject.clone(), scopes };
     Ok(Identity { principal, proof: Proof::Bearer })
+}
+
+/// The commit that last set a user's password.
+async fn password_set(app: &App, name: UserName) -> Result<Option<Rev>, StoreError> {
+    let read = async {
+        let user = find_user(&app.store, &name).await?;
+        Ok(user.map(|(_, rev)| (rev, PASSWORD_SET_BYTES)))
+    };
+    app.auth.passwords_set.read(&app.store, name.clone(), read).await
 }
 
 #[cfg(test)]

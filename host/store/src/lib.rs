@@ -16,6 +16,7 @@ pub mod conformance;
 mod key;
 pub mod links;
 mod model;
+mod recent;
 mod redb;
 mod seam;
 mod store;
@@ -32,6 +33,7 @@ pub use blobs::{
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use key::{Key, KeyRange, Space, key, number, parse_number};
 pub use model::Model;
+pub use recent::Recent;
 pub use redb::{Compacted, OpenError, Options, compact};
 pub use seam::{
     Class, Commit, CommitError, Committed, Direction, Engine, Expect, MAX_COMMIT_BYTES, MAX_EXPECTS, MAX_GET,
