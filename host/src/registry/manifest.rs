@@ -280,14 +280,14 @@ pub struct Found {
 /// A manifest with its bytes; `None` where the repository has none by this tag or digest.
 ///
 /// # Errors
-/// Where the store cannot be read.
+/// Where the store cannot be read, or the tag moves at each look.
 pub async fn read(
     store: &Store,
     repository: &RepoName,
     target: &Target,
 ) -> Result<Option<(Found, Bytes)>, StoreError> {
     let mut looked_at = None;
-    loop {
+    for _ in 0..tag::LOOKS_MAX {
         let tag: Option<(TagRow, Rev)> = match target {
             Target::Digest(_) => None,
             Target::Tag(tag) => match store.get(&row::tag(repository, tag)).await? {
@@ -315,6 +315,10 @@ pub async fn read(
         if revision.is_none() || looked_at.replace(revision) == Some(revision) {
             return Ok(None);
         }
+    }
+    match target {
+        Target::Tag(tag) => Err(StoreError::Conflict(row::tag(repository, tag))),
+        Target::Digest(_) => Ok(None),
     }
 }
 

@@ -8,6 +8,9 @@ use super::setting::RepoSetting;
 use super::{RegistryError, setting, untag};
 use crate::event::Stage;
 
+/// How often a tag is looked up again that moved meanwhile.
+pub(super) const LOOKS_MAX: usize = 8;
+
 /// What [`point`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pointed {
@@ -143,10 +146,10 @@ fn refuse_if_immutable(
 /// Where a tag points now. The manifest may be going: [`super::manifest::read`] is what a pull asks.
 ///
 /// # Errors
-/// Where the store cannot be read.
+/// Where the store cannot be read, or the tag moves at each look.
 pub async fn find(store: &Store, repository: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StoreError> {
     let mut looked_at = None;
-    loop {
+    for _ in 0..LOOKS_MAX {
         let Some(found) = store.get(&row::tag(repository, tag)).await? else { return Ok(None) };
         let old: TagRow = found.value()?;
         let mark = store.get(&untag::row(repository, &old.digest)).await?;
@@ -158,4 +161,5 @@ pub async fn find(store: &Store, repository: &RepoName, tag: &Tag) -> Result<Opt
             return Ok(None);
         }
     }
+    Err(StoreError::Conflict(row::tag(repository, tag)))
 }
