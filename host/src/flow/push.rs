@@ -3,9 +3,11 @@
 //! Check the manifest, and the layers of an attestation, then one commit: its bytes, the repository's link to them, what it
 //! refers to, its entry as a referrer, the quota, the tags and an event for each. A push that changes nothing commits nothing.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use wharf_oci::{Descriptor, Digest, Manifest, MediaType, RepoName, Tag, Target};
+use wharf_oci::{Digest, Manifest, MediaType, RepoName, Tag, Target};
 use wharf_store::{BlobError, Stored, Tx};
 
 use crate::App;
@@ -58,7 +60,9 @@ pub async fn manifest(app: &App, who: &Principal, push: &Push) -> Result<Pushed,
 
 /// The layers of what is taken for nothing that runs are no archives. They have to be here, in a sparse repository, too.
 async fn look_at_statements(app: &App, push: &Push, manifest: &Manifest) -> Result<(), RegistryError> {
-    for Descriptor { digest, .. } in &manifest.layers {
+    // Each once, of which there is a limit: a manifest may name one of them any number of times.
+    let layers: BTreeSet<&Digest> = manifest.layers.iter().map(|layer| &layer.digest).collect();
+    for digest in layers {
         let Some(head) = head(app, &push.repository, digest).await? else {
             let (repository, missing) = (push.repository.clone(), vec![digest.clone()]);
             return Err(RegistryError::ManifestBlobUnknown { repository, missing });
