@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::descriptor::null_as_default;
+use crate::exact::Exact;
 use crate::{Descriptor, MediaType};
 
 /// Largest manifest or index that is accepted, in bytes (the specification asks for at least 4 MiB).
@@ -88,13 +89,14 @@ impl Manifest {
     /// Parses the bytes of a manifest sent with `Content-Type: header` (without parameters).
     ///
     /// # Errors
-    /// [`ManifestError`] where the bytes exceed [`MANIFEST_BYTES_MAX`], are not JSON, are of a kind other than the
-    /// four known ones, or contradict the header.
+    /// [`ManifestError`] where the bytes exceed [`MANIFEST_BYTES_MAX`], are not JSON, name a field in other letters, are of a
+    /// kind other than the four known ones, or contradict the header.
     pub fn parse(bytes: &[u8], header: Option<&MediaType>) -> Result<Self, ManifestError> {
         if bytes.len() > MANIFEST_BYTES_MAX {
             return Err(ManifestError::TooLarge { bytes: bytes.len() });
         }
         let wire: Wire = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let Exact = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         if wire.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(wire.schema_version));
         }

@@ -182,6 +182,33 @@ fn an_index_may_hold_images_and_is_none() {
     assert_eq!((index.is_container_image(), index.may_run()), (false, true));
 }
 
+/// Regression: what names its layers as `layers` and as `Layers` is one image here and another to a runtime, which is written in Go.
+#[test]
+fn a_manifest_is_the_same_to_all_who_read_it() {
+    let part =
+        |more: &str| format!(r#"{{"mediaType":"a/b","digest":"{}","size":1{more}}}"#, Digest::sha256(b"x"));
+    let check = |part: &str, more: &str, expected: Option<&str>| {
+        let text = format!(r#"{{"schemaVersion":2,"config":{part},"layers":[{part}]{more}}}"#);
+        let oci = MediaType::OCI_MANIFEST.parse().unwrap();
+        match (Manifest::parse(text.as_bytes(), Some(&oci)), expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (found, expected) => panic!("{found:?}, not {expected:?}"),
+        }
+    };
+    check(&part(""), "", None);
+    check(&part(""), r#","Layers":[]"#, Some("`Layers` is `layers`"));
+    check(&part(""), r#","layerſ":[]"#, Some("`layerſ` is `layers`"));
+    check(&part(r#","MediaType":"c/d""#), "", Some("`MediaType` is `mediaType`"));
+    check(&part(r#","platform":{"os":"unknown","OS":"linux"}"#), "", Some("`OS` is `os`"));
+    // What is named as its author likes.
+    check(
+        &part(r#","annotations":{"OS":"x","os":"y"}"#),
+        r#","subject":null,"org.example":{"Size":[1]}"#,
+        None,
+    );
+}
+
 /// The error names what is wanted, not a type of this code.
 #[test]
 fn what_is_no_manifest_is_told_so() {
