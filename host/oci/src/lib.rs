@@ -8,6 +8,7 @@
 
 mod descriptor;
 mod digest;
+mod exact;
 mod manifest;
 mod media_type;
 mod name;

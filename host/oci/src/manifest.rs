@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::descriptor::null_as_default;
+use crate::exact::Exact;
 use crate::{Descriptor, MediaType};
 
 /// Largest manifest or index that is accepted, in bytes (the specification asks for at least 4 MiB).
@@ -88,13 +89,14 @@ impl Manifest {
     /// Parses the bytes of a manifest sent with `Content-Type: header` (without parameters).
     ///
     /// # Errors
-    /// [`ManifestError`] where the bytes exceed [`MANIFEST_BYTES_MAX`], are not JSON, are of a kind other than the
-    /// four known ones, or contradict the header.
+    /// [`ManifestError`] where the bytes exceed [`MANIFEST_BYTES_MAX`], are not JSON, name a field in other letters, are of a
+    /// kind other than the four known ones, or contradict the header.
     pub fn parse(bytes: &[u8], header: Option<&MediaType>) -> Result<Self, ManifestError> {
         if bytes.len() > MANIFEST_BYTES_MAX {
             return Err(ManifestError::TooLarge { bytes: bytes.len() });
         }
         let wire: Wire = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let Exact = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         if wire.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(wire.schema_version));
         }
@@ -139,14 +141,21 @@ impl Manifest {
     }
 
     /// Whether a runtime may unpack this and run it, as opposed to an artifact such as a signature. What the configuration's type
-    /// calls an image is one, but for an attestation, which has no layer that could be unpacked. So is what has an image's layers beside a
-    /// configuration of another type: containerd reads that whatever its type is (`client/image.go`, `Unpack`), and
-    /// so does podman in a Docker manifest.
+    /// calls an image is one, but for an attestation, which has no layer that could be unpacked. So is what some runtime takes
+    /// beside a configuration of another type:
+    /// - a Docker manifest: podman asks its configuration nothing, and takes layers that are called configs or manifests
+    ///   (containers/image `manifest/manifest.go`, `SupportedSchema2MediaType`);
+    /// - what has an image's layers: containerd reads its configuration whatever the type of that is (`client/image.go`, `Unpack`);
+    /// - what dockerd takes, by a list of types of its own.
     pub fn is_container_image(&self) -> bool {
         if self.has_image_config() {
             return !self.is_attestation();
         }
-        self.layers.iter().any(|layer| layer.media_type.is_image_layer()) && !self.has_empty_config()
+        if self.media_type.as_str() == MediaType::DOCKER_MANIFEST {
+            return true;
+        }
+        let has_image_layer = self.layers.iter().any(|layer| layer.media_type.is_image_layer());
+        (has_image_layer || self.is_taken_by_dockerd()) && !self.has_empty_config()
     }
 
     /// Whether this is an attestation as BuildKit makes one: an image's configuration, and statements in place of layers. That they
@@ -160,12 +169,16 @@ impl Manifest {
         self.config.as_ref().is_some_and(|config| config.media_type.is_image_config())
     }
 
+    /// Of an index nothing is: it has no configuration.
+    fn is_taken_by_dockerd(&self) -> bool {
+        let is_taken = |part: &Descriptor| part.media_type.is_taken_by_dockerd();
+        self.config.as_ref().is_some_and(is_taken) && self.layers.iter().all(is_taken)
+    }
+
     /// Whether its configuration is `{}`, beside which ORAS attaches files as layers of an image: it names no layer, so containerd
-    /// unpacks none. By the digest, as the type is only what a pusher says; and not in a Docker manifest, whose layers podman unpacks
-    /// without asking the configuration.
+    /// unpacks none, and dockerd refuses it. By the digest, as the type is only what a pusher says.
     fn has_empty_config(&self) -> bool {
-        self.media_type.as_str() == MediaType::OCI_MANIFEST
-            && self.config.as_ref().is_some_and(|config| config.digest.matches(EMPTY_CONFIG))
+        self.config.as_ref().is_some_and(|config| config.digest.matches(EMPTY_CONFIG))
     }
 
     /// Whether this is a container image, or an index, which may hold some: what must come nowhere unjudged.

@@ -6,6 +6,15 @@ use crate::{ParseError, serde_as_text};
 /// Longest media type, in bytes (RFC 6838 section 4.2: 127 for each of type and subtype).
 const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
+/// With all that is below them (moby `daemon/internal/distribution/registry.go`, `supportedMediaTypes`).
+const TAKEN_BY_DOCKERD: [&str; 5] = [
+    "application/vnd.oci.image",
+    "application/vnd.docker",
+    "application/octet-stream",
+    "application/json",
+    "text/html",
+];
+
 /// A media type without parameters (RFC 6838 section 4.2), as in a descriptor's `mediaType`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaType(Box<str>);
@@ -35,6 +44,16 @@ impl MediaType {
         ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.", "application/vnd.erofs"]
             .iter()
             .any(|beginning| self.0.starts_with(beginning))
+    }
+
+    /// What dockerd with graph drivers takes for the type of a config and of a layer alike, in any case of its letters (moby
+    /// `daemon/internal/distribution/pull_v2.go`, `checkSupportedMediaType`).
+    pub fn is_taken_by_dockerd(&self) -> bool {
+        let name = self.0.to_ascii_lowercase();
+        let is_below = |beginning: &&str| {
+            name.strip_prefix(*beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !name.starts_with("application/vnd.docker.ai.") && TAKEN_BY_DOCKERD.iter().any(is_below)
     }
 
     /// An index or a manifest list.

@@ -76,25 +76,30 @@ fn manifests_that_contradict_themselves_are_refused() {
     assert!(Manifest::parse(nulls.as_bytes(), None).is_ok());
 }
 
-/// Regression: a configuration of another type made an artifact of an image that containerd and podman run all the same.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+fn descriptor(media_type: &str, content: &str) -> String {
+    let (digest, size) = (Digest::sha256(content.as_bytes()), content.len());
+    format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
+}
+
+fn manifest(media_type: &str, config: &str, layers: &str) -> Manifest {
+    let text =
+        format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{config},"layers":[{layers}]}}"#);
+    Manifest::parse(text.as_bytes(), None).unwrap()
+}
+
+/// Regression: a configuration of another type, and later layers of another, made an artifact of an image that a runtime runs all
+/// the same.
 #[test]
 fn what_a_runtime_may_unpack_is_a_container_image() {
-    const EMPTY: &str = "application/vnd.oci.empty.v1+json";
     const OTHER: &str = "application/vnd.example.config.v1+json";
     const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     const STATEMENT: &str = "application/vnd.in-toto+json";
-    let descriptor = |media_type: &str, content: &str| {
-        let (digest, size) = (Digest::sha256(content.as_bytes()), content.len());
-        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
-    };
-    let check = |manifest: &str, (config, content): (&str, &str), layers: &[&str], expected: bool| {
-        let (config, layers) = (descriptor(config, content), layers.iter().map(|of| descriptor(of, "x")));
-        let layers = layers.collect::<Vec<_>>().join(",");
-        let text = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{manifest}","config":{config},"layers":[{layers}]}}"#
-        );
-        let found = Manifest::parse(text.as_bytes(), None).unwrap();
-        assert_eq!((found.is_container_image(), found.may_run()), (expected, expected), "{text}");
+    let check = |media_type: &str, (config, content): (&str, &str), layers: &[&str], expected: bool| {
+        let layers: Vec<String> = layers.iter().map(|of| descriptor(of, "x")).collect();
+        let found = manifest(media_type, &descriptor(config, content), &layers.join(","));
+        assert_eq!((found.is_container_image(), found.may_run()), (expected, expected), "{found:?}");
     };
     let (oci, docker) = (MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST);
     let image = (MediaType::OCI_CONFIG, r#"{"rootfs":{}}"#);
@@ -119,8 +124,89 @@ fn what_a_runtime_may_unpack_is_a_container_image() {
         check(docker, (EMPTY, "{}"), &[layer], true);
     }
     check(oci, other, &[], false);
-    check(oci, other, &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"], false);
-    check(oci, (EMPTY, "{}"), &["application/vnd.dev.sigstore.bundle.v0.3+json"], false);
+    // Podman unpacks a layer of a Docker manifest that is called a config or a manifest.
+    for layer in [MediaType::DOCKER_CONFIG, docker] {
+        check(docker, other, &[layer], true);
+    }
+    // Of an OCI manifest dockerd takes these for a config and for layers, and nothing where one is of another type.
+    for taken in [
+        "application/octet-stream",
+        "application/json",
+        "text/html",
+        "Application/Vnd.OCI.Image.rootfs",
+        "application/vnd.docker.container.image.rootfs.diff+x-gtar",
+        MediaType::DOCKER_CONFIG,
+    ] {
+        check(oci, ("application/octet-stream", image.1), &[taken, taken], true);
+        check(oci, (taken, image.1), &["application/octet-stream"], true);
+        check(oci, (EMPTY, "{}"), &[taken], false);
+        check(oci, other, &[taken], false);
+        check(oci, ("application/json", image.1), &[taken, "application/vnd.example"], false);
+    }
+    check(oci, ("application/json", image.1), &["application/vnd.oci.imagery.v1"], false);
+}
+
+/// What tools push that no runtime unpacks follows the image that it is said of.
+#[test]
+fn artifacts_are_no_container_images() {
+    let artifacts = [
+        // Helm, Notation, cosign and `gh attestation`, ORAS, `docker compose publish`, Flux, WebAssembly, Docker's models.
+        (
+            "application/vnd.cncf.helm.config.v1+json",
+            "{ }",
+            "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+        ),
+        ("application/vnd.cncf.notary.signature", "{}", "application/jose+json"),
+        (EMPTY, "{}", "application/vnd.dev.sigstore.bundle.v0.3+json"),
+        ("application/vnd.unknown.config.v1+json", "{}", "application/vnd.oci.image.layer.v1.tar"),
+        (
+            "application/vnd.docker.compose.config.empty.v1+json",
+            "{}",
+            "application/vnd.docker.compose.file+yaml",
+        ),
+        ("application/vnd.cncf.flux.config.v1+json", "{ }", "application/vnd.cncf.flux.content.v1.tar+gzip"),
+        ("application/vnd.wasm.config.v0+json", "{ }", "application/wasm"),
+        ("application/vnd.docker.ai.model.config.v0.1+json", "{ }", "application/vnd.docker.ai.gguf.v3"),
+    ];
+    for (config, content, layer) in artifacts {
+        let found = manifest(MediaType::OCI_MANIFEST, &descriptor(config, content), &descriptor(layer, "x"));
+        assert!(!found.may_run(), "{found:?}");
+    }
+}
+
+/// It has neither a config nor layers, of which all that is said of each of them is true.
+#[test]
+fn an_index_may_hold_images_and_is_none() {
+    let text = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, MediaType::OCI_INDEX);
+    let index = Manifest::parse(text.as_bytes(), None).unwrap();
+    assert_eq!((index.is_container_image(), index.may_run()), (false, true));
+}
+
+/// Regression: what names its layers as `layers` and as `Layers` is one image here and another to a runtime, which is written in Go.
+#[test]
+fn a_manifest_is_the_same_to_all_who_read_it() {
+    let part =
+        |more: &str| format!(r#"{{"mediaType":"a/b","digest":"{}","size":1{more}}}"#, Digest::sha256(b"x"));
+    let check = |part: &str, more: &str, expected: Option<&str>| {
+        let text = format!(r#"{{"schemaVersion":2,"config":{part},"layers":[{part}]{more}}}"#);
+        let oci = MediaType::OCI_MANIFEST.parse().unwrap();
+        match (Manifest::parse(text.as_bytes(), Some(&oci)), expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (found, expected) => panic!("{found:?}, not {expected:?}"),
+        }
+    };
+    check(&part(""), "", None);
+    check(&part(""), r#","Layers":[]"#, Some("`Layers` is `layers`"));
+    check(&part(""), r#","layerſ":[]"#, Some("`layerſ` is `layers`"));
+    check(&part(r#","MediaType":"c/d""#), "", Some("`MediaType` is `mediaType`"));
+    check(&part(r#","platform":{"os":"unknown","OS":"linux"}"#), "", Some("`OS` is `os`"));
+    // What is named as its author likes.
+    check(
+        &part(r#","annotations":{"OS":"x","os":"y"}"#),
+        r#","subject":null,"org.example":{"Size":[1]}"#,
+        None,
+    );
 }
 
 /// The error names what is wanted, not a type of this code.

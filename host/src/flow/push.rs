@@ -3,10 +3,12 @@
 //! Check the manifest, and the layers of an attestation, then one commit: its bytes, the repository's link to them, what it
 //! refers to, its entry as a referrer, the quota, the tags and an event for each. A push that changes nothing commits nothing.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use wharf_oci::{Descriptor, Digest, Manifest, MediaType, RepoName, Tag, Target};
-use wharf_store::{BlobError, BlobId, Stored, Tx};
+use wharf_oci::{Digest, Manifest, MediaType, RepoName, Tag, Target};
+use wharf_store::{BlobError, Stored, Tx};
 
 use crate::App;
 use crate::access::Principal;
@@ -58,29 +60,36 @@ pub async fn manifest(app: &App, who: &Principal, push: &Push) -> Result<Pushed,
 
 /// The layers of what is taken for nothing that runs are no archives. They have to be here, in a sparse repository, too.
 async fn look_at_statements(app: &App, push: &Push, manifest: &Manifest) -> Result<(), RegistryError> {
-    for Descriptor { digest, .. } in &manifest.layers {
-        let found = blob::find(&app.store, &push.repository, digest).await?;
-        let is_statement = match found.map(|blob| blob.stored) {
-            Some(Stored::Inline(bytes)) => statement::may_be(&bytes),
-            Some(Stored::File(id)) => statement::may_be(&head(app, &id).await?),
-            None => {
-                let (repository, missing) = (push.repository.clone(), vec![digest.clone()]);
-                return Err(RegistryError::ManifestBlobUnknown { repository, missing });
-            }
+    // Each once, of which there is a limit: a manifest may name one of them any number of times.
+    let layers: BTreeSet<&Digest> = manifest.layers.iter().map(|layer| &layer.digest).collect();
+    for digest in layers {
+        let Some(head) = head(app, &push.repository, digest).await? else {
+            let (repository, missing) = (push.repository.clone(), vec![digest.clone()]);
+            return Err(RegistryError::ManifestBlobUnknown { repository, missing });
         };
-        if !is_statement {
+        if !statement::may_be(&head) {
             return Err(RegistryError::NotAStatement(digest.clone()));
         }
     }
     Ok(())
 }
 
-/// The beginning of a blob's file.
-async fn head(app: &App, id: &BlobId) -> Result<Vec<u8>, BlobError> {
+/// What a blob begins with, at least; none where the repository does not have it.
+async fn head(app: &App, repository: &RepoName, digest: &Digest) -> Result<Option<Bytes>, RegistryError> {
+    let id = match blob::find(&app.store, repository, digest).await?.map(|blob| blob.stored) {
+        None => return Ok(None),
+        Some(Stored::Inline(bytes)) => return Ok(Some(bytes)),
+        Some(Stored::File(id)) => id,
+    };
+    let reader = match app.blobs.open(&id).await {
+        // Collected between the read of its row and here.
+        Err(BlobError::NotFound(_)) => return Ok(None),
+        opened => opened?,
+    };
     let failed = |cause| BlobError::Io { what: "read", name: id.as_str().to_owned(), cause };
-    let stream = app.blobs.open(id).await?.stream(0..statement::HEAD_BYTES as u64);
+    let stream = reader.stream(0..statement::HEAD_BYTES as u64);
     let chunks: Vec<Bytes> = stream.try_collect().await.map_err(failed)?;
-    Ok(chunks.concat())
+    Ok(Some(chunks.concat().into()))
 }
 
 /// Points every tag of the push and says so, once for each tag that moved; a manifest without a tag is told as well.

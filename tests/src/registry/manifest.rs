@@ -106,17 +106,19 @@ async fn a_missing_blob_is_named() -> Result<()> {
     Ok(())
 }
 
+/// As BuildKit makes one, with a statement of these bytes.
+fn attestation(statement: &[u8]) -> Value {
+    let mut attestation = image(b"{}", &[statement]);
+    attestation["layers"][0]["mediaType"] = json!("application/vnd.in-toto+json");
+    attestation
+}
+
 /// Regression: an image whose layer was called a statement was no platform of an index and followed other images, unjudged; and
 /// podman unpacks a layer by its bytes.
 #[tokio::test]
 async fn what_is_called_a_statement_is_one() -> Result<()> {
     let registry = Registry::start()?;
     registry.blob("dev/app", b"{}").await?;
-    let attestation = |bytes: &[u8]| {
-        let mut attestation = image(b"{}", &[bytes]);
-        attestation["layers"][0]["mediaType"] = json!("application/vnd.in-toto+json");
-        attestation
-    };
     // In a row, and in a file.
     for len in [64, 64 << 10] {
         let said = format!("{{\"said\":\"{}\"}}", "x".repeat(len));
@@ -128,6 +130,21 @@ async fn what_is_called_a_statement_is_one() -> Result<()> {
         assert_eq!(refused.code(), "MANIFEST_INVALID");
     }
     registry.get("dev/app/manifests/archive").await?.expect(404);
+    Ok(())
+}
+
+/// Regression: a layer that was collected while its manifest was pushed was told as a failure of the server's disk.
+#[tokio::test]
+async fn a_statement_whose_file_is_gone_is_missing() -> Result<()> {
+    let registry = Registry::start()?;
+    let said = format!("{{\"said\":\"{}\"}}", "x".repeat(64 << 10));
+    registry.blob("dev/app", b"{}").await?;
+    let missing = registry.blob("dev/app", said.as_bytes()).await?;
+    // Its row is there, as when it is read just before a collection ends.
+    std::fs::remove_dir_all(registry.server.data().join("blobs"))?;
+    let refused = registry.put_manifest("dev/app", "1", &attestation(said.as_bytes())).await?.expect(400);
+    assert_eq!(refused.code(), "MANIFEST_BLOB_UNKNOWN");
+    assert_eq!(refused.json()["errors"][0]["detail"]["digests"], json!([missing]));
     Ok(())
 }
 

@@ -94,15 +94,16 @@ async fn an_image_with_a_subject_is_nothing_said_of_it() {
     case.stop().await;
 }
 
-/// Regression: an image whose config was of another type followed as a signature does, and containerd runs it.
+/// Regression: an image whose config was of another type followed as a signature does, and containerd runs it; so did one whose
+/// layers were, too, and dockerd runs that.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_the_layers_of_an_image_is_nothing_said_of_one() {
     let mut case = Case::new().await;
     let image = case.push_unscanned("dev/app:1", "x").await;
     let (layer, config) = ("application/vnd.oci.image.layer.v1.tar", r#"{"os": "linux"}"#);
-    let empty = "application/vnd.oci.empty.v1+json";
-    for config in [("application/vnd.example.said", config), (empty, config)] {
-        case.refer_with("dev/app", &image, config, &[layer]).await;
+    let (empty, any) = ("application/vnd.oci.empty.v1+json", "application/octet-stream");
+    for (of, layer) in [("application/vnd.example.said", layer), (empty, layer), (any, any)] {
+        case.refer_with("dev/app", &image, (of, config), &[layer]).await;
     }
     let attached = case.refer_with("dev/app", &image, (empty, "{}"), &[layer]).await;
     let (dev, qa) = (stage_of("dev/app:1"), stage_of("qa/app:1"));
@@ -111,7 +112,7 @@ async fn what_has_the_layers_of_an_image_is_nothing_said_of_one() {
         follow_now(&case, "dev/app", &referrer).await.unwrap();
     }
     case.until_idle().await;
-    assert_eq!(case.referrers("dev/app", &image).await.len(), 3);
+    assert_eq!(case.referrers("dev/app", &image).await.len(), 4);
     assert_eq!(case.referrers("qa/app", &image).await, [attached]);
     case.stop().await;
 }
