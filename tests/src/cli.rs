@@ -154,6 +154,21 @@ fn what_answers_in_place_of_the_server_is_told() -> Result<()> {
     check(moved, 2, "it answered 308 Permanent Redirect, which leads to `https://example.com/`")
 }
 
+/// Regression: a certificate that is not trusted ended as a server that is away does, which scripts wait for.
+#[test]
+fn a_certificate_that_is_not_trusted_is_not_worth_another_try() -> Result<()> {
+    let server = Server::start_with(&["--tls", "auto"])?;
+    let other = Server::start_with(&["--tls", "auto"])?;
+    let ca = other.data().join("tls/ca.crt");
+    let known = [("WHARF_CONFIG_DIR", "/nonexistent"), ("WHARF_CA", &*ca.to_string_lossy())];
+    let (url, image) = (format!("https://{}", server.host()), format!("{}/dev/app:1.4", server.host()));
+    for arguments in [&["status", "--server", &url][..], &["scan", &image]] {
+        let (status, error) = ended(&wharf(arguments, &known)?);
+        ensure!(status == 1 && error.contains("hint: `--ca FILE` names"), "{arguments:?}: {status} {error}");
+    }
+    Ok(())
+}
+
 /// A large import with a wrong password was once told as a server that is gone.
 #[test]
 fn a_wrong_login_is_told_before_anything_is_sent() -> Result<()> {

@@ -8,7 +8,7 @@ use std::io::Read;
 use crate::layer::path;
 use crate::layer::tar::{Entry, Kind, Tar, TarError};
 use crate::limits::Limits;
-use crate::overlay::{self, FOREIGN, Interest, Lost, Node, Overlay, interest};
+use crate::overlay::{self, FOREIGN, Full, Interest, Lost, Node, Overlay, interest};
 use crate::packages::{Parsed, Record, apk, copyright, dpkg, release};
 use crate::purl;
 use crate::report::{Distro, Knowledge, LayerFacts, Package, PackageKind, Problem, ProblemCode};
@@ -130,15 +130,45 @@ impl<'a> Assembly<'a> {
 
     /// Takes a member at a path of no interest: all it can be is a detour, or what comes in the place of one.
     fn elsewhere(&mut self, path: &str, entry: &Entry) {
+        // The image's root stays what it is.
+        if path.is_empty() {
+            return;
+        }
+        let link = match entry.kind {
+            Kind::Symlink => Some(entry.link.clone()),
+            Kind::HardLink => self.link_named(&entry.link),
+            _ => None,
+        };
+        if let Some(link) = link
+            && self.detour(path, link)
+        {
+            return;
+        }
         match entry.kind {
-            // The image's root stays what it is.
-            _ if path.is_empty() => {}
-            Kind::Symlink if self.overlay.leads(path, &entry.link) => {
-                self.keep(path.to_owned(), Node::Link(entry.link.clone()));
-            }
             _ if !self.overlay.has_detours() => {}
             Kind::Directory => self.overlay.directory(path),
             _ => self.overlay.clear(path),
+        }
+    }
+
+    /// Keeps a link at a path of no interest if it is a detour.
+    fn detour(&mut self, path: &str, target: String) -> bool {
+        match self.overlay.leads(path, &target) {
+            Ok(Some(real)) => {
+                if self.overlay.completes(path, &real) {
+                    let text =
+                        "a link that came before leads through it, so what is written there is not seen";
+                    self.problem(ProblemCode::Link, Some(path), text.to_owned());
+                }
+                self.keep(path.to_owned(), Node::Link(target));
+                true
+            }
+            Ok(None) => false,
+            Err(Full) => {
+                let text = "too many links to remember where all of them lead".to_owned();
+                self.problem(ProblemCode::Limit, None, text);
+                false
+            }
         }
     }
 
@@ -238,11 +268,26 @@ impl<'a> Assembly<'a> {
         Node::Opaque
     }
 
-    fn hard_link(&mut self, path: &str, interest: Interest, target: &str) -> Node {
+    /// Where the file is that a hard link names.
+    fn place_named(&mut self, target: &str) -> String {
         let target = path::normal(target, self.limits.path_bytes).unwrap_or_default();
         let place = self.overlay.place(&target).map(Cow::into_owned);
-        let target = place.unwrap_or(target);
+        place.unwrap_or(target)
+    }
+
+    /// The text of the symbolic link that a hard link names, if it is one that is kept.
+    fn link_named(&mut self, target: &str) -> Option<String> {
+        let target = self.place_named(target);
         match self.overlay.node(&target) {
+            Some(Node::Link(text)) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    fn hard_link(&mut self, path: &str, interest: Interest, target: &str) -> Node {
+        let target = self.place_named(target);
+        match self.overlay.node(&target) {
+            Some(node @ Node::Link(_)) => node.clone(),
             // What was read as a file of another kind tells nothing of one of this.
             Some(node) if overlay::interest(&target) == Some(interest) => node.clone(),
             _ if matches!(interest, Interest::Way | Interest::Copyright) => Node::Opaque,

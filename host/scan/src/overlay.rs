@@ -1,13 +1,15 @@
 //! The few paths of an image that the scanner keeps, as the layers stack up: whiteouts, replaced directories, links.
 //!
-//! A link elsewhere is kept if it leads to one of them, as what is written through it lands there: a detour. A chain of them counts
-//! where each was there before the link that names it, since links that lead nowhere yet are not kept.
+//! A link elsewhere is kept if it leads to one of them, as what is written through it lands there: a detour. Links that lead
+//! nowhere yet are not kept: where one comes to lead somewhere by a later one, that can be told and not followed.
 //!
-//! Invariant: what is kept is bounded in bytes ([`KEPT_BYTES`]) whatever the layers hold; other paths are never stored.
+//! Invariant: what is kept is bounded in bytes ([`KEPT_BYTES`]) whatever the layers hold; of other paths no more than the hashes of
+//! where links lead is stored ([`NOWHERE_MAX`]).
 //! Invariant: a layer's whiteouts hide what is below it and nothing of its own, in whatever order its archive lists them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 
 use crate::layer::path;
 use crate::packages::Record;
@@ -18,6 +20,8 @@ pub(crate) const KEPT_BYTES: usize = 32 << 20;
 /// What a kept record or node costs besides its text.
 const NODE_BYTES: usize = 200;
 const LINK_HOPS: u32 = 40;
+/// Places that links lead to which are not kept; at most 20 bytes each.
+const NOWHERE_MAX: usize = 1 << 20;
 
 /// What the scanner does with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +138,7 @@ impl Node {
     }
 }
 
-/// [`KEPT_BYTES`] would be exceeded; the node was not kept.
+/// [`KEPT_BYTES`] or [`NOWHERE_MAX`] would be exceeded; the node was not kept, or the place not remembered.
 #[derive(Debug)]
 pub(crate) struct Full;
 
@@ -148,6 +152,9 @@ pub(crate) struct Overlay {
     dirty: bool,
     /// Whether there was ever a link at a path of no interest.
     has_detours: bool,
+    /// Hashes of the places that links led to which were not kept.
+    nowhere: HashSet<u64>,
+    hasher: RandomState,
     /// A directory on whose path there is no link: members come in the order of their directories.
     plain: Option<String>,
 }
@@ -222,10 +229,32 @@ impl Overlay {
         self.followed(path, true)
     }
 
-    /// Whether a symbolic link at `path` leads, by the links so far, to a directory that something of interest is in or below.
-    pub(crate) fn leads(&self, path: &str, target: &str) -> bool {
-        let real = self.followed(&path::join(path, target), true);
-        real.is_ok_and(|real| real.is_empty() || WAYS.binary_search(&real.as_str()).is_ok())
+    /// Where a symbolic link at `path` leads by the links so far, if something of interest is in or below that directory. Any other
+    /// place is remembered.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub(crate) fn leads(&mut self, path: &str, target: &str) -> Result<Option<String>, Full> {
+        let Ok(real) = self.followed(&path::join(path, target), true) else { return Ok(None) };
+        if real.is_empty() || WAYS.binary_search(&real.as_str()).is_ok() {
+            return Ok(Some(real));
+        }
+        if self.nowhere.len() >= NOWHERE_MAX {
+            return Err(Full);
+        }
+        self.nowhere.insert(self.hasher.hash_one(real.as_str()));
+        Ok(None)
+    }
+
+    /// Whether a link that was not kept leads to something of interest by a detour from `path` to the directory `real`.
+    pub(crate) fn completes(&self, path: &str, real: &str) -> bool {
+        let is_named = |place: &str| self.nowhere.contains(&self.hasher.hash_one(place));
+        let below = |way: &'static str| match real {
+            "" => Some(way),
+            _ => way.strip_prefix(real)?.strip_prefix('/'),
+        };
+        is_named(path)
+            || WAYS.iter().filter_map(|way| below(way)).any(|rest| is_named(&format!("{path}/{rest}")))
     }
 
     /// Whether there may be links at paths of no interest, which what is written there replaces.

@@ -111,6 +111,49 @@ fn members_land_where_links_from_elsewhere_lead() {
     check(&[("bin", "usr/bin"), ("opt/x", "/var/log")], "opt/x/status", old);
 }
 
+/// Regression: a link to one that came after it was taken to lead nowhere, and the image was complete without what was written
+/// through it.
+#[test]
+fn a_link_to_one_that_comes_later_is_told() {
+    let check = |links: &[(&str, &str)], expected: &[ProblemCode], knowledge: Knowledge| {
+        let status = stanza("a", "1");
+        let mut members = vec![Put::File("var/lib/dpkg/status", status.as_bytes())];
+        members.extend(links.iter().map(|(from, to)| Put::Link(from, to)));
+        let report = scan_tars(&[&tar(&members)]);
+        assert_eq!((codes(&report).as_slice(), report.knowledge), (expected, knowledge), "{links:?}");
+    };
+    let told = [ProblemCode::Link];
+    check(&[("opt/b", "a"), ("opt/a", "/var/lib/dpkg")], &told, Knowledge::Partial);
+    check(&[("opt/b", "a/dpkg"), ("opt/a", "/var/lib")], &told, Knowledge::Partial);
+    check(&[("b", "a/var/lib"), ("a", "/")], &told, Knowledge::Partial);
+    check(&[("opt/a", "/var/lib/dpkg"), ("opt/b", "a")], &[], Knowledge::Complete);
+    check(&[("bin/ld", "/lib64/ld.so"), ("lib64", "lib")], &[], Knowledge::Complete);
+}
+
+/// Regression: a hard link to a link from elsewhere was a file that leads nowhere.
+#[test]
+fn a_hard_link_to_a_link_leads_where_that_leads() {
+    let (old, new) = (stanza("a", "1"), stanza("a", "2"));
+    let check = |link: Put<'_>, hard: Put<'_>, path: &str, expected: (&str, &str, u32)| {
+        let base = tar(&[Put::File("var/lib/dpkg/status", old.as_bytes()), link, hard]);
+        let upper = tar(&[Put::File(path, new.as_bytes())]);
+        let report = scan_tars(&[&base, &upper]);
+        assert_eq!((listed(&report), codes(&report)), (vec![expected], vec![]), "{path}");
+    };
+    let written = ("a", "2", 1);
+    check(Put::Link("opt/x", "/var/lib/dpkg"), Put::Hard("srv/y", "opt/x"), "srv/y/status", written);
+    check(Put::Link("opt/x", "../var"), Put::Hard("srv/y", "opt/x"), "srv/y/lib/dpkg/status", written);
+    check(Put::Link("opt/x", "/var/log"), Put::Hard("srv/y", "opt/x"), "srv/y/status", ("a", "1", 0));
+    // At a path of interest.
+    let base = tar(&[
+        Put::File("usr/lib/apk/db/installed", b"P:musl\nV:1\nA:x86_64\n\n"),
+        Put::Link("opt/x", "/usr/lib"),
+        Put::Hard("lib", "opt/x"),
+    ]);
+    let upper = tar(&[Put::File("lib/apk/db/installed", b"P:musl\nV:2\nA:x86_64\n\n")]);
+    assert_eq!(listed(&scan_tars(&[&base, &upper])), [("musl", "2", 1)]);
+}
+
 #[test]
 fn a_link_from_elsewhere_leads_nowhere_once_something_took_its_place() {
     let status = stanza("a", "1");

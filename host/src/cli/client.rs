@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::credentials::{self, Credentials, Secret};
+use super::exit::is_untrusted;
 use super::output::Output;
 use crate::api::admin::Page;
 use crate::api::{ErrorBody, ErrorText};
@@ -29,6 +30,8 @@ const READ_WITHIN: Duration = Duration::from_secs(600);
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Largest file of certificates that is read, in bytes.
 const CA_BYTES_MAX: u64 = 1024 * 1024;
+/// What helps against a certificate that is not trusted.
+pub(super) const CA_HINT: &str = "`--ca FILE` names the authority that signed the server's certificate";
 /// Rows that are asked for at once.
 const PAGE_ROWS: usize = 500;
 /// Most rows that a list shows: all of them are in memory before the first is shown.
@@ -84,6 +87,8 @@ pub(super) enum ClientError {
     Setup(reqwest::Error),
     #[error("`{user}` needs a password; hint: set WHARF_PASSWORD, or `wharf login` once")]
     NoPassword { user: String },
+    #[error("cannot reach `{url}`: {why}; hint: {CA_HINT}")]
+    Untrusted { url: String, why: String },
     #[error("cannot reach `{url}`: {why}; hint: {hint}")]
     Unreachable { url: String, why: String, hint: &'static str },
     #[error("{}{}", text.message, text.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default())]
@@ -326,9 +331,10 @@ impl Client {
             cause = inner;
         }
         let why = cause.to_string();
-        let hint = if why.contains("certificate") {
-            "`--ca FILE` names the authority that signed the server's certificate"
-        } else if self.base.scheme() == "https"
+        if is_untrusted(error) {
+            return ClientError::Untrusted { url: self.address().to_owned(), why };
+        }
+        let hint = if self.base.scheme() == "https"
             && (why.contains("corrupt message") || why.contains("InvalidContentType"))
         {
             "this server speaks plain HTTP; use `http://`"

@@ -55,10 +55,12 @@ impl Exit {
         // Of a registry: what the server's own client fails of is a `ClientError`.
         if let Some(error) = error.downcast_ref::<reqwest::Error>()
             && (error.is_connect() || error.is_timeout())
+            && !is_untrusted(error)
         {
             return Exit::Unavailable;
         }
         match error.downcast_ref::<ClientError>() {
+            Some(ClientError::Untrusted { .. }) => Exit::Failed,
             Some(ClientError::Answer { status, .. }) => Exit::of_status(*status),
             Some(ClientError::Unreachable { .. }) => Exit::Unavailable,
             Some(_) => Exit::Usage,
@@ -76,6 +78,16 @@ impl Exit {
             _ => Exit::Failed,
         }
     }
+}
+
+/// Whether a connection failed because of the certificate that the other side showed: another try ends alike.
+pub(super) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
+    }
+    // The source of an I/O error is that of the error in it, which is itself not in the chain.
+    let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inside.is_some_and(|inside| is_untrusted(inside)) || error.source().is_some_and(is_untrusted)
 }
 
 /// An end other than "done" that a command decides on itself.

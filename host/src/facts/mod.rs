@@ -15,6 +15,7 @@ pub mod document;
 pub mod found;
 pub mod scanned;
 pub mod stored;
+pub mod vulnerability_data;
 
 pub use assemble::{PlatformInput, TagInput, assemble};
 pub use document::{DocumentError, Kind, Pending};

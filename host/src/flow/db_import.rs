@@ -6,12 +6,13 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wharf_scan::vuln::{Db, DbError, Import, ImportError, ImportStats, Release, ReleaseData, SourceName};
-use wharf_store::{Key, Space, StoreError, key};
+use wharf_store::StoreError;
 
 use crate::App;
 use crate::event::{self, Event, Kind};
+use crate::facts::vulnerability_data;
 
 /// A file to import, and the name of the source whose earlier records it replaces.
 #[derive(Debug)]
@@ -65,17 +66,6 @@ impl From<DbError> for DbImportError {
     fn from(error: DbError) -> Self {
         DbImportError::Db(error)
     }
-}
-
-/// What was last told of.
-#[derive(Debug, Serialize, Deserialize)]
-struct Told {
-    version: String,
-    at_ms: u64,
-}
-
-fn told_key() -> Key {
-    key(Space::Setting, &["vulnerability-data"])
 }
 
 /// Imports files, each in place of the earlier records of its source; other sources stay. `accepts_fewer`: also a file with
@@ -159,11 +149,10 @@ async fn tell(app: &App, by: &str, db: &Db) -> Result<(), StoreError> {
     let at_ms = app.now_ms();
     app.store
         .act(|mut tx| async move {
-            let told: Option<Told> = tx.get(&told_key()).await?.map(|row| row.value()).transpose()?;
-            if told.is_some_and(|told| told.version == db.version()) {
+            if vulnerability_data::told(&mut tx).await?.is_some_and(|told| told == db.version()) {
                 return Ok(());
             }
-            tx.put_value(&told_key(), &Told { version: db.version().to_owned(), at_ms })?;
+            vulnerability_data::tell(&mut tx, db.version(), at_ms)?;
             event::append(&mut tx, &Event::new(at_ms, by, kind.clone()))
         })
         .await?;

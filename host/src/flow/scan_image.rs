@@ -20,7 +20,7 @@ use wharf_store::{BlobError, BlobReader, StoreError, Stored};
 use crate::App;
 use crate::event::{self, Event, Kind};
 use crate::facts::document::{self, Kind as Document};
-use crate::facts::{DocumentError, Pending, Scanned, found, scanned};
+use crate::facts::{DocumentError, Pending, Scanned, found, scanned, vulnerability_data};
 use crate::jobs::{self, Work};
 use crate::promote::standing;
 use crate::registry::{blob, index, manifest};
@@ -209,17 +209,7 @@ pub async fn finish(
     };
     let compared = tokio::task::spawn_blocking(compare).await.map_err(|_| ScanImageError::Thread)?;
     match compared {
-        Ok((scanned, pending)) => {
-            let compared_with = scanned.data_version.clone();
-            store(app, repository, digest, scanned, pending).await?;
-            // What came in force meanwhile was compared with all that was stored by then, and so not with this.
-            let moved_on = |db: &Arc<Db>| compared_with.as_deref() != Some(db.version());
-            if data(app).await?.as_ref().is_some_and(moved_on) {
-                let rematch = async |mut tx| jobs::enqueue(&mut tx, Work::Rematch { from: None }, None).await;
-                app.store.act(rematch).await?;
-            }
-            Ok(())
-        }
+        Ok((scanned, pending)) => store(app, repository, digest, scanned, pending).await,
         // What cannot be kept cannot be judged: it is said, and held.
         Err(ScanImageError::Document(error @ DocumentError::TooLarge { .. })) => {
             let failed = Scanned {
@@ -315,6 +305,12 @@ async fn store(
             }
             pending.write(&mut tx).await?;
             scanned::put(&mut tx, digest, scanned)?;
+            // What was told of meanwhile was compared with all that was stored by then, and so not with this. A comparison asks
+            // for no other, so that a file which is not the one told of costs no more than one for each scan.
+            let told = vulnerability_data::told(&mut tx).await?;
+            if scanned.bom.is_some() && told.is_some() && told != scanned.data_version {
+                jobs::enqueue(&mut tx, Work::Rematch { from: None }, None).await?;
+            }
             event::append(&mut tx, event)
         })
         .await?;

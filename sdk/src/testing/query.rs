@@ -5,7 +5,7 @@ use super::{Confidence, FixState, bounds};
 use crate::glob;
 use crate::image::{Component, ComponentCriterion, Finding, FindingCriterion};
 use crate::testing::Facts;
-use spdx::{Expression, LicenseReq, Licensee, ParseMode};
+use spdx::{Expression, LicenseItem, LicenseReq, Licensee, ParseMode};
 
 impl Facts {
     pub(super) fn select_components(&self, criteria: &[ComponentCriterion]) -> Vec<Component> {
@@ -131,8 +131,25 @@ fn names(text: &str, pattern: &str) -> bool {
 
 /// Whether a licence expression can be satisfied with these alone.
 fn satisfied(text: &str, allowed: &[String]) -> bool {
-    let licensees = || allowed.iter().filter_map(|text| Licensee::parse_mode(text, SURE).ok());
-    let granted = |required: &LicenseReq| licensees().any(|one| one.satisfies(required));
+    let listed: Vec<Licensee> =
+        allowed.iter().filter_map(|text| Licensee::parse_mode(text, SURE).ok()).flat_map(names_of).collect();
+    let one_satisfies = |required: &LicenseReq| listed.iter().any(|one| one.satisfies(required));
+    let granted = |required: &LicenseReq| {
+        one_satisfies(required) || today(required).is_some_and(|required| one_satisfies(&required))
+    };
     allowed.iter().any(|entry| entry == text)
         || Expression::parse_mode(text, SURE).is_ok_and(|expression| expression.evaluate(granted))
+}
+
+/// A licence that is allowed, by its own name and by the one it has today.
+fn names_of(allowed: Licensee) -> impl Iterator<Item = Licensee> {
+    let now = today(&allowed.clone().into_req()).map(|now| Licensee::new(now.license, now.addition));
+    [Some(allowed), now].into_iter().flatten()
+}
+
+/// What an old identifier of GNU's is today: `GPL-2.0` is `GPL-2.0-only`. Those with a `+` are read so already.
+fn today(old: &LicenseReq) -> Option<LicenseReq> {
+    let name = old.license.id().filter(|id| id.is_gnu())?.name;
+    let license = LicenseItem::Spdx { id: spdx::gnu_license_id(name, false)?, or_later: false };
+    Some(LicenseReq { license, addition: old.addition.clone() })
 }

@@ -91,6 +91,23 @@ fn a_guess_is_found_and_allows_nothing() {
     assert_eq!(image.components().licence_outside(&["GPL".to_owned()]).unwrap().count(), 0);
 }
 
+/// Regression: what Wharf takes for the same licence was two in the test of a policy. The cases are those of the host's own test.
+#[test]
+fn an_old_name_of_gnu_s_is_the_one_of_today() {
+    let check = |text: &str, allowed: &str, expected: bool| {
+        let mut facts = sample();
+        facts.components[0].licences = vec![text.to_owned()];
+        let outside = facts.image().components().licence_outside(&[allowed.to_owned()]).unwrap().count();
+        assert_eq!(outside == 0, expected, "`{text}` beside `{allowed}`");
+    };
+    check("GPL-2.0", "GPL-2.0-only", true);
+    check("GPL-2.0-only", "GPL-2.0", true);
+    check("GPL-2.0+", "GPL-2.0-or-later", true);
+    check("GPL-2.0+", "GPL-2.0-only", false);
+    check("GPL-2.0 WITH Classpath-exception-2.0", "GPL-2.0-only", false);
+    check("GPL-2.0 WITH Classpath-exception-2.0", "GPL-2.0-only WITH Classpath-exception-2.0", true);
+}
+
 fn sample() -> Facts {
     let mut facts = Facts::scanned("dev/app", "1");
     facts.add_finding(fixed_in(finding("CVE-1", Severity::High, "openssl", "3.0.8"), "3.0.9"));

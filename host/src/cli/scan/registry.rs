@@ -22,8 +22,9 @@ use wharf_oci::{
 use wharf_scan::target::{fits, this_machine};
 
 use super::auth_file::AuthFiles;
+use crate::cli::client::CA_HINT;
 use crate::cli::credentials::{self, Credentials, CredentialsError, Secret};
-use crate::cli::exit::Stop;
+use crate::cli::exit::{Stop, is_untrusted};
 use crate::scan::Input;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -233,7 +234,7 @@ impl Registry {
             let to = response.url().join(&to)?;
             ensure!(to.scheme() == "https" || response.url().scheme() == "http", "a redirect away from TLS");
             // Where blobs are kept is another's place: it gets no credentials.
-            response = self.refuse(self.http.get(to).send().await?)?;
+            response = self.refuse(send(self.http.get(to)).await?)?;
         }
         bail!("more than {REDIRECTS} redirects")
     }
@@ -245,7 +246,7 @@ impl Registry {
     /// Sends a request, with a token where the registry asks for one.
     async fn call(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let again = request.try_clone();
-        let response = self.authorized(request).await.send().await?;
+        let response = send(self.authorized(request).await).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return self.refuse(response);
         }
@@ -256,7 +257,7 @@ impl Registry {
         let Some(challenge) = Challenge::parse(&challenge) else { return self.refuse(response) };
         let token = self.fetch_token(&challenge).await.context("cannot log in to the registry")?;
         *self.token.lock().await = Some(token);
-        self.refuse(self.authorized(again).await.send().await?)
+        self.refuse(send(self.authorized(again).await).await?)
     }
 
     async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
@@ -294,7 +295,7 @@ impl Registry {
             }
             None => self.http.get(url).query(&fields),
         };
-        let bytes = body(self.refuse(request.send().await?)?, TOKEN_BYTES_MAX).await?;
+        let bytes = body(self.refuse(send(request).await?)?, TOKEN_BYTES_MAX).await?;
         let answer: TokenAnswer = serde_json::from_slice(&bytes)?;
         answer.token.or(answer.access_token).context("the token server gave no token")
     }
@@ -317,6 +318,14 @@ impl Registry {
         };
         Err(Stop::answered(status, format!("`{}` answers {status}{hint}", response.url())).into())
     }
+}
+
+/// Sends a request; says what helps where another try does not.
+async fn send(request: RequestBuilder) -> anyhow::Result<Response> {
+    request.send().await.map_err(|error| match is_untrusted(&error) {
+        true => anyhow::Error::new(error).context(format!("its certificate is not trusted; hint: {CA_HINT}")),
+        false => error.into(),
+    })
 }
 
 /// On this machine.
