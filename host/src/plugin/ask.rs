@@ -198,7 +198,7 @@ impl Plugins {
         self.rescan.notified().await;
     }
 
-    /// Whether the folder has plugins that are yet to be loaded for the first time.
+    /// Whether the folder may have plugins that are yet to be loaded for the first time.
     pub fn set_loading(&self, loading: bool) {
         self.loading.store(loading, Ordering::SeqCst);
     }
