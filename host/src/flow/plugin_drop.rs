@@ -66,13 +66,6 @@ impl Drop for PluginFolder {
     }
 }
 
-/// What became of the files of one look, and who waits until that is written down.
-#[derive(Debug)]
-struct Look {
-    outcomes: Vec<Outcome>,
-    written: Option<oneshot::Sender<()>>,
-}
-
 /// Loads what is in the folder, then goes on watching it. When this returns, every good plugin is in force, or what can be so
 /// within [`START_MAX`].
 ///
@@ -113,11 +106,12 @@ async fn load_and_watch(
     plugins.set_loading(!whole);
     let (sender, receiver) = mpsc::channel(OUTCOMES_WAITING);
     let writer = tokio::spawn(write_down(app.clone(), receiver));
-    let (written, first) = oneshot::channel();
+    let (in_force, first) = oneshot::channel();
     let on_snapshot = {
-        let (app, runtime, mut written) = (app.clone(), Handle::current(), Some(written));
+        let (app, runtime, mut in_force) = (app.clone(), Handle::current(), Some(in_force));
         move |snapshot: &Snapshot| {
-            let written = written.take();
+            // Taken first: where the loader panics it is dropped, and the start fails.
+            let in_force = in_force.take();
             let configs = runtime.block_on(configs(&app));
             let outcomes = loader.apply(snapshot, &|name| of_plugin(&configs, name));
             // A folder that cannot be listed may hold what is missing. Where that was in force before the start, its coming back
@@ -125,10 +119,13 @@ async fn load_and_watch(
             if snapshot.unlisted.is_none() {
                 app.plugins.set_loading(false);
             }
-            let is_news = outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unchanged { .. }));
-            if is_news || written.is_some() {
+            if let Some(in_force) = in_force {
+                // Nobody waits where a start had nothing to wait for, or has waited long enough.
+                let _ = in_force.send(());
+            }
+            if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unchanged { .. })) {
                 // The other end is gone when the server stops.
-                let _ = sender.blocking_send(Look { outcomes, written });
+                let _ = sender.blocking_send(outcomes);
             }
         }
     };
@@ -139,7 +136,7 @@ async fn load_and_watch(
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(PluginFolderError::Load("see the log".to_owned())),
             Err(_) => tracing::warn!(
-                "plugins are still being compiled; bindings to them hold until they are in force"
+                "plugins are still being loaded; bindings to them hold until they are in force"
             ),
         }
     }
@@ -165,8 +162,8 @@ async fn configs(app: &App) -> Vec<(String, String)> {
     }
 }
 
-async fn write_down(app: App, mut looks: mpsc::Receiver<Look>) {
-    while let Some(Look { outcomes, written }) = looks.recv().await {
+async fn write_down(app: App, mut looks: mpsc::Receiver<Vec<Outcome>>) {
+    while let Some(outcomes) = looks.recv().await {
         for outcome in &outcomes {
             while let Err(error) = write(&app, outcome).await {
                 if !passes(&error) {
@@ -177,10 +174,6 @@ async fn write_down(app: App, mut looks: mpsc::Receiver<Look>) {
                 tracing::warn!(%error, "what became of plugins cannot be written down; trying again");
                 tokio::time::sleep(RETRY).await;
             }
-        }
-        if let Some(written) = written {
-            // Nobody waits where a start had nothing to wait for, or has waited long enough.
-            let _ = written.send(());
         }
     }
 }
