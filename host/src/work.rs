@@ -105,6 +105,6 @@ async fn rescan(app: App, folder: PluginFolder, stop: CancellationToken) {
             }
         }
     }
-    // Ends the watching thread, which may be loading: not on a thread that serves.
-    let _ = tokio::task::spawn_blocking(move || drop(folder)).await;
+    // Ends the watching thread. Nobody waits for that: it may be compiling, which has no bound, and ends with the process.
+    tokio::task::spawn_blocking(move || drop(folder));
 }

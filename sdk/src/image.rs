@@ -14,7 +14,7 @@ mod query;
 
 pub use components::{MAX_ALLOWED_LICENCES, check_range};
 use query::pages;
-pub use query::{Ask, Components, Findings, PAGE, Query};
+pub use query::{Ask, Components, Findings, MAX_PATTERN_BYTES, PAGE, Query};
 
 pub use facts::{
     Approval, Component, Confidence, Coverage, Finding, FixState, Knowledge, Platform, Severity, Signature,

@@ -66,13 +66,6 @@ impl Drop for PluginFolder {
     }
 }
 
-/// What became of the files of one look, and who waits until that is written down.
-#[derive(Debug)]
-struct Look {
-    outcomes: Vec<Outcome>,
-    written: Option<oneshot::Sender<()>>,
-}
-
 /// Loads what is in the folder, then goes on watching it. When this returns, every good plugin is in force, or what can be so
 /// within [`START_MAX`].
 ///
@@ -82,6 +75,14 @@ pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, Plugi
     let folder = app.config.plugins.clone();
     std::fs::create_dir_all(&folder)
         .map_err(|error| PluginFolderError::Folder { path: folder.clone(), error })?;
+    load_and_watch(app, folder, config).await
+}
+
+async fn load_and_watch(
+    app: &App,
+    folder: PathBuf,
+    config: WatchConfig,
+) -> Result<PluginFolder, PluginFolderError> {
     let before = state::before(&app.store).await?;
     let plugins = &app.plugins;
     let mut loader = Loader::new(
@@ -105,18 +106,26 @@ pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, Plugi
     plugins.set_loading(!whole);
     let (sender, receiver) = mpsc::channel(OUTCOMES_WAITING);
     let writer = tokio::spawn(write_down(app.clone(), receiver));
-    let (written, first) = oneshot::channel();
+    let (in_force, first) = oneshot::channel();
     let on_snapshot = {
-        let (app, runtime, mut written) = (app.clone(), Handle::current(), Some(written));
+        let (app, runtime, mut in_force) = (app.clone(), Handle::current(), Some(in_force));
         move |snapshot: &Snapshot| {
-            let written = written.take();
+            // Taken first: where the loader panics it is dropped, and the start fails.
+            let in_force = in_force.take();
             let configs = runtime.block_on(configs(&app));
             let outcomes = loader.apply(snapshot, &|name| of_plugin(&configs, name));
-            app.plugins.set_loading(false);
-            let is_news = outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unchanged { .. }));
-            if is_news || written.is_some() {
+            // A folder that cannot be listed may hold what is missing. Where that was in force before the start, its coming back
+            // is no news: nothing would lead whoever was told that it is gone to ask again.
+            if snapshot.unlisted.is_none() {
+                app.plugins.set_loading(false);
+            }
+            if let Some(in_force) = in_force {
+                // Nobody waits where a start had nothing to wait for, or has waited long enough.
+                let _ = in_force.send(());
+            }
+            if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unchanged { .. })) {
                 // The other end is gone when the server stops.
-                let _ = sender.blocking_send(Look { outcomes, written });
+                let _ = sender.blocking_send(outcomes);
             }
         }
     };
@@ -127,7 +136,7 @@ pub async fn start(app: &App, config: WatchConfig) -> Result<PluginFolder, Plugi
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(PluginFolderError::Load("see the log".to_owned())),
             Err(_) => tracing::warn!(
-                "plugins are still being compiled; bindings to them hold until they are in force"
+                "plugins are still being loaded; bindings to them hold until they are in force"
             ),
         }
     }
@@ -153,8 +162,8 @@ async fn configs(app: &App) -> Vec<(String, String)> {
     }
 }
 
-async fn write_down(app: App, mut looks: mpsc::Receiver<Look>) {
-    while let Some(Look { outcomes, written }) = looks.recv().await {
+async fn write_down(app: App, mut looks: mpsc::Receiver<Vec<Outcome>>) {
+    while let Some(outcomes) = looks.recv().await {
         for outcome in &outcomes {
             while let Err(error) = write(&app, outcome).await {
                 if !passes(&error) {
@@ -165,10 +174,6 @@ async fn write_down(app: App, mut looks: mpsc::Receiver<Look>) {
                 tracing::warn!(%error, "what became of plugins cannot be written down; trying again");
                 tokio::time::sleep(RETRY).await;
             }
-        }
-        if let Some(written) = written {
-            // Nobody waits where a start had nothing to wait for, or has waited long enough.
-            let _ = written.send(());
         }
     }
 }
@@ -189,4 +194,42 @@ async fn write(app: &App, outcome: &Outcome) -> Result<(), StoreError> {
     let now_ms = app.now_ms();
     app.store.act(|mut tx| async move { state::record(&mut tx, outcome, now_ms).await }).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wharf_store::{Model, Store};
+
+    use super::*;
+    use crate::config::{Config, LISTEN};
+    use crate::plugin::ConfigError;
+
+    /// Regression: judgements that asked for a plugin in a folder that could not be listed at a start were told that it is gone,
+    /// and nobody asked again when it was there.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_plugin_is_not_gone_before_its_folder_was_listed() {
+        let data = tempfile::tempdir().unwrap();
+        let app =
+            App::over(Config::new(data.path(), LISTEN), Store::new(Arc::new(Model::default()))).unwrap();
+        let plugins = app.config.plugins.clone();
+        // A link to itself leads nowhere, and is not missing either.
+        std::os::unix::fs::symlink(&plugins, &plugins).unwrap();
+        let config = WatchConfig { debounce_ms: 20, max_debounce_ms: 100, settle_ms: 5, poll_ms: 50 };
+        let folder = load_and_watch(&app, plugins.clone(), config).await.unwrap();
+        assert!(!app.plugins.catalog().current().failed().is_empty(), "the first look has ended");
+        let asked = async || app.plugins.check_config("criteria", "{}").await.unwrap_err();
+        assert!(matches!(asked().await, ConfigError::Loading(_)));
+
+        std::fs::remove_file(&plugins).unwrap();
+        std::fs::create_dir(&plugins).unwrap();
+        let listed = async {
+            while !matches!(asked().await, ConfigError::NoPlugin(_)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), listed).await.expect("it is listed, and empty");
+        tokio::task::spawn_blocking(move || drop(folder)).await.unwrap();
+    }
 }

@@ -75,6 +75,31 @@ pub enum Unasked {
     Failed { code: &'static str, text: String, trace: Trace, opened_breaker: bool },
 }
 
+/// Why no plugin of a name is in force.
+#[derive(Debug, Clone, Copy)]
+enum Missing {
+    /// It may be among those that are being loaded.
+    Loading,
+    Gone,
+}
+
+impl Missing {
+    fn asked(self, name: &str) -> Asked {
+        let unasked = match self {
+            Missing::Loading => Unasked::Passing {
+                code: "plugin-loading",
+                text: format!("plugin `{name}` is not in force: plugins are still being loaded"),
+                again_in_ms: BUSY_RETRY_MS,
+            },
+            Missing::Gone => Unasked::Held {
+                code: "plugin-gone",
+                text: format!("plugin `{name}` is gone; hint: drop its `.wasm` into the plugin folder"),
+            },
+        };
+        Asked { version: String::new(), digest: String::new(), answer: Err(unasked) }
+    }
+}
+
 /// Why a plugin that is no longer in force cannot be asked again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReviveError {
@@ -198,7 +223,7 @@ impl Plugins {
         self.rescan.notified().await;
     }
 
-    /// Whether the folder has plugins that are yet to be loaded for the first time.
+    /// Whether the folder may have plugins that are yet to be loaded for the first time.
     pub fn set_loading(&self, loading: bool) {
         self.loading.store(loading, Ordering::SeqCst);
     }
@@ -208,11 +233,14 @@ impl Plugins {
         self.parts.catalog.current().get(name).cloned()
     }
 
-    /// As [`Plugins::find`]; where it is missing, whether it may be there soon.
-    fn find_or_loading(&self, name: &str) -> Result<Arc<Plugin>, bool> {
+    /// As [`Plugins::find`], and why it is missing.
+    fn require(&self, name: &str) -> Result<Arc<Plugin>, Missing> {
         // Before it is looked for: what was still being loaded is then told as that, and never as gone.
-        let loading = self.loading.load(Ordering::SeqCst);
-        self.find(name).ok_or(loading)
+        let missing = match self.loading.load(Ordering::SeqCst) {
+            true => Missing::Loading,
+            false => Missing::Gone,
+        };
+        self.find(name).ok_or(missing)
     }
 
     /// The plugin of these bytes, in force or from the archive: what a replay asks.
@@ -263,9 +291,9 @@ impl Plugins {
     /// # Errors
     /// [`ConfigError`].
     pub async fn check_config(&self, name: &str, config: &str) -> Result<(), ConfigError> {
-        let plugin = self.find_or_loading(name).map_err(|loading| match loading {
-            true => ConfigError::Loading(name.to_owned()),
-            false => ConfigError::NoPlugin(name.to_owned()),
+        let plugin = self.require(name).map_err(|missing| match missing {
+            Missing::Loading => ConfigError::Loading(name.to_owned()),
+            Missing::Gone => ConfigError::NoPlugin(name.to_owned()),
         })?;
         let (config, limits) = (config.to_owned(), self.parts.limits);
         let checked = self.on_a_thread(move || plugin.validate(&config, &limits)).await;
@@ -286,9 +314,9 @@ impl Plugins {
         subject: Subject,
         targets: &[String],
     ) -> Asked {
-        let plugin = match self.find_or_loading(name) {
+        let plugin = match self.require(name) {
             Ok(plugin) => plugin,
-            Err(loading) => return missing(name, loading),
+            Err(missing) => return missing.asked(name),
         };
         let (version, digest) = (plugin.version().to_string(), plugin.digest().to_owned());
         let image = image_digest(facts, subject);
@@ -333,9 +361,9 @@ impl Plugins {
         subject: Subject,
         targets: &[String],
     ) -> Asked {
-        match self.find_or_loading(name) {
+        match self.require(name) {
             Ok(plugin) => self.ask_plugin(&plugin, config, facts, subject, targets).await,
-            Err(loading) => missing(name, loading),
+            Err(missing) => missing.asked(name),
         }
     }
 
@@ -387,21 +415,6 @@ impl Plugins {
         });
         Ok(called.await?)
     }
-}
-
-fn missing(name: &str, loading: bool) -> Asked {
-    let unasked = match loading {
-        true => Unasked::Passing {
-            code: "plugin-loading",
-            text: format!("plugin `{name}` is not in force: plugins are still being loaded"),
-            again_in_ms: BUSY_RETRY_MS,
-        },
-        false => Unasked::Held {
-            code: "plugin-gone",
-            text: format!("plugin `{name}` is gone; hint: drop its `.wasm` into the plugin folder"),
-        },
-    };
-    Asked { version: String::new(), digest: String::new(), answer: Err(unasked) }
 }
 
 fn answer(

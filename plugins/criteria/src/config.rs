@@ -4,10 +4,12 @@
 
 use crate::check::{By, Check, Compare, Criteria, Criterion, TextTest};
 use crate::field::{self, Field, Operator};
+use crate::judge::glob;
 use crate::value::{duration_ms, size_bytes, time_ms};
 use regex_lite::Regex;
 use serde_json_borrow::{Number, ObjectAsVec as Map, Value};
 use std::fmt::{Arguments, Display};
+use wharf_sdk::image::{MAX_PATTERN_BYTES, check_range};
 use wharf_sdk::prelude::*;
 
 /// The most criteria in a configuration, and the most values in a criterion.
@@ -27,20 +29,38 @@ impl Config for Criteria {
     }
 }
 
-/// What only the host can check: that version ranges read.
-pub(crate) fn check_ranges(config: &Criteria) -> Vec<Problem> {
+/// What would end each call, because the host does not take it in a question: a text that is too long, a version range that does
+/// not read.
+pub(crate) fn check_questions(config: &Criteria) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (at, criterion) in config.criteria.iter().enumerate() {
-        if let Check::Versions(pairs) = &criterion.check {
-            for (value, (_, range)) in pairs.iter().enumerate() {
-                if let Err(why) = wharf_sdk::image::check_range(range) {
-                    problems
-                        .push(problem(format!("/criteria/{at}/values/{value}"), format!("`{range}`: {why}")));
+        let mut check = |value: usize, checked: Result<(), String>| {
+            let pointer = format!("/criteria/{at}/values/{value}");
+            problems.extend(checked.err().map(|why| problem(pointer, why)));
+        };
+        match &criterion.check {
+            Check::Components(_) | Check::Cve => {
+                for (value, text) in criterion.values.iter().enumerate() {
+                    check(value, check_pattern(&glob(criterion.operator, text)));
                 }
             }
+            Check::Versions(pairs) => {
+                for (value, (name, range)) in pairs.iter().enumerate() {
+                    check(value, check_pattern(name));
+                    check(value, check_range(range).map_err(|why| format!("`{range}`: {why}")));
+                }
+            }
+            _ => {}
         }
     }
     problems
+}
+
+fn check_pattern(pattern: &str) -> Result<(), String> {
+    match pattern.len() {
+        0..=MAX_PATTERN_BYTES => Ok(()),
+        len => Err(format!("as a pattern this has {len} bytes, at most {MAX_PATTERN_BYTES} are taken")),
+    }
 }
 
 /// Walks the JSON and collects what is wrong. A configuration is read in each call, so pointers are made only for problems.

@@ -174,7 +174,7 @@ fn components(config: &Criteria, criterion: &Criterion, image: &Image<'_>, by: B
 }
 
 /// What the names that an operator finds match.
-fn glob(operator: Operator, value: &str) -> Cow<'_, str> {
+pub(crate) fn glob(operator: Operator, value: &str) -> Cow<'_, str> {
     match operator {
         Operator::Sw => format!("{value}*").into(),
         Operator::Ew => format!("*{value}").into(),

@@ -25,6 +25,6 @@ mod value;
 
 wharf_sdk::policy! {
     config: crate::check::Criteria,
-    validate: crate::config::check_ranges,
+    validate: crate::config::check_questions,
     evaluate: crate::judge::judge,
 }

@@ -424,3 +424,31 @@ fn a_number_is_no_text() {
         assert_eq!(Criteria::read(&config.to_string()).is_ok(), is_read, "{value}: a count is whole");
     }
 }
+
+/// Regression: such a value was taken by a binding, and then ended each of its calls.
+#[test]
+fn a_value_that_no_question_takes_is_refused() {
+    let longest = wharf_sdk::image::MAX_PATTERN_BYTES;
+    for (field, operator, around) in [
+        ("component.name", "oo", 0),
+        ("component.name", "sw", 1),
+        ("license.name", "c", 2),
+        ("cve", "noo", 0),
+        ("component.version", "noo", 0),
+    ] {
+        let value = |bytes: usize| match field {
+            "component.version" => format!("{} <2", "x".repeat(bytes)),
+            _ => "x".repeat(bytes),
+        };
+        let judged = |bytes| judge::<Plugin>(&one(field, operator, &["short <1", &value(bytes)]), &image());
+        assert!(judged(longest - around).is_ok(), "{field} {operator}");
+        let why = judged(longest - around + 1).unwrap_err();
+        let told = "at `/criteria/0/values/1`: as a pattern this has 1025 bytes, at most 1024 are taken";
+        assert!(why.contains(told), "{field} {operator}: {why}");
+    }
+    let range = format!("openssl <{}", "1".repeat(longest));
+    let why = judge::<Plugin>(&one("component.version", "noo", &[&range]), &image()).unwrap_err();
+    assert!(why.contains("a version range may have 1024 bytes, this has 1025"), "{why}");
+    // What the plugin compares by itself has no such bound.
+    assert!(judge::<Plugin>(&one("tag", "eq", &[&"x".repeat(2 * longest)]), &image()).is_ok());
+}

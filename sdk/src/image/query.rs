@@ -3,6 +3,10 @@
 use super::{Answers, Component, ComponentCriterion, Finding, FindingCriterion};
 use std::fmt;
 
+/// The longest text that narrows a question, in bytes: a longer one ends the call. Whoever passes on what a configuration says
+/// refuses such a configuration.
+pub const MAX_PATTERN_BYTES: usize = 1_024;
+
 /// How many records one question fetches while iterating.
 pub const PAGE: u32 = 100;
 

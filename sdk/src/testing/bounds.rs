@@ -1,10 +1,7 @@
 //! The bounds of a question. What is past one ends the call in Wharf, and so it ends the test here, with the same words.
 
-use crate::image::{ComponentCriterion, FindingCriterion};
+use crate::image::{ComponentCriterion, FindingCriterion, MAX_PATTERN_BYTES};
 use std::mem::discriminant;
-
-/// The longest text of a criterion, in bytes.
-pub(super) const MAX_PATTERN_BYTES: usize = 1_024;
 
 /// The most criteria of one case in one question.
 const MAX_CRITERIA: usize = 64;

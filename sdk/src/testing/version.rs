@@ -1,6 +1,6 @@
 //! Versions and ranges, for tests only: read, and refused, as Wharf does.
 
-use super::bounds::MAX_PATTERN_BYTES;
+use crate::image::MAX_PATTERN_BYTES;
 use std::cmp::Ordering;
 
 /// The most comparisons in one range.

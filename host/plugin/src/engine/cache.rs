@@ -5,10 +5,12 @@
 //! a missing file to a torn one, is a miss.
 //! Invariant: folder 0700, files 0600. Who can write here can already do what this process can.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -17,8 +19,12 @@ use wasmtime::component::Component;
 
 use crate::watch;
 
-/// The most compiled plugins that are kept: all that a folder may have, and what they took the place of. The oldest go first.
+/// The most compiled plugins that are kept: all that a folder may have, and what they took the place of. Those go first that were
+/// not used for longest.
 const MAX_FILES: usize = 2 * watch::MAX_FILES;
+
+/// How far the time of a file may lie before its last use: most uses write nothing.
+const USED_GRAIN: Duration = Duration::from_secs(3600);
 
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -91,13 +97,21 @@ impl CompiledCache {
         }
     }
 
+    /// The file's time says when it was used last.
     fn read(&self, digest: &str) -> Option<Vec<u8>> {
-        let path = self.path(digest)?;
-        let len = std::fs::metadata(&path).ok()?.len();
-        if len > MAX_FILE_BYTES {
+        let mut file = File::open(self.path(digest)?).ok()?;
+        let meta = file.metadata().ok()?;
+        if meta.len() > MAX_FILE_BYTES {
             return None;
         }
-        std::fs::read(path).ok()
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age > USED_GRAIN) {
+            // Where it cannot be set, the file goes sooner.
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Some(bytes)
     }
 
     fn write(&self, digest: &str, code: &[u8]) -> io::Result<()> {
@@ -174,17 +188,37 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
 mod tests {
     use super::*;
 
+    fn digest(n: usize) -> String {
+        format!("sha256:{n:064x}")
+    }
+
     /// Regression: there was room for half of a full folder, so that each start compiled the other half again.
     #[test]
     fn a_full_folder_is_kept_with_the_one_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let cache = CompiledCache::open(dir.path(), &Engine::default()).unwrap();
-        let digest = |n: usize| format!("sha256:{n:064x}");
         let kept = |count: usize| (0..count).filter(|n| cache.read(&digest(*n)).is_some()).count();
         let both = 2 * watch::MAX_FILES;
         (0..both).for_each(|n| cache.put(&digest(n), b"code"));
         assert_eq!(kept(both), both);
         cache.put(&digest(both), b"code");
         assert_eq!(kept(both + 1), both, "one went");
+    }
+
+    /// Regression: what was compiled first went first, though each start used it.
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CompiledCache::open(dir.path(), &Engine::default()).unwrap();
+        let long_ago = SystemTime::now() - 2 * USED_GRAIN;
+        for n in 0..MAX_FILES {
+            cache.put(&digest(n), b"code");
+            let file = File::open(cache.path(&digest(n)).unwrap()).unwrap();
+            file.set_modified(long_ago + Duration::from_secs(n as u64)).unwrap();
+        }
+        assert!(cache.read(&digest(0)).is_some());
+        cache.put(&digest(MAX_FILES), b"code");
+        assert!(cache.has(&digest(0)), "it was used");
+        assert!(!cache.has(&digest(1)));
     }
 }

@@ -21,6 +21,7 @@ use crate::flow::plugin_drop::{self, PluginFolder};
 use crate::flow::promote::bind;
 use crate::flow::{self, db_import, scan_image};
 use crate::jobs::{self, Queue, Runner, Settings, Work};
+use crate::plugin::state;
 use crate::promote::{Binding, Bound, Decision, Verdict, decision};
 use crate::registry::copy::MANIFESTS_MAX;
 use crate::registry::manifest::DESCRIPTORS_MAX;
@@ -58,6 +59,13 @@ impl Case {
     pub(super) async fn start(&mut self) {
         let watch = WatchConfig { debounce_ms: 20, max_debounce_ms: 100, settle_ms: 5, poll_ms: 200 };
         self.folder = Some(plugin_drop::start(&self.app, watch).await.unwrap());
+        self.until("what is in force to be written down", async |case| {
+            let rows = state::active(&case.app.store).await.unwrap();
+            let set = case.app.plugins.catalog().current();
+            let in_force = set.plugins().values().map(|plugin| plugin.digest());
+            rows.iter().map(|row| row.digest.as_str()).eq(in_force).then_some(())
+        })
+        .await;
         let (app, scans, real) = (self.app.clone(), self.scans.clone(), jobs::handler(self.app.clone()));
         // Everything as in a server, but the scan worker: the tests' own program is none.
         let handler: jobs::Handler = Arc::new(move |job| match job.work() {
