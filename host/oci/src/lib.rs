@@ -18,6 +18,7 @@ mod reference;
 
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
+pub use exact::unambiguous_config;
 pub use manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError, ManifestKind};
 pub use media_type::MediaType;
 pub use name::{RepoName, Tag};

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::descriptor::null_as_default;
-use crate::exact::Exact;
+use crate::exact;
 use crate::{Descriptor, MediaType};
 
 /// Largest manifest or index that is accepted, in bytes (the specification asks for at least 4 MiB).
@@ -96,7 +96,7 @@ impl Manifest {
             return Err(ManifestError::TooLarge { bytes: bytes.len() });
         }
         let wire: Wire = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
-        let Exact = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        exact::manifest(bytes).map_err(ManifestError::Json)?;
         if wire.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(wire.schema_version));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, Tag, Target};
+use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, Tag, Target, unambiguous_config};
 use wharf_plugin::facts::{Approval, FactsError, ImageFacts, SealedFacts};
 use wharf_store::{Rev, Stored};
 
@@ -85,7 +85,8 @@ pub(super) async fn tag(
     let platforms = if is_index {
         platforms(app, repository, &manifest).await?
     } else {
-        Ok(vec![platform(app, repository, found.digest.clone(), Some(manifest), None).await?])
+        let only = platform(app, repository, found.digest.clone(), Some(manifest), None).await?;
+        only.map(|only| vec![only])
     };
     let scan = |(input, revision): &(PlatformInput, Option<Rev>)| Scan {
         digest: input.digest.clone(),
@@ -150,18 +151,22 @@ async fn platforms(
     for entry in entries {
         let manifest = manifest::parsed(&app.store, repository, &entry.digest).await?;
         let declared = entry.platform.clone();
-        platforms.push(platform(app, repository, entry.digest.clone(), manifest, declared).await?);
+        match platform(app, repository, entry.digest.clone(), manifest, declared).await? {
+            Ok(platform) => platforms.push(platform),
+            Err(reason) => return Ok(Err(reason)),
+        }
     }
     Ok(Ok(platforms))
 }
 
+/// One platform with all that is known of it, or why it is not judged.
 async fn platform(
     app: &App,
     repository: &RepoName,
     digest: Digest,
     manifest: Option<Manifest>,
     declared: Option<wharf_oci::Platform>,
-) -> Result<(PlatformInput, Option<Rev>), PromoteError> {
+) -> Result<Result<(PlatformInput, Option<Rev>), Reason>, PromoteError> {
     let found = scanned::find_at(&app.store, &digest).await?;
     let (scanned, rev) = match found {
         Some((scanned, rev)) => (scanned, Some(rev)),
@@ -173,8 +178,14 @@ async fn platform(
         Some(config) => read_config(app, repository, &config.digest).await?,
         None => None,
     };
+    if let Some(Err(error)) = config.as_deref().map(unambiguous_config)
+        && error.is_data()
+    {
+        let text = format!("the configuration of `{digest}` is not the same to all who read it: {error}");
+        return Ok(Err(Reason::new("ambiguous-config", text)));
+    }
     let input = PlatformInput { digest, manifest, platform: declared, config, scanned, components, findings };
-    Ok((input, rev))
+    Ok(Ok((input, rev)))
 }
 
 async fn list<T: serde::de::DeserializeOwned>(

@@ -127,10 +127,14 @@ impl Case {
     }
 
     pub(super) async fn push_layers(&self, at: &str, layers: &[String]) -> Digest {
-        let stage = stage_of(at);
         let config = json!({"os": "linux", "architecture": "amd64", "config": {"Labels": {"team": "dev"}},
             "rootfs": {"type": "layers", "diff_ids": []}})
         .to_string();
+        self.push_configured(at, config, layers).await
+    }
+
+    pub(super) async fn push_configured(&self, at: &str, config: String, layers: &[String]) -> Digest {
+        let stage = stage_of(at);
         let layer = |content: &String| ("application/vnd.oci.image.layer.v1.tar+gzip", content.clone());
         let mut describe = Vec::new();
         for (media_type, bytes) in

@@ -108,6 +108,19 @@ async fn every_platform_of_an_index_has_to_pass() {
     case.stop().await;
 }
 
+/// Regression: a runtime takes `user` for `User`, too, and of both the last one; policies were told of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_another_to_its_runtime_is_held() {
+    let mut case = Case::new().await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
+    let config = r#"{"os":"linux","architecture":"amd64","config":{"User":"1000","user":"root"}}"#;
+    case.push_configured("dev/app:1", config.to_owned(), &["x".to_owned()]).await;
+    let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    assert_eq!((held.reasons[0].code.as_str(), held.policies.len()), ("ambiguous-config", 0));
+    assert!(held.first_reason().contains("`user` is `User`"), "{held:#?}");
+    case.stop().await;
+}
+
 /// Regression: the job failed eight times and died, and no decision said why the image stayed where it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_of_too_many_platforms_is_held_and_says_so() {
