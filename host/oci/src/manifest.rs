@@ -169,10 +169,12 @@ impl Manifest {
         self.config.as_ref().is_some_and(|config| config.media_type.is_image_config())
     }
 
-    /// Of an index nothing is: it has no configuration.
+    /// Of an index nothing is: it has no configuration. Without a layer there is nothing to run.
     fn is_taken_by_dockerd(&self) -> bool {
         let is_taken = |part: &Descriptor| part.media_type.is_taken_by_dockerd();
-        self.config.as_ref().is_some_and(is_taken) && self.layers.iter().all(is_taken)
+        self.config.as_ref().is_some_and(is_taken)
+            && !self.layers.is_empty()
+            && self.layers.iter().all(is_taken)
     }
 
     /// Whether its configuration is `{}`, beside which ORAS attaches files as layers of an image: it names no layer, so containerd
