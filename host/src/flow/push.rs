@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
 use wharf_oci::{Digest, Manifest, MediaType, RepoName, Tag, Target};
 use wharf_store::{BlobError, Stored, Tx};
 
@@ -87,9 +86,7 @@ async fn head(app: &App, repository: &RepoName, digest: &Digest) -> Result<Optio
         opened => opened?,
     };
     let failed = |cause| BlobError::Io { what: "read", name: id.as_str().to_owned(), cause };
-    let stream = reader.stream(0..statement::HEAD_BYTES as u64);
-    let chunks: Vec<Bytes> = stream.try_collect().await.map_err(failed)?;
-    Ok(Some(chunks.concat().into()))
+    Ok(Some(reader.bytes(0..statement::HEAD_BYTES as u64).await.map_err(failed)?))
 }
 
 /// Points every tag of the push and says so, once for each tag that moved; a manifest without a tag is told as well.

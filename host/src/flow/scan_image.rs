@@ -182,12 +182,7 @@ async fn config_bytes(
         Bytes::Here(bytes) => return Ok(bytes.to_vec()),
         Bytes::Missing => return Err(ScanFailure::Refused("its configuration is not here".to_owned()).into()),
     };
-    let mut stream = reader.stream(0..reader.size());
-    let mut bytes = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk.map_err(lost)?);
-    }
-    Ok(bytes)
+    Ok(reader.bytes(0..reader.size()).await.map_err(lost)?.into())
 }
 
 /// Takes in what a scan found, compares it with the data in force, and keeps both.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, Tag, Target, unambiguous_config};
 use wharf_plugin::facts::{Approval, FactsError, ImageFacts, SealedFacts};
 use wharf_store::{Rev, Stored};
@@ -216,12 +215,8 @@ async fn read_config(
     let unreadable =
         |error: &dyn std::fmt::Display| PromoteError::Facts(format!("`{digest}` cannot be read: {error}"));
     let reader = app.blobs.open(&id).await.map_err(|error| unreadable(&error))?;
-    let mut stream = reader.stream(0..reader.size());
-    let mut bytes = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|error| unreadable(&error))?);
-    }
-    Ok(Some(bytes))
+    let bytes = reader.bytes(0..reader.size()).await.map_err(|error| unreadable(&error))?;
+    Ok(Some(bytes.into()))
 }
 
 /// Who let the image through each stage that it has passed, oldest first.

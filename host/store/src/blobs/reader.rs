@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::Stream;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::try_unfold;
+use futures_util::{Stream, TryStreamExt as _};
 use rustix::io::ReadWriteFlags;
 
 /// Bytes of one chunk.
@@ -43,6 +43,19 @@ impl BlobReader {
             let next = range.start + chunk.len() as u64..range.end;
             Ok(Some((chunk, (file, next))))
         }))
+    }
+
+    /// The bytes of a range (cut to the blob's size), all of them in memory: for small blobs, and beginnings of large ones.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn bytes(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let mut bytes = BytesMut::new();
+        let mut stream = self.stream(range);
+        while let Some(chunk) = stream.try_next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
     }
 
     /// For the scanner and other synchronous readers; blocks.

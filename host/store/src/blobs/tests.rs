@@ -1,4 +1,3 @@
-use futures_util::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -19,8 +18,7 @@ fn sha256(bytes: &[u8]) -> String {
 
 async fn read(blobs: &Blobs, id: &BlobId, range: std::ops::Range<u64>) -> Vec<u8> {
     let reader = blobs.open(id).await.unwrap();
-    let chunks: Vec<Bytes> = reader.stream(range).try_collect().await.unwrap();
-    chunks.concat()
+    reader.bytes(range).await.unwrap().into()
 }
 
 /// An upload of so many bytes, to be resumed.
