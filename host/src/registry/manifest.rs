@@ -286,40 +286,30 @@ pub async fn read(
     repository: &RepoName,
     target: &Target,
 ) -> Result<Option<(Found, Bytes)>, StoreError> {
-    let mut looked_at = None;
-    for _ in 0..tag::LOOKS_MAX {
-        let tag: Option<(TagRow, Rev)> = match target {
-            Target::Digest(_) => None,
-            Target::Tag(tag) => match store.get(&row::tag(repository, tag)).await? {
-                Some(row) => Some((row.value()?, row.rev)),
-                None => return Ok(None),
-            },
-        };
-        let digest = match (target, &tag) {
-            (Target::Digest(digest), _) => digest.clone(),
-            (Target::Tag(_), Some((tag, _))) => tag.digest.clone(),
-            (Target::Tag(_), None) => return Ok(None),
-        };
-        let keys =
-            vec![row::manifest(repository, &digest), untag::row(repository, &digest), blob::key(&digest)];
-        let mut rows = store.get_many(keys).await?.into_iter();
-        let (row, mark, blob) = (rows.next().flatten(), rows.next().flatten(), rows.next().flatten());
-        let revision = tag.as_ref().map(|(_, revision)| *revision);
-        let hidden = revision.zip(mark).is_some_and(|(tag, mark)| untag::hides(mark.rev, tag));
-        if let Some(row) = row.filter(|_| !hidden) {
-            let found = Found { row: row.value()?, digest, tag };
-            let blob = blob.as_ref().map(blob::Blob::decode).transpose()?;
-            return Ok(blob.and_then(blob::inline).map(|bytes| (found, bytes)));
-        }
-        // Between the two reads the tag may have moved, and what it pointed to may have gone: then it points elsewhere now.
-        if revision.is_none() || looked_at.replace(revision) == Some(revision) {
-            return Ok(None);
-        }
-    }
     match target {
-        Target::Tag(tag) => Err(StoreError::Conflict(row::tag(repository, tag))),
-        Target::Digest(_) => Ok(None),
+        Target::Digest(digest) => at(store, repository, digest.clone(), None).await,
+        Target::Tag(tag) => {
+            let at = |row: TagRow, revision| at(store, repository, row.digest.clone(), Some((row, revision)));
+            tag::look_up(store, repository, tag, at).await
+        }
     }
+}
+
+/// The manifest of that digest, unless a large delete of it hides the tag that it is asked by.
+async fn at(
+    store: &Store,
+    repository: &RepoName,
+    digest: Digest,
+    tag: Option<(TagRow, Rev)>,
+) -> Result<Option<(Found, Bytes)>, StoreError> {
+    let keys = vec![row::manifest(repository, &digest), untag::row(repository, &digest), blob::key(&digest)];
+    let mut rows = store.get_many(keys).await?.into_iter();
+    let (row, mark, blob) = (rows.next().flatten(), rows.next().flatten(), rows.next().flatten());
+    let hidden = tag.as_ref().zip(mark).is_some_and(|((_, tag), mark)| untag::hides(mark.rev, *tag));
+    let Some(row) = row.filter(|_| !hidden) else { return Ok(None) };
+    let found = Found { row: row.value()?, digest, tag };
+    let blob = blob.as_ref().map(blob::Blob::decode).transpose()?;
+    Ok(blob.and_then(blob::inline).map(|bytes| (found, bytes)))
 }
 
 /// A manifest of the repository, parsed.

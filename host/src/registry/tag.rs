@@ -9,7 +9,7 @@ use super::{RegistryError, setting, untag};
 use crate::event::Stage;
 
 /// How often a tag is looked up again that moved meanwhile.
-pub(super) const LOOKS_MAX: usize = 8;
+const LOOKS_MAX: usize = 8;
 
 /// What [`point`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,18 +148,34 @@ fn refuse_if_immutable(
 /// # Errors
 /// Where the store cannot be read, or the tag moves at each look.
 pub async fn find(store: &Store, repository: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StoreError> {
+    let unless_hidden = |old: TagRow, revision| async move {
+        let mark = store.get(&untag::row(repository, &old.digest)).await?;
+        Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, revision))).then_some(old))
+    };
+    look_up(store, repository, tag, unless_hidden).await
+}
+
+/// What `look` finds at a tag. Where it finds nothing, the tag may have moved since its row was read, and what it pointed to may
+/// have gone: it looks again until the tag stands still.
+///
+/// # Errors
+/// Those of `look`; where the store cannot be read, or the tag moves at each look.
+pub(super) async fn look_up<T, F: Future<Output = Result<Option<T>, StoreError>>>(
+    store: &Store,
+    repository: &RepoName,
+    tag: &Tag,
+    look: impl Fn(TagRow, Rev) -> F,
+) -> Result<Option<T>, StoreError> {
+    let key = row::tag(repository, tag);
     let mut looked_at = None;
     for _ in 0..LOOKS_MAX {
-        let Some(found) = store.get(&row::tag(repository, tag)).await? else { return Ok(None) };
-        let old: TagRow = found.value()?;
-        let mark = store.get(&untag::row(repository, &old.digest)).await?;
-        if !mark.is_some_and(|mark| untag::hides(mark.rev, found.rev)) {
-            return Ok(Some(old));
+        let Some(row) = store.get(&key).await? else { return Ok(None) };
+        if let Some(found) = look(row.value()?, row.rev).await? {
+            return Ok(Some(found));
         }
-        // Between the two reads the tag may have moved, and what it pointed to may have gone: then it points elsewhere now.
-        if looked_at.replace(found.rev) == Some(found.rev) {
+        if looked_at.replace(row.rev) == Some(row.rev) {
             return Ok(None);
         }
     }
-    Err(StoreError::Conflict(row::tag(repository, tag)))
+    Err(StoreError::Conflict(key))
 }
