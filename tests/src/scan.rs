@@ -466,6 +466,24 @@ fn scanned(registry: &Server, image: &str) -> String {
     panic!("`{image}` was not scanned within {WAIT_S} s")
 }
 
+/// Regression: what was scanned where its layers were missing stayed unscanned wherever it came whole.
+#[tokio::test]
+async fn what_was_missing_in_one_repository_is_scanned_in_another() {
+    let folder = TempDir::new().unwrap();
+    let settings = server::settings(folder.path(), "[registry]\nsparse = [\"sparse/*\"]\n");
+    let registry = Server::start_with(&["--config", &settings]).unwrap();
+    let mut image = Image::debian("hello", "2.10-3").unwrap();
+    let layers = std::mem::take(&mut image.layers);
+    image.push(&registry, "sparse/hello", "1").await.unwrap();
+    assert_eq!(scanned(&registry, "sparse/hello:1"), "failed");
+    let why = registry.wharf(&["image", "facts", "sparse/hello:1"]).unwrap();
+    assert!(why.contains("its layer `sha256:") && why.contains("is not here"), "{why}");
+    image.layers = layers;
+    image.push(&registry, "dev/hello", "1").await.unwrap();
+    compared(&registry, "dev/hello:1", "none", 0);
+    assert_eq!(scanned(&registry, "sparse/hello:1"), "complete");
+}
+
 /// How long a scan may take on a loaded machine. Seconds.
 const WAIT_S: u32 = 120;
 

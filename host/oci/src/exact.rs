@@ -32,6 +32,9 @@ const MANIFEST: Names = Names {
         "platform",
         "os",
         "architecture",
+        "variant",
+        "os.version",
+        "os.features",
     ],
     within: &["config", "layers", "manifests", "subject", "platform"],
 };
@@ -130,9 +133,10 @@ impl<'de> Visitor<'de> for Exact {
     }
 }
 
-/// Whatever the case, of letters beyond ASCII as well: `ſ` is an `s` to Go.
+/// Whatever the case, of letters beyond ASCII as well: `ſ` is an `s` to Go, and the sign of Kelvin a `k`.
 fn is_same_in_go(name: &str, field: &str) -> bool {
-    name.chars().flat_map(char::to_uppercase).eq(field.chars().flat_map(char::to_uppercase))
+    let folded = |text: &str| text.to_uppercase().to_lowercase();
+    folded(name) == folded(field)
 }
 
 #[cfg(test)]
@@ -160,6 +164,7 @@ mod tests {
         check(r#"{"config":{"User":"1000","User":"root"}}"#, Some("`User` is there twice"));
         check(r#"{"config":{"Entrypoint":["a"],"entrypoint":["b"]}}"#, Some("`entrypoint`"));
         check(r#"{"rootfs":{"diff_ids":[],"diff_idſ":[]}}"#, Some("`diff_ids`"));
+        check("{\"config\":{\"WorkingDir\":\"/a\",\"Wor\u{212a}ingDir\":\"/b\"}}", Some("is `WorkingDir`"));
         check("no JSON", None);
     }
 }

@@ -7,11 +7,6 @@ use wharf_plugin::facts::{Approval, Component, Finding, ImageFacts, Knowledge, P
 
 use super::scanned::Scanned;
 
-/// Labels, annotations and other texts of one image that are taken into its facts.
-const TEXTS_MAX: usize = 500;
-/// Bytes of one such text.
-const TEXT_BYTES_MAX: usize = 4096;
-
 /// The tag that is judged, and what it points at.
 #[derive(Debug, Clone)]
 pub struct TagInput {
@@ -69,7 +64,16 @@ struct Run {
     exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-/// Joins what is known into one document.
+/// Whether the facts can be taken from an image's configuration. Of one that cannot be read they would be none, and a policy about
+/// its user or labels would find nothing to refuse.
+///
+/// # Errors
+/// Where it is no JSON, or a field is of another type.
+pub fn readable_config(json: &[u8]) -> Result<(), serde_json::Error> {
+    serde_json::from_slice::<Config>(json).map(drop)
+}
+
+/// Joins what is known into one document. No text is cut: what is too large as a whole is not judged.
 pub fn assemble(tag: &TagInput, platforms: Vec<PlatformInput>, evaluated_at_ms: u64) -> ImageFacts {
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     for manifest in platforms.iter().filter_map(|platform| platform.manifest.as_ref()) {
@@ -88,7 +92,7 @@ pub fn assemble(tag: &TagInput, platforms: Vec<PlatformInput>, evaluated_at_ms: 
         pushed_at_ms: tag.at_ms,
         pushed_by: tag.by.clone(),
         evaluated_at_ms,
-        annotations: bounded(&tag.annotations),
+        annotations: tag.annotations.clone(),
         signature_check: Knowledge::None,
         signatures: Vec::new(),
         approvals: tag.approvals.clone(),
@@ -105,11 +109,11 @@ fn blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
 }
 
 fn one(input: PlatformInput, evaluated_at_ms: u64) -> PlatformFacts {
-    // Whoever pushed the image wrote this document: a form that does not parse says nothing.
+    // See [`readable_config`]: one that does not parse is not judged.
     let config: Config =
         input.config.as_deref().and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
     let run = config.config.as_ref();
-    let labels = run.and_then(|run| run.labels.as_ref()).map(bounded).unwrap_or_default();
+    let labels = run.and_then(|run| run.labels.as_ref()).cloned().unwrap_or_default();
     let facts = run.map(run_facts).unwrap_or_default();
     let manifest = input.manifest.as_ref();
     let sizes: BTreeMap<&Digest, u64> =
@@ -131,7 +135,7 @@ fn one(input: PlatformInput, evaluated_at_ms: u64) -> PlatformFacts {
         layers: manifest.iter().flat_map(|m| &m.layers).map(|layer| layer.digest.to_string()).collect(),
         created_at_ms: config.created.as_deref().and_then(milliseconds),
         labels,
-        annotations: manifest.map(|m| bounded(&m.annotations)).unwrap_or_default(),
+        annotations: manifest.map(|m| m.annotations.clone()).unwrap_or_default(),
         scan,
         coverage: scanned.coverage,
         distribution: scanned.distribution,
@@ -145,7 +149,8 @@ fn one(input: PlatformInput, evaluated_at_ms: u64) -> PlatformFacts {
     }
 }
 
-/// What the image's own configuration says goes before what the index says of it.
+/// What an index says goes before what the image's own configuration says: runtimes choose by it, too. That it is unknown goes
+/// behind.
 fn platform(declared: Option<&wharf_oci::Platform>, config: &Config) -> Option<Platform> {
     let of_config = || {
         Some(Platform {
@@ -155,15 +160,16 @@ fn platform(declared: Option<&wharf_oci::Platform>, config: &Config) -> Option<P
             os_version: config.os_version.clone(),
         })
     };
-    let of_index = || {
-        declared.filter(|platform| !platform.is_unknown()).map(|platform| Platform {
-            os: platform.os.clone(),
-            architecture: platform.architecture.clone(),
-            variant: platform.variant.clone(),
-            os_version: platform.os_version.clone(),
-        })
-    };
-    of_index().or_else(of_config)
+    let of_index = declared.map(|platform| Platform {
+        os: platform.os.clone(),
+        architecture: platform.architecture.clone(),
+        variant: platform.variant.clone(),
+        os_version: platform.os_version.clone(),
+    });
+    match declared.is_some_and(wharf_oci::Platform::is_unknown) {
+        true => of_config().or(of_index),
+        false => of_index.or_else(of_config),
+    }
 }
 
 fn run_facts(run: &Run) -> BTreeMap<String, String> {
@@ -176,13 +182,7 @@ fn run_facts(run: &Run) -> BTreeMap<String, String> {
         ("config.cmd", list(&run.cmd)),
         ("config.exposed-ports", ports),
     ];
-    let known = found.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    known.filter(|(_, value)| value.len() <= TEXT_BYTES_MAX).collect()
-}
-
-fn bounded(texts: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let fits = |(key, value): &(&String, &String)| key.len() + value.len() <= TEXT_BYTES_MAX;
-    texts.iter().filter(fits).take(TEXTS_MAX).map(|(k, v)| (k.clone(), v.clone())).collect()
+    found.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// RFC 3339, as image configurations write times.

@@ -52,6 +52,12 @@ impl Scanned {
         Scanned { scan, matched: scan, why: why.map(str::to_owned), ..Scanned::default() }
     }
 
+    /// Whether the image was read. What failed, and what was an artifact by the type that it was pushed with, is looked at again
+    /// wherever it is pushed: another repository may have what was missing.
+    pub fn is_read(&self) -> bool {
+        self.scan != Knowledge::Failed && self.bom.is_some()
+    }
+
     pub fn findings_count(&self) -> u64 {
         self.counts.iter().sum()
     }

@@ -62,7 +62,8 @@ pub async fn image(
     digest: &Digest,
     last: bool,
 ) -> Result<Platforms, ScanImageError> {
-    if scanned::find(&app.store, digest).await?.is_some_and(|known| known.scan != Knowledge::Failed) {
+    if let Some(known) = scanned::find(&app.store, digest).await?.filter(Scanned::is_read) {
+        tell_who_waits(app, repository, digest, &known).await?;
         return Ok(Vec::new());
     }
     // Deleted since: there is nothing to scan, and its next push asks again.
@@ -91,6 +92,23 @@ pub async fn image(
         Err(error) => return Err(error),
     }
     Ok(Vec::new())
+}
+
+/// The scan is known, of another repository: what holds for the manifest to come into this one asks again.
+async fn tell_who_waits(
+    app: &App,
+    repository: &RepoName,
+    digest: &Digest,
+    known: &Scanned,
+) -> Result<(), StoreError> {
+    let event = &scan_ended(app, repository, digest, known);
+    let tell = app.store.act(|mut tx| async move {
+        match standing::is_awaited(&mut tx, &standing::missing(repository, digest)).await? {
+            true => event::append(&mut tx, event),
+            false => Ok(()),
+        }
+    });
+    tell.await.map(drop)
 }
 
 /// Notes that there is nothing to scan. Of most artifacts, as signatures are, nobody waits to hear that: where no judgement does,
@@ -127,7 +145,7 @@ async fn platforms(app: &App, repository: &RepoName, index: &Manifest) -> Result
     Ok(digests
         .into_iter()
         .zip(known)
-        .filter(|(_, known)| known.as_ref().is_none_or(|known| known.scan == Knowledge::Failed))
+        .filter(|(_, known)| !known.as_ref().is_some_and(Scanned::is_read))
         .map(|(digest, _)| digest)
         .collect())
 }
@@ -146,7 +164,12 @@ async fn scan(app: &App, repository: &RepoName, manifest: &Manifest) -> Result<R
                 let stream = futures_util::stream::iter([Ok(bytes)]).boxed();
                 Input::of_stream(descriptor.clone(), async move { Ok(stream) })
             }
-            Bytes::Missing => Input::of_blob(descriptor.clone(), None),
+            Bytes::Missing if descriptor.media_type.is_foreign() => Input::of_blob(descriptor.clone(), None),
+            // Of a sparse image. It may be here the next time, or in another repository.
+            Bytes::Missing => {
+                let why = format!("its layer `{}` is not here", descriptor.digest);
+                return Err(ScanFailure::Refused(why).into());
+            }
         });
     }
     Ok(app.scanner.scan(&config, layers, |_| {}).await?)
@@ -294,7 +317,7 @@ async fn store(
     app.store
         .act(|mut tx| async move {
             let known = scanned::expect(&mut tx, digest).await?;
-            if known.is_some_and(|(known, _)| known.scan != Knowledge::Failed) {
+            if known.is_some_and(|(known, _)| known.is_read()) {
                 // Another scan of the same image was first.
                 return Ok(());
             }

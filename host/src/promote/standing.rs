@@ -1,11 +1,11 @@
 //! How each tag stands with each binding, and what a new judgement of it waits for.
 //!
 //! Rows of `Space::Held`: `standing/BINDING/REPOSITORY/TAG` → [`Standing`]; `image/DIGEST/BINDING/REPOSITORY/TAG`, one for
-//! each image about which an answer may change; `at/MS/BINDING/REPOSITORY/TAG` for an age rule. The last two are empty and
+//! each image about which an answer may change, and `image/REPOSITORY@DIGEST/…` for each that is not in the repository yet; `at/MS/BINDING/REPOSITORY/TAG` for an age rule. The last two are empty and
 //! written and removed with the first.
 
 use serde::{Deserialize, Serialize};
-use wharf_oci::{RepoName, Tag};
+use wharf_oci::{Digest, RepoName, Tag};
 use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key, number};
 
 use super::compose::Verdict;
@@ -22,7 +22,7 @@ pub struct Standing {
     pub fingerprint: String,
     /// Whether this revision of the tag was promoted by this binding.
     pub promoted: bool,
-    /// Digests of images about which an answer may change.
+    /// Digests of images about which an answer may change, and what is [`missing`] in the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
     /// When to judge again.
@@ -125,6 +125,11 @@ pub async fn of_image(
     limit: usize,
 ) -> Result<Places, StoreError> {
     places(store, KeyRange::prefix(Space::Held, &["image", digest]), after, limit).await
+}
+
+/// What a tag waits for whose index names a manifest that its repository does not have: the scan may be known, of another.
+pub fn missing(repository: &RepoName, digest: &Digest) -> String {
+    format!("{repository}@{digest}")
 }
 
 /// Whether something waits for an answer about an image; the commit expects that it stays so.

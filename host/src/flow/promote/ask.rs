@@ -1,6 +1,6 @@
 //! Each policy of a binding about each platform that counts.
 
-use wharf_plugin::facts::{Knowledge, PlatformFacts, SealedFacts};
+use wharf_plugin::facts::{Knowledge, Platform, PlatformFacts, SealedFacts};
 use wharf_plugin::trace::{Ask, Question, Subject, Trace};
 
 use super::PromoteError;
@@ -8,8 +8,18 @@ use super::gather::Gathered;
 use crate::App;
 use crate::facts::{DocumentError, Kind, Pending};
 use crate::plugin::{Asked, Unasked};
-use crate::promote::{Binding, Composed, Judged, Opinion, Policy, Reason, Verdict, compose, reasons};
+use crate::promote::{
+    Binding, Composed, Judged, Opinion, Policy, Reason, Verdict, compose, reasons, standing,
+};
 
+/// Names of platforms that mean what they say and nothing else: Go's `GOOS` and `GOARCH`, and the mark of an attestation, which is
+/// no runtime's platform.
+const OPERATING_SYSTEMS: [&str; 9] =
+    ["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "illumos", "unknown"];
+const ARCHITECTURES: [&str; 14] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le",
+    "riscv64", "s390x", "unknown",
+];
 /// What is kept of a platform's name, which whoever pushed the image wrote.
 const LABEL_BYTES_MAX: usize = 128;
 
@@ -18,7 +28,7 @@ const LABEL_BYTES_MAX: usize = 128;
 pub(super) struct Opinions {
     pub(super) judged: Vec<Judged>,
     pub(super) composed: Composed,
-    /// Digests of the image itself and of the platforms that count.
+    /// Digests of the image itself and of the platforms that count, and what is waited for in the repository.
     pub(super) images: Vec<String>,
     /// Something failed that may well work after this time.
     pub(super) again_in_ms: Option<u64>,
@@ -51,6 +61,7 @@ impl Opinions {
         let mut images = vec![gathered.digest().to_string()];
         images.extend(gathered.scans.iter().map(|scan| scan.digest.to_string()));
         images.dedup();
+        images.extend(missing(gathered));
         Opinions {
             judged: Vec::new(),
             composed: Composed {
@@ -111,6 +122,7 @@ pub(super) async fn binding(
     let mut images = vec![facts.facts().digest.clone()];
     images.extend(platforms.iter().map(|(_, _, platform)| platform.digest.clone()));
     images.dedup();
+    images.extend(missing(gathered));
     Ok(Opinions {
         composed: compose(&names, &opinions, &targets),
         judged,
@@ -128,19 +140,32 @@ fn counting<'a>(binding: &Binding, facts: &'a SealedFacts) -> Vec<(u32, Option<S
         let name = platform.platform.as_ref().map(ToString::to_string);
         (index, name, platform)
     });
-    let counts = |name: &Option<String>| match name {
-        Some(name) => binding.counts(name),
-        None => binding.platforms.is_empty(),
+    // What is named unclearly, or not at all, some runtime takes for a platform of its own.
+    let counts = |platform: &PlatformFacts, name: &Option<String>| match (&platform.platform, name) {
+        (Some(platform), Some(name)) => binding.counts(name) || !is_clear(platform),
+        _ => true,
     };
     let is_index = facts.facts().index;
     named
-        .filter(|(_, name, _)| counts(name))
+        .filter(|(_, name, platform)| counts(platform, name))
         .map(|(index, name, platform)| {
             let label = name.unwrap_or_else(|| "unknown platform".to_owned());
             let label = reasons::beginning(&label, LABEL_BYTES_MAX);
             (index, is_index.then(|| format!("{label} #{index}")), platform)
         })
         .collect()
+}
+
+/// Whether a platform is named as Go names it: containerd takes `x86_64`, `AMD64` and nothing for what it runs on.
+fn is_clear(platform: &Platform) -> bool {
+    OPERATING_SYSTEMS.contains(&platform.os.as_str())
+        && ARCHITECTURES.contains(&platform.architecture.as_str())
+}
+
+/// What the tag waits for to come into its repository.
+fn missing(gathered: &Gathered) -> impl Iterator<Item = String> {
+    let missing = gathered.scans.iter().filter(|scan| !scan.is_here);
+    missing.map(|scan| standing::missing(&gathered.stage.repository, &scan.digest))
 }
 
 fn opinion(judged: &Judged) -> Opinion {

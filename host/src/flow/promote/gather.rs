@@ -10,7 +10,7 @@ use super::{PromoteError, stage};
 use crate::App;
 use crate::event::Stage;
 use crate::facts::document::{self, DocumentError, Kind, Pending};
-use crate::facts::{PlatformInput, Scanned, TagInput, assemble, scanned, stored};
+use crate::facts::{PlatformInput, Scanned, TagInput, assemble, readable_config, scanned, stored};
 use crate::promote::{Authority, Decision, Effect, Outcome, Reason, decision};
 use crate::registry::row::TagRow;
 use crate::registry::{blob, index, manifest};
@@ -41,6 +41,8 @@ pub(super) struct Gathered {
 #[derive(Debug, Clone)]
 pub(super) struct Scan {
     pub(super) digest: Digest,
+    /// Whether the repository had its manifest. One that comes is judged by its scan, which another repository may have long since.
+    pub(super) is_here: bool,
     pub(super) revision: Option<Rev>,
     /// When the answer to whether its distribution is past its end of life changes by itself.
     pub(super) end_of_life_ms: Option<u64>,
@@ -89,6 +91,7 @@ pub(super) async fn tag(
     };
     let scan = |(input, revision): &(PlatformInput, Option<Rev>)| Scan {
         digest: input.digest.clone(),
+        is_here: input.manifest.is_some(),
         revision: *revision,
         end_of_life_ms: input.scanned.end_of_life_ms,
     };
@@ -167,22 +170,19 @@ async fn platform(
     declared: Option<wharf_oci::Platform>,
 ) -> Result<Result<(PlatformInput, Option<Rev>), Reason>, PromoteError> {
     let found = scanned::find_at(&app.store, &digest).await?;
-    let (scanned, rev) = match found {
-        Some((scanned, rev)) => (scanned, Some(rev)),
-        None => (Scanned::not_yet(manifest.as_ref()), None),
-    };
+    let rev = found.as_ref().map(|(_, rev)| *rev);
+    // What another repository holds says nothing of what is not here: the manifest may come after this was judged.
+    let scanned = found.filter(|_| manifest.is_some()).map(|(scanned, _)| scanned);
+    let scanned = scanned.unwrap_or_else(|| Scanned::not_yet(manifest.as_ref()));
     let components = list(app, Kind::Components, &scanned.components).await?;
     let findings = list(app, Kind::Findings, &scanned.findings).await?;
     let config = match manifest.as_ref().filter(|m| m.is_container_image()).and_then(|m| m.config.as_ref()) {
-        Some(config) => read_config(app, repository, &config.digest).await?,
+        Some(config) => match read_config(app, repository, &config.digest).await? {
+            Ok(config) => Some(config),
+            Err(reason) => return Ok(Err(reason)),
+        },
         None => None,
     };
-    if let Some(Err(error)) = config.as_deref().map(unambiguous_config)
-        && error.is_data()
-    {
-        let text = format!("the configuration of `{digest}` is not the same to all who read it: {error}");
-        return Ok(Err(Reason::new("ambiguous-config", text)));
-    }
     let input = PlatformInput { digest, manifest, platform: declared, config, scanned, components, findings };
     Ok(Ok((input, rev)))
 }
@@ -198,25 +198,41 @@ async fn list<T: serde::de::DeserializeOwned>(
     }
 }
 
-/// A configuration's bytes; none where it is not here, or larger than any that is read.
+/// A configuration's bytes, or why policies cannot be told what it says: they would find nothing in it to refuse.
 async fn read_config(
     app: &App,
     repository: &RepoName,
     digest: &Digest,
-) -> Result<Option<Vec<u8>>, PromoteError> {
-    let Some(found) = blob::find(&app.store, repository, digest).await? else { return Ok(None) };
-    if found.size > CONFIG_BYTES_MAX {
-        return Ok(None);
-    }
-    let id = match found.stored {
-        Stored::Inline(bytes) => return Ok(Some(bytes.to_vec())),
-        Stored::File(id) => id,
+) -> Result<Result<Vec<u8>, Reason>, PromoteError> {
+    let unreadable = |why: &dyn std::fmt::Display| {
+        let text = format!("the configuration `{digest}` cannot be read: {why}");
+        Ok(Err(Reason::new("unreadable-config", text)))
     };
-    let unreadable =
+    let Some(found) = blob::find(&app.store, repository, digest).await? else {
+        return unreadable(&"it is not in the repository");
+    };
+    if found.size > CONFIG_BYTES_MAX {
+        return unreadable(&format_args!("{} bytes are more than {CONFIG_BYTES_MAX}", found.size));
+    }
+    let failed =
         |error: &dyn std::fmt::Display| PromoteError::Facts(format!("`{digest}` cannot be read: {error}"));
-    let reader = app.blobs.open(&id).await.map_err(|error| unreadable(&error))?;
-    let bytes = reader.bytes(0..reader.size()).await.map_err(|error| unreadable(&error))?;
-    Ok(Some(bytes.into()))
+    let bytes = match found.stored {
+        Stored::Inline(bytes) => bytes.to_vec(),
+        Stored::File(id) => {
+            let reader = app.blobs.open(&id).await.map_err(|error| failed(&error))?;
+            reader.bytes(0..reader.size()).await.map_err(|error| failed(&error))?.into()
+        }
+    };
+    if let Err(error) = unambiguous_config(&bytes)
+        && error.is_data()
+    {
+        let text = format!("the configuration `{digest}` is not the same to all who read it: {error}");
+        return Ok(Err(Reason::new("ambiguous-config", text)));
+    }
+    match readable_config(&bytes) {
+        Ok(()) => Ok(Ok(bytes)),
+        Err(error) => unreadable(&error),
+    }
 }
 
 /// Who let the image through each stage that it has passed, oldest first.

@@ -17,7 +17,7 @@ const RECHECK_LEAST_MS: u64 = 60_000;
 /// After this long a target that refused is tried again, in ms.
 const RETRY_MS: u64 = 300_000;
 /// Breakers that one judgement tells of in events; the decision itself says which plugin was not asked about what.
-const OPENED_TOLD_MAX: usize = 256;
+const OPENED_TOLD_MAX: usize = 128;
 
 /// The decision, with what it was based on.
 pub(super) fn decision(case: &Case<'_>, effects: Vec<Effect>, number: u64, now_ms: u64) -> Decision {

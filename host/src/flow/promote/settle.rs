@@ -19,7 +19,7 @@ use crate::promote::destination::{self, By, Destination};
 use crate::promote::standing::{self, Place, Standing};
 use crate::promote::{Effect, Mode, Outcome, Reason};
 use crate::registry::copy::{self, Plan};
-use crate::registry::{RegistryError, quota, tag};
+use crate::registry::{RegistryError, quota, row, tag};
 
 /// What is to be settled.
 #[derive(Debug)]
@@ -275,6 +275,10 @@ pub(super) async fn is_current(tx: &mut Tx, gathered: &Gathered) -> Result<bool,
 async fn is_known_still(app: &App, tx: &mut Tx, case: &Case<'_>) -> Result<bool, StoreError> {
     for scan in &case.gathered.scans {
         if scanned::expect(tx, &scan.digest).await?.map(|(_, revision)| revision) != scan.revision {
+            return Ok(false);
+        }
+        let repository = &case.gathered.stage.repository;
+        if !scan.is_here && tx.get(&row::manifest(repository, &scan.digest)).await?.is_some() {
             return Ok(false);
         }
     }

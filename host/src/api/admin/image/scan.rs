@@ -17,7 +17,7 @@ use crate::api::{ApiError, Caller, ErrorBody};
 use crate::facts::document::{self, Kind};
 use crate::facts::{Scanned, scanned};
 use crate::flow::promote::explain;
-use crate::registry::manifest;
+use crate::registry::{manifest, row};
 
 /// How many findings of each severity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -163,8 +163,12 @@ pub(super) async fn known(
     platforms: &[Digest],
 ) -> Result<Vec<Scanned>, StoreError> {
     let mut known = Vec::with_capacity(platforms.len());
-    for (digest, scanned) in platforms.iter().zip(scanned::find_many(&app.store, platforms).await?) {
-        known.push(match scanned {
+    let rows = platforms.iter().map(|digest| row::manifest(repository, digest)).collect();
+    let here = app.store.get_many(rows).await?;
+    let found = scanned::find_many(&app.store, platforms).await?;
+    for ((digest, scanned), here) in platforms.iter().zip(found).zip(here) {
+        // What another repository holds is not for whoever reads this one.
+        known.push(match scanned.filter(|_| here.is_some()) {
             Some(scanned) => scanned,
             None => Scanned::not_yet(manifest::parsed(&app.store, repository, digest).await?.as_ref()),
         });

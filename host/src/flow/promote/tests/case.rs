@@ -74,11 +74,12 @@ impl Case {
                 let (app, repository, digest) = (app.clone(), repository.clone(), digest.clone());
                 Box::pin(async move {
                     let known = crate::facts::scanned::find(&app.store, &digest).await?;
-                    if let (Some(report), None) = (report, known) {
-                        let taken = scan_image::finish(&app, &repository, &digest, report).await;
-                        taken.map_err(jobs::Failure::new)?;
-                    }
-                    Ok(())
+                    let done = match (report, known) {
+                        (_, Some(_)) => scan_image::image(&app, &repository, &digest, false).await.map(drop),
+                        (Some(report), None) => scan_image::finish(&app, &repository, &digest, report).await,
+                        (None, None) => Ok(()),
+                    };
+                    done.map_err(jobs::Failure::new)
                 })
             }
             _ => real(job),

@@ -98,7 +98,7 @@ async fn a_dry_run_holds_what_cannot_be_kept() {
     bind::bind(&case.app, &admin, all.clone(), None).await.unwrap();
     let config = case.blob(&stage.repository, "{}").await;
     let config = json!({"mediaType": MediaType::OCI_CONFIG, "digest": config, "size": 2});
-    // As many annotations, as long, as are taken into the facts of a platform.
+    // About as many annotations as one manifest takes.
     let (count, length) = (500, 4092);
     let mut entries = Vec::new();
     for part in 0..TOO_MUCH.div_ceil(count * length) {

@@ -108,6 +108,60 @@ async fn every_platform_of_an_index_has_to_pass() {
     case.stop().await;
 }
 
+/// Regression: an image was approved by its scan in another repository, and could come to this one after it was judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_repository_holds_says_nothing_here() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "zlib", "9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
+    let digest = case.push("scratch/x:1", "x", &[("openssl", "3")]).await;
+    let entry = json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": size(&case, "scratch/x:1").await,
+        "platform": {"os": "linux", "architecture": "amd64"}});
+    let index =
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [entry]}).to_string();
+    case.push_manifest(&stage_of("dev/app:1"), MediaType::OCI_INDEX, index).await;
+    let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    case.until_idle().await;
+    assert_eq!(held.policies[0].held_because.as_ref().unwrap().code, "not-scanned", "{held:#?}");
+    assert_eq!(case.digest_at("qa/app:1").await, None);
+    // It comes, and its scan is known: nothing but its coming asks again.
+    assert_eq!(case.push_unscanned("dev/app:child", "x").await, digest);
+    case.until_judged("dev/app:1", "to-qa", Verdict::Approve).await;
+    case.until_idle().await;
+    let index = case.digest_at("dev/app:1").await;
+    assert!(index.is_some() && case.digest_at("qa/app:1").await == index);
+    case.stop().await;
+}
+
+/// Regression: a binding for one platform passed over an entry that a runtime takes for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_is_named_unclearly_counts_for_all() {
+    let mut case = Case::new().await;
+    let mut amd = binding("to-qa", "dev/**", &[("qa/{name}", "%n")], does("mark"));
+    amd.platforms = vec!["linux/amd64".to_owned()];
+    bind::bind(&case.app, &Principal::user("admin"), amd, None).await.unwrap();
+    let names = [
+        ("linux", "amd64"),
+        ("linux", "x86_64"),
+        ("Linux", "AMD64"),
+        ("", "amd64"),
+        ("linux", "arm64"),
+        ("unknown", "unknown"),
+    ];
+    let entry = |(os, architecture): (&str, &str)| {
+        let digest = Digest::sha256(format!("{os}/{architecture}").as_bytes());
+        json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": 7,
+            "platform": {"os": os, "architecture": architecture}})
+    };
+    let entries: Vec<_> = names.into_iter().map(entry).collect();
+    let index =
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries}).to_string();
+    case.push_manifest(&stage_of("dev/app:1"), MediaType::OCI_INDEX, index).await;
+    let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    assert_eq!(held.policies.len(), 4, "neither linux/arm64 nor unknown/unknown: {held:#?}");
+    case.stop().await;
+}
+
 /// Regression: a runtime takes `user` for `User`, too, and of both the last one; policies were told of the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_another_to_its_runtime_is_held() {
@@ -118,6 +172,26 @@ async fn an_image_that_is_another_to_its_runtime_is_held() {
     let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
     assert_eq!((held.reasons[0].code.as_str(), held.policies.len()), ("ambiguous-config", 0));
     assert!(held.first_reason().contains("`user` is `User`"), "{held:#?}");
+    case.stop().await;
+}
+
+/// Regression: of a configuration that could not be read, policies were told that it says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_configuration_cannot_be_read_is_held() {
+    let mut case = Case::new().await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
+    let large = json!({"os": "linux", "architecture": "amd64", "history": ["x".repeat(4 << 20)]}).to_string();
+    for (tag, config, why) in [
+        ("text", "no JSON".to_owned(), "expected ident"),
+        ("type", r#"{"config":{"User":7}}"#.to_owned(), "invalid type"),
+        ("large", large, "bytes are more than 4194304"),
+    ] {
+        let at = format!("dev/app:{tag}");
+        case.push_configured(&at, config, &["x".to_owned()]).await;
+        let held = case.until_judged(&at, "to-qa", Verdict::Hold).await;
+        assert_eq!((held.reasons[0].code.as_str(), held.policies.len()), ("unreadable-config", 0));
+        assert!(held.first_reason().contains(why), "{held:#?}");
+    }
     case.stop().await;
 }
 
