@@ -34,7 +34,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Why the plugin folder cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginFolderError {
-    #[error("cannot make the plugin folder `{}`: {error}", path.display())]
+    #[error(
+        "cannot make the plugin folder `{}`: {error}; hint: move what is there, or set `plugins` to another folder", path.display()
+    )]
     Folder { path: PathBuf, error: std::io::Error },
     #[error("cannot watch the plugin folder: {0}")]
     Watch(std::io::Error),

@@ -21,6 +21,9 @@ use super::query;
 use crate::App;
 use crate::api::{ApiError, Caller};
 
+/// Largest body that is read, in bytes; an import of vulnerability data has a bound of its own.
+pub(super) const BODY_BYTES_MAX: usize = 2 << 20;
+
 /// A caller who administers the server.
 #[derive(Debug)]
 pub(super) struct Administrator(pub Caller);
@@ -87,7 +90,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let read = Json::<Object<T>>::from_request(request, state).await;
         let Json(Object(body)) = read.map_err(|rejection: JsonRejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
+                let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
             }
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 let message = "the body is not JSON; hint: send `Content-Type: application/json`";

@@ -26,6 +26,7 @@ mod status;
 mod token;
 mod user;
 
+use axum::extract::DefaultBodyLimit;
 use axum::{Router, middleware};
 use utoipa::OpenApi as _;
 
@@ -67,6 +68,7 @@ pub(super) fn routes(app: App) -> Router<App> {
         .merge(image::routes())
         .merge(plugin::routes());
     let nouns = nouns.method_not_allowed_fallback(not_allowed);
+    let nouns = nouns.layer(DefaultBodyLimit::max(extract::BODY_BYTES_MAX));
     Router::new().nest("/api/v1", nouns.route_layer(middleware::from_fn_with_state(app, extract::admit)))
 }
 
