@@ -341,7 +341,8 @@ fn scan_ended(app: &App, repository: &RepoName, digest: &Digest, scanned: &Scann
         digest: digest.clone(),
         scan: scanned.scan.as_str().to_owned(),
         packages: scanned.packages,
-        findings: scanned.findings_count(),
+        matched: scanned.matched.as_str().to_owned(),
+        findings: scanned.known_findings(),
     };
     Event::system(app.now_ms(), ended)
 }
@@ -382,8 +383,11 @@ pub async fn rematch(app: &App, from: Option<&str>) -> Result<Option<String>, Sc
                 }
                 scanned::put(&mut tx, digest, new)?;
                 if answers_differ(old, new) {
-                    let kind =
-                        Kind::FindingsChanged { digest: digest.clone(), findings: new.findings_count() };
+                    let kind = Kind::FindingsChanged {
+                        digest: digest.clone(),
+                        matched: new.matched.as_str().to_owned(),
+                        findings: new.known_findings(),
+                    };
                     event::append(&mut tx, &Event::system(now_ms, kind))?;
                 }
             }

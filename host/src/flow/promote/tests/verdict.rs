@@ -77,6 +77,12 @@ async fn without_vulnerability_data_nothing_is_clean() {
     let held = held.await;
     assert_eq!((held.policies[0].said, held.verdict), (Some(Verdict::Approve), Verdict::Hold));
     assert_eq!(case.digest_at("qa/app:1").await, None);
+    // Regression: the event said that there are 0 findings.
+    let told = case.events(|kind| matches!(kind, Kind::ImageScanned { .. })).await;
+    let [Event { kind: Kind::ImageScanned { matched, findings, .. }, .. }] = told.as_slice() else {
+        panic!("{told:#?}")
+    };
+    assert_eq!((matched.as_str(), *findings), ("none", None));
     case.stop().await;
 }
 
