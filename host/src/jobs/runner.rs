@@ -107,7 +107,7 @@ impl Runner {
     /// Takes back what an earlier process left running (this process holds the store alone), then starts the loops.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// Where the store cannot be read, or written for another reason than a full disk.
     pub async fn start(
         store: Store,
         settings: Settings,
@@ -120,10 +120,7 @@ impl Runner {
         let (stop, abandon) = (CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared { store, settings, handler, stop, abandon, lanes });
         for queue in Queue::ALL {
-            let taken = claim::recover(&shared.store_of(queue), queue).await?;
-            if taken > 0 {
-                tracing::info!(%queue, jobs = taken, "took back jobs that an earlier process left running");
-            }
+            take_back(&shared.store, queue).await?;
         }
         let mut loops = JoinSet::new();
         loops.spawn(route_loop(shared.clone(), route));
@@ -160,6 +157,21 @@ impl Runner {
             while self.loops.join_next().await.is_some() {}
         }
     }
+}
+
+/// Takes back what an earlier process left running. Few rows, one a slot, and in the background: a server whose disk is full
+/// has to start, since to delete is the way out.
+async fn take_back(store: &Store, queue: Queue) -> Result<(), StoreError> {
+    match claim::recover(&store.background(), queue).await {
+        Ok(0) => {}
+        Ok(jobs) => tracing::info!(%queue, jobs, "took back jobs that an earlier process left running"),
+        // Not even for that. Whatever is left is claimed again once its lease has run out.
+        Err(error @ StoreError::Full) => {
+            tracing::warn!(%queue, %error, "jobs that an earlier process left running wait for their leases to end");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 async fn route_loop(shared: Arc<Shared>, route: Route) {
