@@ -20,6 +20,8 @@ use super::schedule::{self, Every};
 const POLL: Duration = Duration::from_secs(1);
 /// How long a loop rests after the store failed.
 const REST: Duration = Duration::from_millis(500);
+/// And while the disk is full, which takes longer to pass: each try is a line in a log that may be on the same disk.
+const REST_FULL: Duration = Duration::from_secs(10);
 
 /// Limits of the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,7 +203,7 @@ async fn route_loop(shared: Arc<Shared>, route: Route) {
             }
             Err(error) => {
                 tracing::warn!(%error, "events cannot be read or jobs made; trying again");
-                (REST, false)
+                (rest_after(&error), false)
             }
         };
         tokio::select! {
@@ -210,6 +212,10 @@ async fn route_loop(shared: Arc<Shared>, route: Route) {
             changed = head.changed(), if wakes => if changed.is_err() { tokio::time::sleep(REST).await },
         }
     }
+}
+
+fn rest_after(error: &StoreError) -> Duration {
+    if *error == StoreError::Full { REST_FULL } else { REST }
 }
 
 /// Whether a queue has so many live jobs that no event makes more.
@@ -256,7 +262,7 @@ async fn queue_loop(shared: Arc<Shared>, queue: Queue) {
                     Ok(()) => continue,
                     Err(error) => {
                         tracing::warn!(%queue, %error, "a job cannot be claimed; trying again");
-                        REST
+                        rest_after(&error)
                     }
                 }
             }
