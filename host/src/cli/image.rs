@@ -137,7 +137,8 @@ fn found(scan: &ScanEntry) -> String {
         ("complete" | "partial", "none") if scan.findings.total() > 0 => {
             format!("{} (no data beyond these)", counts(scan.findings))
         }
-        ("complete" | "partial", "none") => "no data".to_owned(),
+        ("complete", "none") => "no data".to_owned(),
+        ("partial", "none") => "scan partial, no data".to_owned(),
         ("none", _) => "not scanned".to_owned(),
         ("pending", _) => "waits for scan".to_owned(),
         ("failed", _) => "scan failed".to_owned(),
@@ -220,8 +221,9 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             .iter()
             .map(|c| format!("{} of {}", c.source, ago(c.as_of_ms, now_ms)))
             .collect();
-        let findings = if !matches!(platform.scan, Knowledge::Complete | Knowledge::Partial) {
-            // Why stands with the scan.
+        // Why stands with the scan; of an image of no known system, no import would tell more.
+        let is_listed = matches!(platform.scan, Knowledge::Complete | Knowledge::Partial);
+        let findings = if !is_listed || platform.distribution.is_none() {
             "not known".to_owned()
         } else if data.is_empty() {
             let none = "no data: nothing is known about vulnerabilities; hint: `wharf db import`";
@@ -369,6 +371,7 @@ mod tests {
             (scan("complete", "complete", 0, 5), "5 lesser"),
             (scan("partial", "complete", 0, 0), "none known (partial)"),
             (scan("complete", "none", 0, 0), "no data"),
+            (scan("partial", "none", 0, 0), "scan partial, no data"),
             (scan("complete", "none", 1, 0), "1 critical (no data beyond these)"),
             (scan("none", "none", 0, 0), "not scanned"),
             (scan("pending", "pending", 0, 0), "waits for scan"),
