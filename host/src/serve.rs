@@ -52,7 +52,11 @@ pub fn serve(options: ServeOptions) -> Result<()> {
         None => Config::new(&options.data, config::LISTEN),
     };
     config.listen = options.listen.unwrap_or(config.listen);
-    config.tls = options.tls.unwrap_or(config.tls);
+    config.tls = match (options.tls, config.tls) {
+        // An option says how; for which names, the settings file.
+        (Some(config::Tls::Auto { .. }), auto @ config::Tls::Auto { .. }) => auto,
+        (option, set) => option.unwrap_or(set),
+    };
     config.log.level = options.log.unwrap_or(config.log.level);
     config.log.format = options.log_format.unwrap_or(config.log.format);
     install_log(&config.log)?;
