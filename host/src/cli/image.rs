@@ -182,6 +182,14 @@ fn all_counts(counts: SeverityCounts) -> String {
     if parts.is_empty() { "none known".to_owned() } else { parts.join(", ") }
 }
 
+/// How far somebody looked. `none` beside what was looked for would read as if there were none of it.
+fn looked(knowledge: Knowledge) -> &'static str {
+    match knowledge {
+        Knowledge::None => "not looked at",
+        other => other.as_str(),
+    }
+}
+
 fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
     let facts = &entry.facts;
     let at = |ms: u64| format!("{} ({})", time(ms), ago(ms, now_ms));
@@ -207,7 +215,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
         (
             "signatures",
             if facts.signatures.is_empty() {
-                facts.signature_check.as_str().to_owned()
+                looked(facts.signature_check).to_owned()
             } else {
                 facts.signatures.len().to_string()
             },
@@ -243,7 +251,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             None => "",
         };
         let why = counts.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let scan = format!("{}{why}", platform.scan.as_str());
+        let scan = format!("{}{why}", looked(platform.scan));
         let name = platform.platform.as_ref().map(ToString::to_string).unwrap_or_default();
         out.push('\n');
         out.push_str(&pairs(&[
@@ -356,7 +364,10 @@ fn platform_table(findings: &[FindingEntry]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wharf_plugin::facts::{ImageFacts, PlatformFacts};
+
     use super::*;
+    use crate::api::admin::PlatformCounts;
 
     fn scan(state: &str, matched: &str, critical: u64, low: u64) -> ScanEntry {
         let findings = SeverityCounts { critical, low, ..SeverityCounts::default() };
@@ -381,6 +392,25 @@ mod tests {
         for (scan, expected) in cases {
             assert_eq!(found(&scan), expected, "{scan:?}");
         }
+    }
+
+    /// Regression: signatures that nobody had looked for were `none`.
+    #[test]
+    fn what_nobody_looked_at_is_said_to_be_so() {
+        let mut facts = ImageFacts { platforms: vec![PlatformFacts::default()], ..ImageFacts::default() };
+        let lines = |facts: &ImageFacts| {
+            let counts =
+                PlatformCounts { packages: 0, findings: SeverityCounts::default(), why: Some("gone".into()) };
+            let text = facts_text(&FactsEntry { facts: facts.clone(), counts: vec![counts] }, 0);
+            let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.lines().map(words).collect::<Vec<_>>()
+        };
+        let told = lines(&facts);
+        for line in ["signatures not looked at", "scan not looked at: gone", "findings not known"] {
+            assert!(told.contains(&line.to_owned()), "{told:#?}");
+        }
+        facts.signature_check = Knowledge::Pending;
+        assert!(lines(&facts).contains(&"signatures pending".to_owned()));
     }
 
     /// A finding of unknown severity was `1 lesser`.
