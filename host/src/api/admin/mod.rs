@@ -46,7 +46,7 @@ pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
 pub use plugin::{ActivePlugin, PluginEntry, PluginLimits, PluginList, RefusedFile};
 pub use refusal::RefusalEntry;
-pub use repository::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry};
+pub use repository::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry, SettingEntry};
 pub use status::{COUNTED_MAX, QueueStatus, Status, StatusCaller};
 pub use token::{MadeToken, NewTokenRequest, TokenEntry};
 pub use user::{NewPassword, NewUser, Suspension, UserEntry};
