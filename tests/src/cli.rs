@@ -120,6 +120,10 @@ fn the_exit_status_tells_how_it_ended() -> Result<()> {
     check(&["policy", "explain", "dev/app:1.0"], &admin, 4, "there is no tag `dev/app:1.0`")?;
     let no_decision = ["policy", "explain", "dev/app:1.0", "--decision", "7"];
     check(&no_decision, &admin, 4, "hint: `wharf policy explain dev/app:1.0 --history`")?;
+    check(&["policy", "replay"], &admin, 0, "")?;
+    check(&["policy", "replay", "--binding", "nothing"], &admin, 4, "hint: `wharf policy ls`")?;
+    check(&["policy", "replay", "--plugin", "nothing"], &admin, 4, "hint: `wharf plugin ls`")?;
+    check(&["policy", "replay", "--repository", "dev/*"], &admin, 2, "invalid value 'dev/*'")?;
     check(&["events", "--kind", "image-push"], &admin, 2, "there is no kind of event `image-push`")?;
     check(&["image", "ls", "--limit", "0"], &admin, 2, "0 is not in 1..=1000000")?;
     check(&["events", "--limit", "0"], &admin, 2, "hint: with --follow")?;

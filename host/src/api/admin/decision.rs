@@ -122,7 +122,7 @@ impl From<Explained> for ExplainedEntry {
 impl From<PromoteError> for ApiError {
     fn from(error: PromoteError) -> Self {
         match error {
-            PromoteError::NoTag(_) | PromoteError::NoBinding(_) | PromoteError::NoDecision { .. } => {
+            PromoteError::NoTag(_) | PromoteError::NoPlugin(_) | PromoteError::NoDecision { .. } => {
                 ApiError::not_found(error)
             }
             PromoteError::Note(_) => ApiError::invalid(error),
@@ -244,7 +244,7 @@ async fn ask(
 /// Judges stored decisions again, on what was known then or now, by the same policies or by another. Nothing is written.
 /// For administrators.
 #[utoipa::path(post, path = "/api/v1/decisions/replay", tag = "decisions", request_body = Replay,
-    responses((status = 200, body = Replayed), Unread, Failures))]
+    responses((status = 200, body = Replayed), (status = 404, body = ErrorBody), Unread, Failures))]
 async fn replay_all(
     State(app): State<App>,
     _: Administrator,
