@@ -34,7 +34,7 @@ use crate::App;
 
 pub use binding::{BindingEntry, NewBinding, NewDryRun, Portion};
 pub use database::{DatabaseEntry, ImportEntry, SourceEntry};
-pub use decision::{ExplainedEntry, ExplainedStanding, NewPromotion, PromotionEntry, TagName};
+pub use decision::{ExplainedEntry, ExplainedStanding, ExplainedTag, NewPromotion, PromotionEntry, TagName};
 pub use event::{EventEntry, EventPage};
 pub(crate) use extract::json_words;
 pub use grant::{GrantEntry, GrantText};

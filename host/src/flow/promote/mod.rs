@@ -21,6 +21,7 @@ pub mod follow;
 mod gather;
 pub mod judge;
 pub mod mass;
+mod past;
 mod record;
 pub mod replay;
 mod settle;

@@ -293,8 +293,9 @@ async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
     assert!(later.decisions >= 2 && later.documents >= 2 && later.events > 4, "{later:?}");
     // What stands can still be explained, and replayed to the byte.
     let stage = stage_of("dev/app:1");
-    let stands = explain::tag(&case.app, &stage.repository, &stage.tag).await.unwrap();
-    assert!(!stands[0].explained.as_ref().unwrap().traces[0].is_empty());
+    let admin = Principal::user("admin");
+    let explained = explain::tag(&case.app, &admin, &stage.repository, &stage.tag).await.unwrap();
+    assert!(!explained.stands[0].explained.as_ref().unwrap().traces[0].is_empty());
     let replayed = replay::replay(&case.app, &Replay::default()).await.unwrap();
     assert_eq!((replayed.decisions, replayed.same), (1, 1), "{replayed:#?}");
     let again = flow::retention::run(&case.app, now_ms + 400 * day_ms, &stop).await.unwrap();
