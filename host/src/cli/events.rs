@@ -254,6 +254,9 @@ fn about(kind: &str, fields: &Map<String, Value>) -> String {
             },
         };
     }
+    if matches!(kind, "image-scanned" | "findings-changed") && !fields.contains_key("findings") {
+        out.push_str(" findings=unknown");
+    }
     let out = out.trim().to_owned();
     match text("reason") {
         reason if reason.is_empty() => out,
@@ -301,6 +304,8 @@ mod tests {
              "from": "dev/app", "to": "qa/app", "digest": digest, "subject": digest, "decision": 7},
             {"id": "4.5", "at_ms": 1_795_352_403_900_u64, "by": "system", "kind": "referrer-held",
              "from": "dev/app", "to": "qa/app", "digest": digest, "reason": "`ben` may not promote into `qa/app`"},
+            {"id": "4.6", "at_ms": 1_795_352_403_950_u64, "by": "system", "kind": "image-scanned",
+             "repository": "dev/app", "digest": digest, "scan": "complete", "packages": 4, "matched": "none"},
             {"id": "5.0", "at_ms": 1_795_352_404_000_u64, "by": "bob", "kind": "of-a-newer-server", "what": 3},
         ]);
         let events: Vec<EventEntry> = serde_json::from_value(events).unwrap();

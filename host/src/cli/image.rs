@@ -143,7 +143,8 @@ fn found(scan: &ScanEntry) -> String {
         ("complete" | "partial", "none") if scan.findings.total() > 0 => {
             format!("{} (no data beyond these)", counts(scan.findings))
         }
-        ("complete" | "partial", "none") => "no data".to_owned(),
+        ("complete", "none") => "no data".to_owned(),
+        ("partial", "none") => "scan partial, no data".to_owned(),
         ("none", _) => "not scanned".to_owned(),
         ("pending", _) => "waits for scan".to_owned(),
         ("failed", _) => "scan failed".to_owned(),
@@ -187,6 +188,14 @@ fn all_counts(counts: SeverityCounts) -> String {
     if parts.is_empty() { "none known".to_owned() } else { parts.join(", ") }
 }
 
+/// How far somebody looked. `none` beside what was looked for would read as if there were none of it.
+fn looked(knowledge: Knowledge) -> &'static str {
+    match knowledge {
+        Knowledge::None => "not looked at",
+        other => other.as_str(),
+    }
+}
+
 fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
     let facts = &entry.facts;
     let at = |ms: u64| format!("{} ({})", time(ms), ago(ms, now_ms));
@@ -212,7 +221,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
         (
             "signatures",
             if facts.signatures.is_empty() {
-                facts.signature_check.as_str().to_owned()
+                looked(facts.signature_check).to_owned()
             } else {
                 facts.signatures.len().to_string()
             },
@@ -226,8 +235,9 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             .iter()
             .map(|c| format!("{} of {}", c.source, ago(c.as_of_ms, now_ms)))
             .collect();
-        let findings = if !matches!(platform.scan, Knowledge::Complete | Knowledge::Partial) {
-            // Why stands with the scan.
+        // Why stands with the scan; of an image of no known system, no import would tell more.
+        let is_listed = matches!(platform.scan, Knowledge::Complete | Knowledge::Partial);
+        let findings = if !is_listed || platform.distribution.is_none() {
             "not known".to_owned()
         } else if data.is_empty() {
             let none = "no data: nothing is known about vulnerabilities; hint: `wharf db import`";
@@ -247,7 +257,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             None => "",
         };
         let why = counts.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let scan = format!("{}{why}", platform.scan.as_str());
+        let scan = format!("{}{why}", looked(platform.scan));
         let name = platform.platform.as_ref().map(ToString::to_string).unwrap_or_default();
         out.push('\n');
         out.push_str(&pairs(&[
@@ -360,7 +370,10 @@ fn platform_table(findings: &[FindingEntry]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wharf_plugin::facts::{ImageFacts, PlatformFacts};
+
     use super::*;
+    use crate::api::admin::PlatformCounts;
 
     fn scan(state: &str, matched: &str, critical: u64, low: u64) -> ScanEntry {
         let findings = SeverityCounts { critical, low, ..SeverityCounts::default() };
@@ -375,6 +388,7 @@ mod tests {
             (scan("complete", "complete", 0, 5), "5 lesser"),
             (scan("partial", "complete", 0, 0), "none known (partial)"),
             (scan("complete", "none", 0, 0), "no data"),
+            (scan("partial", "none", 0, 0), "scan partial, no data"),
             (scan("complete", "none", 1, 0), "1 critical (no data beyond these)"),
             (scan("none", "none", 0, 0), "not scanned"),
             (scan("pending", "pending", 0, 0), "waits for scan"),
@@ -384,6 +398,25 @@ mod tests {
         for (scan, expected) in cases {
             assert_eq!(found(&scan), expected, "{scan:?}");
         }
+    }
+
+    /// Regression: signatures that nobody had looked for were `none`.
+    #[test]
+    fn what_nobody_looked_at_is_said_to_be_so() {
+        let mut facts = ImageFacts { platforms: vec![PlatformFacts::default()], ..ImageFacts::default() };
+        let lines = |facts: &ImageFacts| {
+            let counts =
+                PlatformCounts { packages: 0, findings: SeverityCounts::default(), why: Some("gone".into()) };
+            let text = facts_text(&FactsEntry { facts: facts.clone(), counts: vec![counts] }, 0);
+            let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.lines().map(words).collect::<Vec<_>>()
+        };
+        let told = lines(&facts);
+        for line in ["signatures not looked at", "scan not looked at: gone", "findings not known"] {
+            assert!(told.contains(&line.to_owned()), "{told:#?}");
+        }
+        facts.signature_check = Knowledge::Pending;
+        assert!(lines(&facts).contains(&"signatures pending".to_owned()));
     }
 
     /// A finding of unknown severity was `1 lesser`.

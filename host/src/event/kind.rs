@@ -107,12 +107,21 @@ pub enum Kind {
         /// `complete`, `partial`, `failed`, `unsupported`.
         scan: String,
         packages: u64,
-        findings: u64,
+        /// How far its packages were compared with vulnerability data: `none` without data about its distribution.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        matched: String,
+        /// Absent where it is not known whether there are any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        findings: Option<u64>,
     },
     /// New vulnerability data changed what is known of a stored bill of materials.
     FindingsChanged {
         digest: Digest,
-        findings: u64,
+        /// As of [`ImageScanned`](Kind::ImageScanned).
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        matched: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        findings: Option<u64>,
     },
     VulnerabilityDataImported {
         version: String,

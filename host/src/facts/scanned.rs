@@ -58,8 +58,11 @@ impl Scanned {
         self.scan != Knowledge::Failed && self.bom.is_some()
     }
 
-    pub fn findings_count(&self) -> u64 {
-        self.counts.iter().sum()
+    /// How many findings there are. Where nothing could be compared, none found is nothing known.
+    pub fn known_findings(&self) -> Option<u64> {
+        let found = self.counts.iter().sum();
+        let is_compared = matches!(self.matched, Knowledge::Complete | Knowledge::Partial);
+        (is_compared || found > 0).then_some(found)
     }
 }
 

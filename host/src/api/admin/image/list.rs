@@ -233,7 +233,7 @@ pub(super) async fn platforms(
         take(manifest);
         vec![digest.clone()]
     };
-    Ok((platforms, blobs.values().sum()))
+    Ok((platforms, blobs.values().copied().fold(0, u64::saturating_add)))
 }
 
 async fn standings(
