@@ -7,8 +7,9 @@ use super::exit::Stop;
 use super::output::{self, Output, Table, ago, bytes, count, note, now_ms, pairs, print_json, short, time};
 use super::visible::plain;
 use crate::api::admin::{
-    FactsEntry, FindingEntry, FindingsPage, ImageEntry, Page, ScanEntry, SeverityCounts,
+    FactsEntry, FindingEntry, FindingsPage, ImageEntry, Page, ScanEntry, SeverityCounts, StandingEntry,
 };
+use crate::promote::Mode;
 
 /// What is in the registry: tags, what is in their images, what is wrong with that
 #[derive(Debug, clap::Args)]
@@ -111,11 +112,7 @@ fn table(images: &[ImageEntry], now_ms: u64) -> String {
     let head = ["~IMAGE", "?DIGEST", ">SIZE", "PUSHED", "?BY", "~FINDINGS", "~DECISIONS"];
     let mut table = Table::new(&head, empty);
     for image in images {
-        let decisions: Vec<String> = image
-            .standings
-            .iter()
-            .map(|standing| format!("{}: {}", standing.binding, standing.verdict))
-            .collect();
+        let decisions: Vec<String> = image.standings.iter().map(stands).collect();
         table.row([
             format!("{}:{}", image.repository, image.tag),
             short(&image.digest),
@@ -127,6 +124,15 @@ fn table(images: &[ImageEntry], now_ms: u64) -> String {
         ]);
     }
     table.text()
+}
+
+/// `to-qa: hold`. What a binding that only watches says is told apart: nothing comes of it.
+fn stands(standing: &StandingEntry) -> String {
+    let StandingEntry { binding, mode, verdict, .. } = standing;
+    match mode {
+        Mode::Shadow => format!("{binding}: {verdict} (shadow)"),
+        Mode::Enforce | Mode::Off => format!("{binding}: {verdict}"),
+    }
 }
 
 /// The findings in one cell, or why there can be none.
@@ -465,12 +471,24 @@ mod tests {
             {"repository": "dev/app", "tag": "1.4", "digest": "sha256:4f5312ab34cd4f53", "media_type": "x",
              "size_bytes": 12_000_000, "platforms": [], "pushed_at_ms": 1_000, "pushed_by": "alice",
              "scan": scan("complete", "complete", 1, 2),
-             "standings": [{"binding": "to-qa", "verdict": "hold", "promoted": false, "decision": 7}]},
+             "standings": [{"binding": "to-qa", "mode": "enforce", "verdict": "hold", "promoted": false, "decision": 7}]},
             {"repository": "qa/app", "tag": "1.3", "digest": "sha256:99aa12ab34cd4f53", "media_type": "x",
              "size_bytes": 812, "platforms": [], "pushed_at_ms": 61_000, "pushed_by": "system",
              "scan": scan("complete", "none", 0, 0)},
         ]);
         let images: Vec<ImageEntry> = serde_json::from_value(images).unwrap();
         insta::assert_snapshot!(table(&images, 121_000));
+    }
+
+    /// Regression: what a binding that only watches would do was shown as what an enforcing one did.
+    #[test]
+    fn what_only_watches_is_told_apart() {
+        let check = |mode, expected| {
+            let (binding, verdict) = ("to-qa".to_owned(), "approve".to_owned());
+            let standing = StandingEntry { binding, mode, verdict, promoted: false, decision: 7 };
+            assert_eq!(stands(&standing), expected);
+        };
+        check(Mode::Enforce, "to-qa: approve");
+        check(Mode::Shadow, "to-qa: approve (shadow)");
     }
 }

@@ -6,12 +6,12 @@ use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, Tag, Target, unambiguo
 use wharf_plugin::facts::{Approval, FactsError, ImageFacts, SealedFacts};
 use wharf_store::{Rev, Stored};
 
-use super::{PromoteError, stage};
+use super::{PromoteError, past, stage};
 use crate::App;
 use crate::event::Stage;
 use crate::facts::document::{self, DocumentError, Kind, Pending};
 use crate::facts::{PlatformInput, Scanned, TagInput, assemble, readable_config, scanned, stored};
-use crate::promote::{Authority, Decision, Effect, Outcome, Reason, decision, reasons};
+use crate::promote::{Authority, Reason, reasons};
 use crate::registry::row::{self, TagRow};
 use crate::registry::{blob, index, manifest};
 
@@ -21,10 +21,6 @@ pub(super) const PLATFORMS_MAX: usize = 128;
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// What is kept of why one is not read, in bytes.
 const WHY_BYTES_MAX: usize = 512;
-/// How far back a stage's decision is searched for, in decisions of one tag.
-const APPROVAL_SEARCH: usize = 1000;
-/// Decisions that the search reads at once.
-const APPROVAL_PAGE: usize = 50;
 
 /// A tag with all that is known of what it points at.
 #[derive(Debug, Clone)]
@@ -247,7 +243,7 @@ async fn approvals(app: &App, row: &TagRow, here: &Stage) -> Result<Vec<Approval
     let mut approvals = Vec::new();
     let stages = row.lineage.iter().chain([here]);
     for (from, to) in row.lineage.iter().zip(stages.skip(1)) {
-        let Some(decision) = led(app, from, to, &row.digest).await? else { continue };
+        let Some(decision) = past::led(app, from, to, &row.digest).await? else { continue };
         let by = match &decision.authority {
             Authority::Binding { binding, .. } => format!("policy:{binding}"),
             Authority::Hand { by, .. } => by.clone(),
@@ -255,24 +251,4 @@ async fn approvals(app: &App, row: &TagRow, here: &Stage) -> Result<Vec<Approval
         approvals.push(Approval { stage: to.repository.to_string(), by, at_ms: decision.at_ms });
     }
     Ok(approvals)
-}
-
-/// The newest decision that took this image from a stage to the next. The stage's tag may have moved on since, so that there
-/// are newer ones about other images.
-async fn led(app: &App, from: &Stage, to: &Stage, digest: &Digest) -> Result<Option<Decision>, PromoteError> {
-    let target = to.to_string();
-    let goes_there = |effect: &Effect| {
-        effect.outcome == Outcome::Promoted && effect.to.as_deref() == Some(target.as_str())
-    };
-    let (mut before, mut looked_at) = (None, 0);
-    while looked_at < APPROVAL_SEARCH {
-        let page = decision::history(&app.store, &from.repository, &from.tag, before, APPROVAL_PAGE).await?;
-        let Some(last) = page.last() else { return Ok(None) };
-        (before, looked_at) = (Some(last.number), looked_at + page.len());
-        let mut of_image = page.into_iter().filter(|decision| decision.digest == *digest);
-        if let Some(led) = of_image.find(|decision| decision.effects.iter().any(goes_there)) {
-            return Ok(Some(led));
-        }
-    }
-    Ok(None)
 }

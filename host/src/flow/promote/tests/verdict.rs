@@ -39,9 +39,14 @@ async fn an_image_is_held_until_it_is_scanned_and_goes_all_the_way() {
     let stages: Vec<&str> = facts.approvals.iter().map(|approval| approval.stage.as_str()).collect();
     assert_eq!(stages, ["qa/app", "prod/app"]);
     assert_eq!(facts.approvals[0].by, "policy:to-qa");
-    let explained = explain::tag(&case.app, &stage_of("dev/app:1.4").repository, &prod.tag).await.unwrap();
-    let explained = explained[0].explained.as_ref().unwrap();
+    let (admin, dev) = (&Principal::user("admin"), stage_of("dev/app:1.4"));
+    let explanation = explain::tag(&case.app, admin, &dev.repository, &dev.tag).await.unwrap();
+    assert_eq!((&explanation.came_by, &explanation.by_hand), (&None, &None));
+    let explained = explanation.stands[0].explained.as_ref().unwrap();
     assert!(!explained.traces[0].is_empty(), "the verdict is explained by its questions");
+    let at_prod = explain::tag(&case.app, admin, &prod.repository, &prod.tag).await.unwrap();
+    let came_by = at_prod.came_by.unwrap();
+    assert_eq!((came_by.stage(), came_by.authority.binding()), (stage_of("qa/app:1.4"), Some("to-prod")));
     case.stop().await;
 }
 
