@@ -15,7 +15,12 @@ esac
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 missing() { ! command -v "$1" >/dev/null 2>&1; }
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+hint() { printf '%s; hint: %s\n' "$1" "$2" >&2; exit 1; }
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; return; fi
+    if missing sudo; then hint "'$*' is for root, and there is no sudo" "run it as root, then run this again"; fi
+    sudo "$@"
+}
 
 work=$(mktemp -d)
 server=""
@@ -36,11 +41,14 @@ cleanup() {
 trap cleanup EXIT
 
 say "1. Install what is missing, and build"
-if missing cargo; then
-    echo "cargo is missing; hint: install Rust by rustup, then run this again" >&2
-    exit 1
-fi
+for tool in cargo rustup; do
+    if missing "$tool"; then
+        # A distribution's own cargo has no targets for WebAssembly, and no way to add them.
+        hint "$tool is missing" "install Rust by rustup (https://rustup.rs), then run this again"
+    fi
+done
 if missing skopeo; then
+    if missing apt-get; then hint "skopeo is missing, and there is no apt-get to install it by" "install it, then run this again"; fi
     as_root apt-get update -qq
     as_root apt-get install -y -qq --no-install-recommends skopeo
 fi

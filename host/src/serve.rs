@@ -2,6 +2,8 @@
 //!
 //! Entry: [`serve`].
 
+mod trust;
+
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,7 +52,11 @@ pub fn serve(options: ServeOptions) -> Result<()> {
         None => Config::new(&options.data, config::LISTEN),
     };
     config.listen = options.listen.unwrap_or(config.listen);
-    config.tls = options.tls.unwrap_or(config.tls);
+    config.tls = match (options.tls, config.tls) {
+        // An option says how; for which names, the settings file.
+        (Some(config::Tls::Auto { .. }), auto @ config::Tls::Auto { .. }) => auto,
+        (option, set) => option.unwrap_or(set),
+    };
     config.log.level = options.log.unwrap_or(config.log.level);
     config.log.format = options.log_format.unwrap_or(config.log.format);
     install_log(&config.log)?;
@@ -95,8 +101,9 @@ async fn run(config: Config) -> Result<()> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     tokio::spawn(until_told(signals, app.clone(), stop.clone(), at_once.clone(), tls.clone()));
     tokio::spawn(upkeep(metrics.clone(), tls.clone(), stop.clone()));
-    if let Some(tls) = &tls {
-        say.trust(tls, server.address());
+    if let config::Tls::Auto { names } = &app.config.tls {
+        let fingerprint = api::fingerprint(&app.config.data.join("tls/ca.crt"))?;
+        say.line(&trust::lines(names, server.address(), &fingerprint));
     }
     let work = Work::start(&app).await?;
     say.line(&format!("listening on {}", server.url()));
@@ -162,22 +169,6 @@ impl Say {
             )),
             LogFormat::Json => self.line(&format!("first start: the password of `admin` is in {file}")),
         }
-    }
-
-    /// What to paste on a client's machine so that it trusts the server's own authority.
-    fn trust(self, tls: &api::Tls, address: SocketAddr) {
-        let Some(authority) = tls.authority() else { return };
-        let authority = std::path::absolute(&authority).unwrap_or(authority);
-        let (file, port) = (authority.display(), address.port());
-        let name = api::host_name(address.ip());
-        let host = if name.contains(':') { format!("[{name}]") } else { name };
-        self.line(&format!(
-            "this server's certificate is signed by its own authority; to trust it, on a client's machine:\n\
-             \x20 docker:         sudo install -D -m 644 {file} /etc/docker/certs.d/{host}:{port}/ca.crt\n\
-             \x20 podman, skopeo: sudo install -D -m 644 {file} /etc/containers/certs.d/{host}:{port}/ca.crt\n\
-             \x20 wharf:          wharf login --ca {file} https://{host}:{port}\n\
-             \x20 anything else:  curl --insecure https://{host}:{port}/ca.crt"
-        ));
     }
 }
 

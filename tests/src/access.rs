@@ -4,6 +4,7 @@ mod ended;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -226,15 +227,39 @@ fn login(client: &str, arguments: &[&str], password: &str) -> Result<(), String>
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
+/// Pastes the lines that a server prints for a client's machine: one with nothing on it, and this folder for `/etc`.
+fn paste(server: &Server, etc: &Path) {
+    let lines = server.said.iter().skip_while(|line| !line.contains("its own authority")).skip(1);
+    let lines: Vec<&str> = lines.map_while(|line| line.strip_prefix("  ")).collect();
+    let script = lines.join("\n").replace("sudo ", "").replace("/etc/", &format!("{}/", etc.display()));
+    let script = script.replace("wharf login", &format!("{} login", binary().display()));
+    let output = Command::new("sh")
+        .args(["-ec", &script])
+        .current_dir(etc)
+        .envs([("WHARF_USER", "admin"), ("WHARF_PASSWORD", &*server.admin_password)])
+        .env("WHARF_CONFIG_DIR", etc)
+        .output()
+        .unwrap();
+    let [out, error] = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+    assert!(output.status.success(), "{script}\n{error}");
+    let fingerprint = out.lines().find_map(|line| line.split_once("Fingerprint=")).expect("it is printed").1;
+    assert!(script.contains(fingerprint), "{script}\n{out}");
+}
+
+/// By what the server prints, and by nothing else.
 #[tokio::test]
-async fn skopeo_and_podman_log_in_over_tls_with_the_servers_own_authority() {
+async fn clients_trust_the_servers_own_authority_by_the_lines_that_it_prints() {
     let server = Server::start_with(&["--tls", "auto"]).unwrap();
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    std::fs::create_dir(path("certs")).unwrap();
-    std::fs::copy(server.data().join("tls/ca.crt"), path("certs/ca.crt")).unwrap();
+    paste(&server, folder.path());
+    let certs = |client: &str| path(&format!("{client}/certs.d/{}", server.host()));
+    assert_eq!(
+        std::fs::read(format!("{}/ca.crt", certs("docker"))).unwrap(),
+        std::fs::read(server.data().join("tls/ca.crt")).unwrap()
+    );
     for client in ["skopeo", "podman"] {
-        let (certs, auth) = (path("certs"), path(&format!("{client}.json")));
+        let (certs, auth) = (certs("containers"), path(&format!("{client}.json")));
         let with = |extra: &[&str]| {
             let mut arguments = vec!["login", "--username", "admin", "--password-stdin", "--authfile", &auth];
             arguments.extend(extra);

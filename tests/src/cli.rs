@@ -81,7 +81,8 @@ fn whatever_was_done_is_one_value_for_programs() -> Result<()> {
     check("grant rm ci read dev/*", granted)?;
     check("token create t --of ci", json!({"name": "t", "user": "ci"}))?;
     check("token revoke t --of ci", json!({"name": "t", "user": "ci", "removed": true}))?;
-    check("repo set dev/app --immutable v*", json!({"repository": "dev/app", "immutable_tags": ["v*"]}))?;
+    let set = json!({"repository": "dev/app", "immutable_tags": ["v*"], "exists": false});
+    check("repo set dev/app --immutable v*", set)?;
     check("plugin rescan", json!({"rescan": "asked"}))?;
     check("user rm ci", json!({"name": "ci", "removed": true}))
 }
@@ -113,11 +114,16 @@ fn the_exit_status_tells_how_it_ended() -> Result<()> {
     check(&["user", "add", "admin", "--service"], &admin, 3, "there is a user `admin` already")?;
     check(&["user", "rm", "nobody"], &admin, 4, "hint: `wharf user ls`")?;
     check(&["policy", "show", "nothing"], &admin, 4, "hint: `wharf policy ls`")?;
+    check(&["repo", "set", "dev/app", "--mutable"], &admin, 0, "`dev/app`, which is not there yet; hint:")?;
     check(&["image", "facts", "dev/app:1.0"], &admin, 4, "there is no tag `dev/app:1.0`")?;
     check(&["promote", "dev/app:1.0", "--to", "qa/app"], &admin, 4, "there is no tag `dev/app:1.0`")?;
     check(&["policy", "explain", "dev/app:1.0"], &admin, 4, "there is no tag `dev/app:1.0`")?;
     let no_decision = ["policy", "explain", "dev/app:1.0", "--decision", "7"];
     check(&no_decision, &admin, 4, "hint: `wharf policy explain dev/app:1.0 --history`")?;
+    check(&["policy", "replay"], &admin, 0, "")?;
+    check(&["policy", "replay", "--binding", "nothing"], &admin, 4, "hint: `wharf policy ls`")?;
+    check(&["policy", "replay", "--plugin", "nothing"], &admin, 4, "hint: `wharf plugin ls`")?;
+    check(&["policy", "replay", "--repository", "dev/*"], &admin, 2, "invalid value 'dev/*'")?;
     check(&["events", "--kind", "image-push"], &admin, 2, "there is no kind of event `image-push`")?;
     check(&["image", "ls", "--limit", "0"], &admin, 2, "0 is not in 1..=1000000")?;
     check(&["events", "--limit", "0"], &admin, 2, "hint: with --follow")?;

@@ -78,6 +78,24 @@ impl Image {
         ensure!(answer.status() == 201, "manifest push: {} {}", answer.status(), answer.text().await?);
         Ok(())
     }
+
+    /// Pulls it as the administrator: every byte is as it was pushed.
+    pub async fn pull(&self, server: &Server, repository: &str, tag: &str) -> Result<()> {
+        let http = http();
+        let get = async |path: &str| -> Result<Vec<u8>> {
+            let request = http.get(format!("{}/v2/{repository}/{path}", server.url));
+            let answer = request.basic_auth("admin", Some(&server.admin_password)).send().await?;
+            ensure!(answer.status() == 200, "`{repository}/{path}`: {}", answer.status());
+            Ok(answer.bytes().await?.to_vec())
+        };
+        let manifest = get(&format!("manifests/{tag}")).await?;
+        ensure!(manifest == self.manifest, "`{repository}:{tag}` is another manifest");
+        for blob in self.layers.iter().chain([&self.config]) {
+            let digest = Digest::sha256(blob);
+            ensure!(get(&format!("blobs/{digest}")).await? == *blob, "`{digest}` has other bytes");
+        }
+        Ok(())
+    }
 }
 
 fn tar(files: &[(&str, &str)]) -> Result<Vec<u8>> {

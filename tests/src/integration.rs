@@ -12,6 +12,7 @@ mod cli;
 mod crash;
 mod fuzz;
 mod layering;
+mod plugin;
 mod promotion;
 mod registry;
 mod scan;

@@ -482,6 +482,14 @@ async fn what_was_missing_in_one_repository_is_scanned_in_another() {
     image.push(&registry, "dev/hello", "1").await.unwrap();
     scanned(&registry, "dev/hello:1", "complete");
     scanned(&registry, "sparse/hello:1", "complete");
+
+    let mut other = Image::debian("other", "1").unwrap();
+    let layers = std::mem::take(&mut other.layers);
+    other.push(&registry, "sparse/other", "1").await.unwrap();
+    scanned(&registry, "sparse/other:1", "failed");
+    other.layers = layers;
+    other.push(&registry, "sparse/other", "1").await.unwrap();
+    scanned(&registry, "sparse/other:1", "complete");
 }
 
 /// How long a scan may take on a loaded machine. Seconds.

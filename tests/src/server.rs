@@ -49,6 +49,8 @@ pub struct Server {
     /// `http://127.0.0.1:PORT`.
     pub url: String,
     pub admin_password: String,
+    /// What it printed before it listened, line by line.
+    pub said: Vec<String>,
     arguments: Vec<String>,
 }
 
@@ -84,11 +86,11 @@ impl Server {
             Data::Own(folder) => folder.path(),
             Data::Given(folder) => folder.as_path(),
         };
-        let (child, url) = serve(folder, &arguments)?;
+        let Started { child, url, said } = serve(folder, &arguments)?;
         let password_file = folder.join("initial-admin-password");
         let admin_password = std::fs::read_to_string(&password_file)
             .with_context(|| format!("cannot read `{}`", password_file.display()))?;
-        Ok(Server { child, url, admin_password: admin_password.trim().to_owned(), data, arguments })
+        Ok(Server { child, url, admin_password: admin_password.trim().to_owned(), said, data, arguments })
     }
 
     pub fn data(&self) -> &Path {
@@ -136,9 +138,8 @@ impl Server {
 
     /// Starts the server again over the same data, on a port of its own, after [`Server::kill`] or [`Server::stop`].
     pub fn restart(&mut self) -> Result<()> {
-        let (child, url) = serve(self.data(), &self.arguments)?;
-        self.child = child;
-        self.url = url;
+        let Started { child, url, said } = serve(self.data(), &self.arguments)?;
+        (self.child, self.url, self.said) = (child, url, said);
         Ok(())
     }
 
@@ -168,8 +169,15 @@ impl Drop for Server {
     }
 }
 
+/// A server that listens.
+struct Started {
+    child: Child,
+    url: String,
+    said: Vec<String>,
+}
+
 /// Spawns the server and waits for its line `listening on URL` on standard error.
-fn serve(data: &Path, arguments: &[String]) -> Result<(Child, String)> {
+fn serve(data: &Path, arguments: &[String]) -> Result<Started> {
     let mut child = Command::new(binary())
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(data)
@@ -187,14 +195,14 @@ fn serve(data: &Path, arguments: &[String]) -> Result<(Child, String)> {
         }
     });
     let deadline = Instant::now() + READY_WITHIN;
-    let mut seen = Vec::new();
+    let mut said = Vec::new();
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         if let Some((_, url)) = line.split_once("listening on ") {
-            return Ok((child, url.trim().to_owned()));
+            return Ok(Started { child, url: url.trim().to_owned(), said });
         }
-        seen.push(line);
+        said.push(line);
     }
     let _ = child.kill();
     let _ = child.wait();
-    bail!("the server was not ready within {READY_WITHIN:?}; it said:\n{}", seen.join("\n"))
+    bail!("the server was not ready within {READY_WITHIN:?}; it said:\n{}", said.join("\n"))
 }

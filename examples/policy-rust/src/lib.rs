@@ -25,6 +25,9 @@ fn judge(rules: &Rules, image: &Image) -> Judgement {
     if !rules.pushed_by.contains(&by) {
         outcome.hold("pushed-by", format!("`{by}` pushed it, who is not one of {:?}", rules.pushed_by));
     }
+    if outcome.verdict == Verdict::Approve {
+        outcome = outcome.note("no-criticals", format!("no critical finding, and `{by}` pushed it"));
+    }
     Ok(outcome)
 }
 
@@ -40,7 +43,9 @@ mod tests {
     #[test]
     fn a_critical_finding_is_rejected() {
         let mut facts = Facts::scanned("dev/app", "1.4");
-        assert_eq!(testing::judge::<Plugin>(&json!({}), &facts), Ok(approve()));
+        let outcome = testing::judge::<Plugin>(&json!({}), &facts).unwrap();
+        assert_eq!(outcome.verdict, Verdict::Approve);
+        assert_eq!(outcome.reasons[0].text, "no critical finding, and `ci` pushed it");
         facts.add_finding(finding("CVE-2024-3094", Severity::Critical, "xz-utils", "5.6.0"));
         let outcome = testing::judge::<Plugin>(&json!({}), &facts).unwrap();
         assert_eq!(outcome.verdict, Verdict::Reject);

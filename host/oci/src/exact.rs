@@ -128,15 +128,42 @@ impl<'de> Visitor<'de> for Exact {
         Ok(())
     }
 
+    // What is of another type than its field is for whoever reads that to refuse.
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         Ok(())
     }
 }
 
-/// Whatever the case, of letters beyond ASCII as well: `ſ` is an `s` to Go, and the sign of Kelvin a `k`.
+/// Whatever the case; besides, `ſ` is an `s` to Go (`encoding/json`, `foldName`), and the sign of Kelvin a `k`.
 fn is_same_in_go(name: &str, field: &str) -> bool {
-    let folded = |text: &str| text.to_uppercase().to_lowercase();
-    folded(name) == folded(field)
+    let is_same = |letter: char, of_field: char| match letter {
+        'ſ' => of_field.eq_ignore_ascii_case(&'s'),
+        '\u{212a}' => of_field.eq_ignore_ascii_case(&'k'),
+        _ => letter.eq_ignore_ascii_case(&of_field),
+    };
+    let mut letters = field.chars();
+    name.chars().all(|letter| letters.next().is_some_and(|of_field| is_same(letter, of_field)))
+        && letters.next().is_none()
 }
 
 #[cfg(test)]

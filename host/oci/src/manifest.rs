@@ -51,6 +51,9 @@ pub enum ManifestError {
     Unsupported(MediaType),
     #[error("the manifest names no media type, in its body or in `Content-Type`")]
     NoMediaType,
+    /// Docker's specification has it in the body ("Image Manifest V 2, Schema 2").
+    #[error("a manifest of type `{0}` says so in its body, as `mediaType`")]
+    Unnamed(MediaType),
     #[error("a manifest of type `{media_type}` needs `{field}`")]
     Missing { media_type: MediaType, field: &'static str },
     #[error("a manifest of type `{media_type}` has no field `{field}`")]
@@ -105,6 +108,8 @@ impl Manifest {
                 return Err(ManifestError::MediaTypeMismatch { body, header: header.clone() });
             }
             (Some(body), _) => body,
+            // What a client calls it must not decide whether the same bytes are an artifact or, as Docker's, run.
+            (None, Some(header)) if header.is_docker() => return Err(ManifestError::Unnamed(header.clone())),
             (None, Some(header)) => header.clone(),
             (None, None) => return Err(ManifestError::NoMediaType),
         };

@@ -66,6 +66,11 @@ impl MediaType {
         matches!(&*self.0, Self::OCI_MANIFEST | Self::DOCKER_MANIFEST)
     }
 
+    /// A manifest or a manifest list of Docker's.
+    pub fn is_docker(&self) -> bool {
+        matches!(&*self.0, Self::DOCKER_MANIFEST | Self::DOCKER_LIST)
+    }
+
     /// A statement of in-toto, which is what BuildKit's attestations carry in place of layers.
     pub fn is_statement(&self) -> bool {
         &*self.0 == "application/vnd.in-toto+json"

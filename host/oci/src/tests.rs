@@ -67,6 +67,10 @@ fn manifests_that_contradict_themselves_are_refused() {
     let image = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[]}}"#);
     assert!(Manifest::parse(image.as_bytes(), Some(&oci)).is_ok());
     assert!(matches!(Manifest::parse(image.as_bytes(), None), Err(ManifestError::NoMediaType)));
+    // Regression: the same bytes were an artifact in one place and an image in another, as their pusher said.
+    let docker = MediaType::DOCKER_MANIFEST.parse().unwrap();
+    let unnamed = Manifest::parse(image.as_bytes(), Some(&docker));
+    assert!(matches!(unnamed, Err(ManifestError::Unnamed(_))), "{unnamed:?}");
     assert!(matches!(Manifest::parse(image.as_bytes(), Some(&index)), Err(ManifestError::Unexpected { .. })));
     let both = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[],"manifests":[]}}"#);
     assert!(matches!(Manifest::parse(both.as_bytes(), Some(&oci)), Err(ManifestError::Unexpected { .. })));

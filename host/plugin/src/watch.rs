@@ -4,7 +4,7 @@
 //! that is still being written is not read.
 //!
 //! Invariant: the *folder* is watched. A rename, or Kubernetes swapping `..data`, tells nothing on the file that was there.
-//! Every event means the same: look again. A slow poll and [`Watch::rescan`] mean it too.
+//! Every event but an opening means the same: look again. A slow poll and [`Watch::rescan`] mean it too.
 //! Invariant: a file counts only if two looks, some time apart, found the same size, time and bytes.
 //! Invariant: a folder that is gone is an empty one. One that is there and cannot be listed changes nothing. Either is told as a
 //! file that cannot be read, under the folder's name and a slash, which no file has.
@@ -23,6 +23,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use notify::event::{AccessKind, Event, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::facts::sha256;
@@ -401,8 +402,13 @@ impl Worker {
 
     fn watch_events(&self) -> Option<RecommendedWatcher> {
         let wake = self.wake.clone();
-        let watcher = notify::recommended_watcher(move |_| {
-            let _ = wake.try_send(());
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // A look opens the folder: if that led to the next, they would have no end.
+            let is_look =
+                event.is_ok_and(|event| matches!(event.kind, EventKind::Access(AccessKind::Open(_))));
+            if !is_look {
+                let _ = wake.try_send(());
+            }
         });
         let watched = watcher.and_then(|mut watcher| {
             watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;

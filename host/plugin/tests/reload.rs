@@ -376,8 +376,11 @@ fn a_pipe_in_the_folder_stops_nobody() {
     assert_eq!(host.mark(), Some(2));
 }
 
-/// The soak: over 1,000 evaluations a second (asserted on the count of calls, not on time) while the file is replaced
-/// 20 times, 5 of these broken.
+/// Calls that each round of the soak waits for.
+const CALLS_A_ROUND: u64 = 1_000;
+
+/// The soak: the file is replaced 20 times, 5 of these broken, while two threads call without a pause. Each round sees a thousand
+/// calls; how many that is a second is printed, and no test asserts it.
 #[test]
 fn replaced_twenty_times_under_load() {
     let host = Host::new();
@@ -396,18 +399,19 @@ fn replaced_twenty_times_under_load() {
     wait("the first plugin", || catalog.current().get("guest").is_some());
     // The marks that a call may see: what is in force, and what is about to be.
     let (settled, coming) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let started = Instant::now();
     let callers: Vec<_> = (0..2)
         .map(|_| {
             let (settled, coming, stop) = (Arc::clone(&settled), Arc::clone(&coming), Arc::clone(&stop));
-            let (catalog, facts) = (Arc::clone(&catalog), sealed());
-            std::thread::spawn(move || call_until(&stop, &catalog, &facts, &settled, &coming))
+            let (catalog, facts, calls) = (Arc::clone(&catalog), sealed(), Arc::clone(&calls));
+            std::thread::spawn(move || call_until(&stop, &catalog, &facts, &settled, &coming, &calls))
         })
         .collect();
     let (mut broken, mut delays) = (0, Vec::new());
     for round in 1..=20u8 {
         let path = dir.join("p.wasm");
+        let before = calls.load(Ordering::SeqCst);
         if round % 4 == 0 {
             broken += 1;
             put(&root, &path, &breakage(round / 4));
@@ -421,15 +425,16 @@ fn replaced_twenty_times_under_load() {
             delays.push(dropped.elapsed());
             settled.store(u64::from(round), Ordering::SeqCst);
         }
+        wait("the calls of a round", || calls.load(Ordering::SeqCst) - before >= CALLS_A_ROUND);
     }
     stop.store(true, Ordering::SeqCst);
-    let calls: u64 = callers.into_iter().map(|caller| caller.join().expect("no call failed")).sum();
+    callers.into_iter().for_each(|caller| caller.join().expect("no call failed"));
+    let calls = calls.load(Ordering::SeqCst);
     let seconds = started.elapsed().as_secs_f64();
     delays.sort();
     println!("{calls} calls in {seconds:.1} s, {:.0} a second", calls as f64 / seconds);
     let ms = |at: usize| delays[at].as_millis();
     println!("from file to force: median {} ms, longest {} ms", ms(delays.len() / 2), ms(delays.len() - 1));
-    assert!(calls > 20 * 1_000, "{calls} calls");
     drop(watch);
     let outcomes = outcomes.lock().unwrap();
     let refused = quarantined(&outcomes);
@@ -464,8 +469,8 @@ fn call_until(
     facts: &Arc<wharf_plugin::facts::SealedFacts>,
     settled: &AtomicU64,
     coming: &AtomicU64,
-) -> u64 {
-    let mut calls = 0;
+    calls: &AtomicU64,
+) {
     while !stop.load(Ordering::SeqCst) {
         let oldest = settled.load(Ordering::SeqCst);
         let set = catalog.current();
@@ -476,7 +481,6 @@ fn call_until(
         assert!((oldest..=newest).contains(&mark), "{mark} is neither old nor new: {oldest} to {newest}");
         let verdict = if mark.is_multiple_of(2) { Verdict::Approve } else { Verdict::Reject };
         assert_eq!(done.verdict, verdict, "verdict and reasons are of one plugin");
-        calls += 1;
+        calls.fetch_add(1, Ordering::SeqCst);
     }
-    calls
 }

@@ -1,9 +1,12 @@
 //! The watch over the folder: however files come and go, it is noticed, and a file counts once it is whole.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use wharf_plugin::watch::{Snapshot, Watch, WatchConfig, scan};
 
 use crate::guests::marked;
@@ -63,6 +66,24 @@ fn the_folder_is_watched_however_files_come() {
     let count = last.lock().unwrap().0;
     watch.rescan();
     wait("a rescan", || last.lock().unwrap().0 > count);
+}
+
+/// Regression: a look opens the folder, which was an event, which led to the next look: five a second.
+#[test]
+fn a_look_does_not_lead_to_the_next() {
+    let root = tempfile::tempdir().unwrap();
+    let opens = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&opens, root.path(), WatchFlags::OPEN).unwrap();
+    let mut opens = File::from(opens);
+    let mut looked =
+        || std::iter::repeat_with(|| opens.read(&mut [0; 4096])).take_while(Result::is_ok).count() > 0;
+    let _watch = Watch::start(root.path().to_owned(), quick(), |_| {}).unwrap();
+    wait("the first look", &mut looked);
+    wait("a rest", || {
+        // Ten times as long as a look waits after an event.
+        std::thread::sleep(Duration::from_millis(500));
+        !looked()
+    });
 }
 
 #[test]

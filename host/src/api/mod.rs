@@ -34,7 +34,7 @@ pub use caller::{Caller, Refusal};
 pub use error::{ApiError, ErrorBody, ErrorText};
 pub use observe::install_metrics;
 pub use server::{Limits, Peer, Server, ServerError, Stopping};
-pub use tls::{Source as TlsSource, Tls, TlsError, default_names, host_name};
+pub use tls::{Source as TlsSource, Tls, TlsError, default_names, fingerprint, host_name};
 
 /// Largest body of a REST request, in bytes, where an endpoint says nothing else.
 const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -20,7 +20,7 @@ const PATH_BYTES_MAX: usize = 300;
 const LATENCY_S: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// What is counted, wherever that is done.
-const COUNTERS: [(&str, &str); 6] = [
+const COUNTERS: [(&str, &str); 7] = [
     ("wharf_http_requests_total", "Requests answered, by surface, method and status."),
     ("wharf_http_panics_total", "Requests that met a defect of the server."),
     ("wharf_login_failures_total", "Credentials that proved nothing, by reason."),
@@ -30,6 +30,7 @@ const COUNTERS: [(&str, &str); 6] = [
         "wharf_observations_dropped_total",
         "Pulls, logins and refusals that came faster than they are written.",
     ),
+    ("wharf_scrub_damaged_total", "Blobs that the disk had damaged when they were read again."),
 ];
 
 /// Makes the process' recorder of metrics; once for each process.

@@ -128,14 +128,19 @@ impl Tls {
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.acceptor.accept(stream).await
     }
+}
 
-    /// The authority that clients have to trust; none where the certificate was given.
-    pub fn authority(&self) -> Option<PathBuf> {
-        match &self.source {
-            Source::Auto { folder, .. } => Some(folder.join("ca.crt")),
-            Source::Files { .. } => None,
-        }
-    }
+/// SHA-256 of a certificate as `openssl x509 -fingerprint -sha256` prints it, `AB:CD:…`. Blocks on the file.
+///
+/// # Errors
+/// Where it cannot be read, or holds no certificate in PEM.
+pub fn fingerprint(certificate: &Path) -> Result<String, TlsError> {
+    let der = CertificateDer::from_pem_slice(&read(certificate)?)
+        .map_err(|e| TlsError::Content { path: certificate.to_owned(), why: e.to_string() })?;
+    let digest = wharf_oci::Digest::sha256(&der);
+    let bytes: Vec<String> =
+        digest.hex().as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).to_uppercase()).collect();
+    Ok(bytes.join(":"))
 }
 
 fn load(source: &Source) -> Result<CertifiedKey, TlsError> {

@@ -7,8 +7,9 @@ use super::exit::Stop;
 use super::output::{self, Output, Table, ago, bytes, count, note, now_ms, pairs, print_json, short, time};
 use super::visible::plain;
 use crate::api::admin::{
-    FactsEntry, FindingEntry, FindingsPage, ImageEntry, Page, ScanEntry, SeverityCounts,
+    FactsEntry, FindingEntry, FindingsPage, ImageEntry, Page, ScanEntry, SeverityCounts, StandingEntry,
 };
+use crate::promote::Mode;
 
 /// What is in the registry: tags, what is in their images, what is wrong with that
 #[derive(Debug, clap::Args)]
@@ -111,11 +112,7 @@ fn table(images: &[ImageEntry], now_ms: u64) -> String {
     let head = ["~IMAGE", "?DIGEST", ">SIZE", "PUSHED", "?BY", "~FINDINGS", "~DECISIONS"];
     let mut table = Table::new(&head, empty);
     for image in images {
-        let decisions: Vec<String> = image
-            .standings
-            .iter()
-            .map(|standing| format!("{}: {}", standing.binding, standing.verdict))
-            .collect();
+        let decisions: Vec<String> = image.standings.iter().map(stands).collect();
         table.row([
             format!("{}:{}", image.repository, image.tag),
             short(&image.digest),
@@ -129,6 +126,15 @@ fn table(images: &[ImageEntry], now_ms: u64) -> String {
     table.text()
 }
 
+/// `to-qa: hold`. What a binding that only watches says is told apart: nothing comes of it.
+fn stands(standing: &StandingEntry) -> String {
+    let StandingEntry { binding, mode, verdict, .. } = standing;
+    match mode {
+        Mode::Shadow => format!("{binding}: {verdict} (shadow)"),
+        Mode::Enforce | Mode::Off => format!("{binding}: {verdict}"),
+    }
+}
+
 /// The findings in one cell, or why there can be none.
 fn found(scan: &ScanEntry) -> String {
     match (&*scan.state, &*scan.matched) {
@@ -137,7 +143,8 @@ fn found(scan: &ScanEntry) -> String {
         ("complete" | "partial", "none") if scan.findings.total() > 0 => {
             format!("{} (no data beyond these)", counts(scan.findings))
         }
-        ("complete" | "partial", "none") => "no data".to_owned(),
+        ("complete", "none") => "no data".to_owned(),
+        ("partial", "none") => "scan partial, no data".to_owned(),
         ("none", _) => "not scanned".to_owned(),
         ("pending", _) => "waits for scan".to_owned(),
         ("failed", _) => "scan failed".to_owned(),
@@ -181,6 +188,14 @@ fn all_counts(counts: SeverityCounts) -> String {
     if parts.is_empty() { "none known".to_owned() } else { parts.join(", ") }
 }
 
+/// How far somebody looked. `none` beside what was looked for would read as if there were none of it.
+fn looked(knowledge: Knowledge) -> &'static str {
+    match knowledge {
+        Knowledge::None => "not looked at",
+        other => other.as_str(),
+    }
+}
+
 fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
     let facts = &entry.facts;
     let at = |ms: u64| format!("{} ({})", time(ms), ago(ms, now_ms));
@@ -206,7 +221,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
         (
             "signatures",
             if facts.signatures.is_empty() {
-                facts.signature_check.as_str().to_owned()
+                looked(facts.signature_check).to_owned()
             } else {
                 facts.signatures.len().to_string()
             },
@@ -220,8 +235,9 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             .iter()
             .map(|c| format!("{} of {}", c.source, ago(c.as_of_ms, now_ms)))
             .collect();
-        let findings = if !matches!(platform.scan, Knowledge::Complete | Knowledge::Partial) {
-            // Why stands with the scan.
+        // Why stands with the scan; of an image of no known system, no import would tell more.
+        let is_listed = matches!(platform.scan, Knowledge::Complete | Knowledge::Partial);
+        let findings = if !is_listed || platform.distribution.is_none() {
             "not known".to_owned()
         } else if data.is_empty() {
             let none = "no data: nothing is known about vulnerabilities; hint: `wharf db import`";
@@ -241,7 +257,7 @@ fn facts_text(entry: &FactsEntry, now_ms: u64) -> String {
             None => "",
         };
         let why = counts.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let scan = format!("{}{why}", platform.scan.as_str());
+        let scan = format!("{}{why}", looked(platform.scan));
         let name = platform.platform.as_ref().map(ToString::to_string).unwrap_or_default();
         out.push('\n');
         out.push_str(&pairs(&[
@@ -354,7 +370,10 @@ fn platform_table(findings: &[FindingEntry]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wharf_plugin::facts::{ImageFacts, PlatformFacts};
+
     use super::*;
+    use crate::api::admin::PlatformCounts;
 
     fn scan(state: &str, matched: &str, critical: u64, low: u64) -> ScanEntry {
         let findings = SeverityCounts { critical, low, ..SeverityCounts::default() };
@@ -369,6 +388,7 @@ mod tests {
             (scan("complete", "complete", 0, 5), "5 lesser"),
             (scan("partial", "complete", 0, 0), "none known (partial)"),
             (scan("complete", "none", 0, 0), "no data"),
+            (scan("partial", "none", 0, 0), "scan partial, no data"),
             (scan("complete", "none", 1, 0), "1 critical (no data beyond these)"),
             (scan("none", "none", 0, 0), "not scanned"),
             (scan("pending", "pending", 0, 0), "waits for scan"),
@@ -378,6 +398,25 @@ mod tests {
         for (scan, expected) in cases {
             assert_eq!(found(&scan), expected, "{scan:?}");
         }
+    }
+
+    /// Regression: signatures that nobody had looked for were `none`.
+    #[test]
+    fn what_nobody_looked_at_is_said_to_be_so() {
+        let mut facts = ImageFacts { platforms: vec![PlatformFacts::default()], ..ImageFacts::default() };
+        let lines = |facts: &ImageFacts| {
+            let counts =
+                PlatformCounts { packages: 0, findings: SeverityCounts::default(), why: Some("gone".into()) };
+            let text = facts_text(&FactsEntry { facts: facts.clone(), counts: vec![counts] }, 0);
+            let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.lines().map(words).collect::<Vec<_>>()
+        };
+        let told = lines(&facts);
+        for line in ["signatures not looked at", "scan not looked at: gone", "findings not known"] {
+            assert!(told.contains(&line.to_owned()), "{told:#?}");
+        }
+        facts.signature_check = Knowledge::Pending;
+        assert!(lines(&facts).contains(&"signatures pending".to_owned()));
     }
 
     /// A finding of unknown severity was `1 lesser`.
@@ -432,12 +471,24 @@ mod tests {
             {"repository": "dev/app", "tag": "1.4", "digest": "sha256:4f5312ab34cd4f53", "media_type": "x",
              "size_bytes": 12_000_000, "platforms": [], "pushed_at_ms": 1_000, "pushed_by": "alice",
              "scan": scan("complete", "complete", 1, 2),
-             "standings": [{"binding": "to-qa", "verdict": "hold", "promoted": false, "decision": 7}]},
+             "standings": [{"binding": "to-qa", "mode": "enforce", "verdict": "hold", "promoted": false, "decision": 7}]},
             {"repository": "qa/app", "tag": "1.3", "digest": "sha256:99aa12ab34cd4f53", "media_type": "x",
              "size_bytes": 812, "platforms": [], "pushed_at_ms": 61_000, "pushed_by": "system",
              "scan": scan("complete", "none", 0, 0)},
         ]);
         let images: Vec<ImageEntry> = serde_json::from_value(images).unwrap();
         insta::assert_snapshot!(table(&images, 121_000));
+    }
+
+    /// Regression: what a binding that only watches would do was shown as what an enforcing one did.
+    #[test]
+    fn what_only_watches_is_told_apart() {
+        let check = |mode, expected| {
+            let (binding, verdict) = ("to-qa".to_owned(), "approve".to_owned());
+            let standing = StandingEntry { binding, mode, verdict, promoted: false, decision: 7 };
+            assert_eq!(stands(&standing), expected);
+        };
+        check(Mode::Enforce, "to-qa: approve");
+        check(Mode::Shadow, "to-qa: approve (shadow)");
     }
 }

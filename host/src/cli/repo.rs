@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::client::{Remote, rows};
 use super::exit::Stop;
 use super::output::{Table, bytes, note, pairs};
-use crate::api::admin::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry};
+use crate::api::admin::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry, SettingEntry};
 
 /// Repositories: immutable tags, quotas of their namespaces
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ enum Verb {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = rows())]
         limit: usize,
     },
-    /// Change a repository's settings
+    /// Change a repository's settings; they may be there before its first push
     #[command(after_help = "Examples:
   wharf repo set prod/app --immutable '*'
   wharf repo set prod/app --mutable")]
@@ -85,8 +85,8 @@ impl Repo {
             }
             Verb::Set { name, immutable, mutable: _ } => {
                 let new = NewSetting { repository: name, immutable_tags: immutable };
-                client.call(client.request(Method::PUT, &["repositories"]).json(&new)).await?;
-                self.remote.output.done(&new, format!("changed `{}`", new.repository))?;
+                let set: SettingEntry = client.send(Method::PUT, &["repositories"], &new).await?;
+                self.remote.output.done(&set, changed(&set))?;
             }
             Verb::Quota { namespace, max, unlimited } => {
                 if max.is_some() || unlimited {
@@ -99,6 +99,17 @@ impl Repo {
             }
         }
         Ok(())
+    }
+}
+
+/// A name that was mistyped is not told as a repository that there is.
+fn changed(set: &SettingEntry) -> String {
+    let name = &set.repository;
+    match set.exists {
+        true => format!("changed `{name}`"),
+        false => format!(
+            "kept for the first push to `{name}`, which is not there yet; hint: `wharf repo ls` shows those there are"
+        ),
     }
 }
 

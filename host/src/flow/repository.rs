@@ -6,8 +6,8 @@ use wharf_store::StoreError;
 use crate::App;
 use crate::access::Principal;
 use crate::event::{self, Event, Kind};
-use crate::registry::quota;
 use crate::registry::setting::{self, RepoSetting, SettingError};
+use crate::registry::{quota, row};
 
 /// Why a setting stays as it was.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum RepositoryError {
     Store(#[from] StoreError),
 }
 
-/// Replaces a repository's settings, in force for the next push. The repository need not exist yet.
+/// Replaces a repository's settings, in force for the next push. The repository need not exist yet; returns whether it does.
 ///
 /// # Errors
 /// [`RepositoryError::Setting`] where a pattern could match no tag, or the store's.
@@ -27,20 +27,19 @@ pub async fn set(
     by: &Principal,
     repository: &RepoName,
     setting: &RepoSetting,
-) -> Result<(), RepositoryError> {
+) -> Result<bool, RepositoryError> {
     setting.check()?;
     let kind = &Kind::RepositoryChanged {
         repository: repository.clone(),
         immutable_tags: setting.immutable_tags.clone(),
     };
     let event = &Event::new(app.now_ms(), &by.name, kind.clone());
-    app.store
-        .act(|mut tx| async move {
-            setting::put(&mut tx, repository, setting)?;
-            event::append(&mut tx, event)
-        })
-        .await?;
-    Ok(())
+    let set = app.store.act(|mut tx| async move {
+        setting::put(&mut tx, repository, setting)?;
+        event::append(&mut tx, event)?;
+        Ok::<_, StoreError>(tx.peek(&row::repo(repository)).await?.is_some())
+    });
+    Ok(set.await?.0)
 }
 
 /// Limits the bytes of a namespace; `None` lifts the limit. One below what is used stops pushes only.

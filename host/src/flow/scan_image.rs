@@ -23,7 +23,7 @@ use crate::facts::document::{self, Kind as Document};
 use crate::facts::{DocumentError, Pending, Scanned, found, scanned, vulnerability_data};
 use crate::jobs::{self, Work};
 use crate::promote::standing;
-use crate::registry::{blob, index, manifest};
+use crate::registry::{blob, index, manifest, row};
 use crate::scan::{Input, ScanFailure};
 
 /// Largest configuration document that is read, in bytes; the scanner has a limit of its own.
@@ -94,7 +94,7 @@ pub async fn image(
     Ok(Vec::new())
 }
 
-/// The scan is known, of another repository: what holds for the manifest to come into this one asks again.
+/// The scan is known, of another repository: what waits for the manifest to come into this one is judged again.
 async fn tell_who_waits(
     app: &App,
     repository: &RepoName,
@@ -103,7 +103,8 @@ async fn tell_who_waits(
 ) -> Result<(), StoreError> {
     let event = &scan_ended(app, repository, digest, known);
     let tell = app.store.act(|mut tx| async move {
-        match standing::is_awaited(&mut tx, &standing::missing(repository, digest)).await? {
+        let is_here = tx.get(&row::manifest(repository, digest)).await?.is_some();
+        match is_here && standing::is_awaited(&mut tx, &standing::missing(repository, digest)).await? {
             true => event::append(&mut tx, event),
             false => Ok(()),
         }
@@ -122,11 +123,15 @@ async fn artifact(app: &App, repository: &RepoName, digest: &Digest) -> Result<(
     };
     let event = &scan_ended(app, repository, digest, unsupported);
     let note = app.store.act(|mut tx| async move {
-        if scanned::expect(&mut tx, digest).await?.is_some() {
-            return Ok(());
-        }
-        scanned::put(&mut tx, digest, unsupported)?;
-        match standing::is_awaited(&mut tx, digest.as_str()).await? {
+        let missing = standing::missing(repository, digest);
+        let awaited = match scanned::expect(&mut tx, digest).await? {
+            Some(_) => missing.as_str(),
+            None => {
+                scanned::put(&mut tx, digest, unsupported)?;
+                digest.as_str()
+            }
+        };
+        match standing::is_awaited(&mut tx, awaited).await? {
             true => event::append(&mut tx, event),
             false => Ok(()),
         }
@@ -134,7 +139,7 @@ async fn artifact(app: &App, repository: &RepoName, digest: &Digest) -> Result<(
     note.await.map(drop)
 }
 
-/// Platforms of an index that nobody has looked at.
+/// Platforms of an index that nobody has looked at. Who waits for one of the others to come is told.
 async fn platforms(app: &App, repository: &RepoName, index: &Manifest) -> Result<Platforms, ScanImageError> {
     // An index may name one platform thousands of times.
     let mut seen = BTreeSet::new();
@@ -142,12 +147,15 @@ async fn platforms(app: &App, repository: &RepoName, index: &Manifest) -> Result
     let entries = entries.into_iter().filter(|entry| seen.insert(&entry.digest));
     let digests: Vec<Digest> = entries.map(|entry| entry.digest.clone()).collect();
     let known = scanned::find_many(&app.store, &digests).await?;
-    Ok(digests
-        .into_iter()
-        .zip(known)
-        .filter(|(_, known)| !known.as_ref().is_some_and(Scanned::is_read))
-        .map(|(digest, _)| digest)
-        .collect())
+    let mut unread = Vec::new();
+    for (digest, known) in digests.into_iter().zip(known) {
+        match known.filter(Scanned::is_read) {
+            // It may have come with the index, by a promotion.
+            Some(known) => tell_who_waits(app, repository, &digest, &known).await?,
+            None => unread.push(digest),
+        }
+    }
+    Ok(unread)
 }
 
 async fn scan(app: &App, repository: &RepoName, manifest: &Manifest) -> Result<Report, ScanImageError> {

@@ -40,7 +40,9 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
             // What was said of the image while it was on its way has seen no promotion, and what came along with it may be
             // missing further down, where the image went before.
             let judge = Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() };
-            vec![judge, follow(&from.repository, digest), follow(&to.repository, digest)]
+            // Scanned it is, or it would not be here: an index of the target may have waited for it to come.
+            let scan = Work::Scan { repository: to.repository.clone(), digest: digest.clone() };
+            vec![scan, judge, follow(&from.repository, digest), follow(&to.repository, digest)]
         }
         Kind::ReferrerPromoted { to, digest, subject, .. } => said_of(subject, to, digest).into(),
         Kind::JudgementAsked { repository, tag, digest } => {
@@ -218,10 +220,10 @@ mod tests {
     fn each_event_leads_to_its_work() {
         let stage = |repository| json!({"repository": repository, "tag": "1"});
         let push = json!({"kind": "image-pushed", "repository": "dev/app", "digest": DIGEST, "tag": "1"});
-        check(push, &["scan D", "judge dev/app:1"]);
+        check(push, &["scan dev/app@D", "judge dev/app:1"]);
         check(
             json!({"kind": "image-pushed", "repository": "dev/app", "digest": DIGEST, "subject": DIGEST}),
-            &["scan D", "follow dev/app@D", "rejudge image dev/app@D"],
+            &["scan dev/app@D", "follow dev/app@D", "rejudge image dev/app@D"],
         );
         check(
             json!({"kind": "referrer-promoted", "from": "dev/app", "to": "qa/app", "digest": DIGEST, "subject": DIGEST, "decision": 1}),
@@ -229,7 +231,7 @@ mod tests {
         );
         check(
             json!({"kind": "image-promoted", "from": stage("dev/app"), "to": stage("qa/app"), "digest": DIGEST, "lineage": [], "decision": 1}),
-            &["judge qa/app:1", "follow dev/app@D", "follow qa/app@D"],
+            &["scan qa/app@D", "judge qa/app:1", "follow dev/app@D", "follow qa/app@D"],
         );
         check(
             json!({"kind": "manifest-deleted", "repository": "dev/app", "digest": DIGEST, "tags-left": true}),

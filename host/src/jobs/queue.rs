@@ -195,7 +195,7 @@ impl Work {
     /// What one job at a time may work on.
     pub fn subject(&self) -> String {
         match self {
-            Work::Scan { digest, .. } => digest.to_string(),
+            Work::Scan { repository, digest } => format!("{repository}@{digest}"),
             Work::Judge { repository, tag } => format!("{repository}:{tag}"),
             Work::RejudgeBinding { binding, .. } => format!("binding {binding}"),
             Work::RejudgePlugin { plugin, .. } => format!("plugin {plugin}"),

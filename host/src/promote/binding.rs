@@ -160,7 +160,7 @@ pub struct Binding {
     pub owner: String,
     #[serde(default)]
     pub mode: Mode,
-    /// The platforms of an index that count; all of them if empty.
+    /// The platforms of an index that count ([`counting`](super::platforms::counting)); all of them if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
 }
@@ -184,15 +184,6 @@ impl Binding {
     /// Whether there may be a repository that both this binding and `pattern` are about.
     pub fn overlaps(&self, pattern: &RepoPattern) -> bool {
         repositories_overlap(self.repositories.as_str(), pattern.as_str())
-    }
-
-    /// Whether a platform counts, by its text form or one of its beginnings: `linux/arm64` names `linux/arm64/v8`, too.
-    pub fn counts(&self, platform: &str) -> bool {
-        let named = |named: &String| {
-            platform == named
-                || platform.strip_prefix(named.as_str()).is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.platforms.is_empty() || self.platforms.iter().any(named)
     }
 
     /// What can be checked without asking anybody: counts, names, sizes.

@@ -20,6 +20,7 @@ pub mod decision;
 pub mod destination;
 mod glob;
 pub mod lineage;
+pub mod platforms;
 pub mod reasons;
 pub mod standing;
 pub mod template;

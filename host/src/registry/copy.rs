@@ -2,8 +2,8 @@
 //!
 //! [`plan`] walks the image: the manifests of an index and all referrers, recursively. The flow then commits the plan's
 //! [`Plan::chunks`] one by one, each of which may be repeated, and at last [`root`] together with its own tag, decision
-//! and event. Until then nothing that a client sees has changed: what a broken-off copy leaves in the target is linked,
-//! but held by nothing, and collected after the grace period.
+//! and event. Until then no tag has changed; who knows their digests can pull the parts that are linked. What a broken-off copy
+//! leaves in the target is held by nothing, and collected after the grace period.
 //!
 //! ```text
 //! let plan = copy::plan(&app.store, from, digest).await?;
@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wharf_oci::{Descriptor, Digest, Manifest, RepoName, Target};
 use wharf_store::{MAX_PAGE, Store, Tx};
 
-use super::manifest::{self, Checked, Sparse};
+use super::manifest::{self, Checked, Known, Sparse};
 use super::row::{self, ManifestRow};
 use super::{RegistryError, blob};
 
@@ -338,7 +338,7 @@ async fn one(
     let source: ManifestRow = source.value()?;
     let Some(bytes) = blob::peek(tx, digest).await?.and_then(blob::inline) else { return Ok(None) };
     let checked = Checked::new(bytes, Some(&source.media_type), &Target::Digest(digest.clone()))?;
-    let is_new = !manifest::refresh(tx, to, &checked, keep).await?;
+    let is_new = manifest::refresh(tx, to, &checked, keep).await? == Known::Absent;
     if is_new {
         blob::mount_if_absent(tx, from, to, digest, now_ms).await?;
         // What the source lost since its plan was made is no reason to call the copy whole.

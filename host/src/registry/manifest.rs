@@ -84,7 +84,7 @@ pub enum Sparse {
 }
 
 /// Writes a manifest that a client pushed. Nothing is written where it is there already, but for what a sparse one
-/// lacked before. Returns whether it is new.
+/// lacked before. Returns whether that is news: it was not there, or lacks nothing any more.
 ///
 /// # Errors
 /// [`RegistryError::ManifestBlobUnknown`] and [`RegistryError::DescriptorSize`] where what it refers to is not there or
@@ -97,28 +97,38 @@ pub async fn put(
     now_ms: u64,
     sparse: Sparse,
 ) -> Result<bool, RegistryError> {
-    if refresh(tx, repository, checked, true).await? {
+    let known = refresh(tx, repository, checked, true).await?;
+    if known != Known::Absent {
         if blob::peek(tx, &checked.digest).await?.is_none_or(|blob| blob.damaged) {
             // A scrub found its bytes to be others: these are the right ones.
             blob::put_inline(tx, repository, &checked.digest, &checked.bytes, now_ms).await?;
         }
-        return Ok(false);
+        return Ok(known == Known::Completed);
     }
     blob::put_inline(tx, repository, &checked.digest, &checked.bytes, now_ms).await?;
     write(tx, repository, checked, by, now_ms, sparse, true).await?;
     Ok(true)
 }
 
+/// What a repository has of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Absent,
+    Present,
+    /// It was sparse, and has now got all that it lacked.
+    Completed,
+}
+
 /// Brings a manifest that is there up to date: a sparse one may have got what it lacked, one that came along with
-/// another may now be wanted for its own sake. False where it is not there.
+/// another may now be wanted for its own sake.
 pub(super) async fn refresh(
     tx: &mut Tx,
     repository: &RepoName,
     checked: &Checked,
     keep: bool,
-) -> Result<bool, RegistryError> {
+) -> Result<Known, RegistryError> {
     let key = row::manifest(repository, &checked.digest);
-    let Some(row) = tx.get(&key).await? else { return Ok(false) };
+    let Some(row) = tx.get(&key).await? else { return Ok(Known::Absent) };
     let old: ManifestRow = row.value()?;
     let mut new = old.clone();
     if old.sparse {
@@ -131,7 +141,7 @@ pub(super) async fn refresh(
     if new != old {
         tx.put_value(&key, &new)?;
     }
-    Ok(true)
+    Ok(if old.sparse && !new.sparse { Known::Completed } else { Known::Present })
 }
 
 /// The rows of a manifest besides its bytes: its references, its own row, its entry as a referrer, its repository. With

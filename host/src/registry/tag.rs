@@ -148,9 +148,21 @@ fn refuse_if_immutable(
 /// # Errors
 /// Where the store cannot be read, or the tag moves at each look.
 pub async fn find(store: &Store, repository: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StoreError> {
+    Ok(find_at(store, repository, tag).await?.map(|(row, _)| row))
+}
+
+/// The same, with the tag's revision.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_at(
+    store: &Store,
+    repository: &RepoName,
+    tag: &Tag,
+) -> Result<Option<(TagRow, Rev)>, StoreError> {
     let unless_hidden = |old: TagRow, revision| async move {
         let mark = store.get(&untag::row(repository, &old.digest)).await?;
-        Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, revision))).then_some(old))
+        Ok((!mark.is_some_and(|mark| untag::hides(mark.rev, revision))).then_some((old, revision)))
     };
     look_up(store, repository, tag, unless_hidden).await
 }

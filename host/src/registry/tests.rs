@@ -222,9 +222,11 @@ async fn what_is_missing_is_named_unless_it_may_be() {
     let sparse =
         w.act(|mut tx| async move { manifest::put(&mut tx, app, image, "alice", 0, Sparse::Images).await });
     assert!(sparse.await.unwrap());
-    // What comes later is held once the manifest is pushed again.
+    assert!(!w.put(app, image, 1).await.unwrap());
+    // What comes later is held once the manifest is pushed again, and that is news.
     w.blob(app, b"missing", 1).await.unwrap();
-    assert!(!w.put(app, image, 2).await.unwrap());
+    assert!(w.put(app, image, 2).await.unwrap());
+    assert!(!w.put(app, image, 3).await.unwrap());
     assert_eq!(w.sweep(10 * T).await, (0, 0));
 }
 

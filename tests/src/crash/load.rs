@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use wharf_oci::{Digest, MediaType};
 use wharf_tests::client::http;
 
+use super::until_it_dies;
+
 /// Tags that a worker moves about.
 const TAGS: usize = 5;
 /// One image in so many is deleted again.
@@ -70,15 +72,18 @@ impl Worker {
         self.acknowledged
     }
 
-    /// Pushes, moves tags and deletes until a request has no answer.
-    pub(super) async fn push_until_it_dies(&mut self, url: &str, password: &str) {
+    /// Pushes, moves tags and deletes, see [`until_it_dies`].
+    pub(super) async fn push_until_it_dies(&mut self, url: &str, password: &str) -> Result<()> {
         // Connections of the last server are dead.
         self.http = http();
-        while self.push_one(url, password).await.is_ok() {
-            if self.next.is_multiple_of(DELETE_EVERY) && self.delete_one(url, password).await.is_err() {
-                break;
+        until_it_dies(async || {
+            self.push_one(url, password).await?;
+            match self.next.is_multiple_of(DELETE_EVERY) {
+                true => self.delete_one(url, password).await,
+                false => Ok(()),
             }
-        }
+        })
+        .await
     }
 
     async fn push_one(&mut self, url: &str, password: &str) -> Result<()> {
@@ -193,6 +198,7 @@ async fn whole(at: &At<'_>, repository: &str, blob: &[u8]) -> Result<u16> {
 
 async fn in_chunks(at: &At<'_>, repository: &str, blob: &[u8]) -> Result<u16> {
     let opened = at.request(Method::POST, &format!("{repository}/blobs/uploads/")).send().await?;
+    ensure!(opened.status() == 202, "an upload was opened by {}", opened.status());
     let location = opened.headers().get("location").context("no location")?.to_str()?.to_owned();
     let half = blob.len() / 2;
     let status = at.status(at.request(Method::PATCH, &location).body(blob[..half].to_vec())).await?;

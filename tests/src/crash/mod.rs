@@ -8,7 +8,7 @@ mod promotion;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use tempfile::TempDir;
 use wharf_tests::Server;
 
@@ -38,7 +38,7 @@ async fn what_was_acknowledged_outlives_fifty_kills() -> Result<()> {
     let (mut kill, mut pace) = (0, 1);
     while kill < KILLS || (kill < KILLS_MAX && acknowledged(&workers, &stagers) <= KILLS) {
         let (url, password) = (&server.url.clone(), &server.admin_password.clone());
-        let pushing = join_all(workers.iter_mut().map(|worker| worker.push_until_it_dies(url, password)));
+        let pushing = try_join_all(workers.iter_mut().map(|worker| worker.push_until_it_dies(url, password)));
         let staging =
             try_join_all(stagers.iter_mut().map(|stager| stager.stage_until_it_dies(url, password)));
         let killing = async {
@@ -46,7 +46,8 @@ async fn what_was_acknowledged_outlives_fifty_kills() -> Result<()> {
             tokio::time::sleep(Duration::from_millis((20 + kill * 37 % 500) * pace)).await;
             server.kill()
         };
-        let (_, staged, killed) = tokio::join!(pushing, staging, killing);
+        let (pushed, staged, killed) = tokio::join!(pushing, staging, killing);
+        pushed?;
         staged?;
         killed?;
         if kill % AUDIT_EVERY == AUDIT_EVERY - 1 {
@@ -77,4 +78,15 @@ async fn what_was_acknowledged_outlives_fifty_kills() -> Result<()> {
 fn acknowledged(workers: &[Worker], stagers: &[Stager]) -> u64 {
     let pushed = workers.iter().map(Worker::acknowledged).sum::<usize>();
     pushed.min(stagers.iter().map(Stager::acknowledged).sum()) as u64
+}
+
+/// Asks again and again until a request has no answer, or part of one. Any other answer than the right one is an error.
+async fn until_it_dies(mut ask: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    loop {
+        match ask().await {
+            Ok(()) => {}
+            Err(error) if error.is::<reqwest::Error>() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -14,6 +14,8 @@ use wharf_oci::{Digest, MediaType};
 use wharf_tests::client::http;
 use wharf_tests::{Image, Server, server};
 
+use super::until_it_dies;
+
 /// How long the work that is left after the last kill may stand still, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Looks in a row that find nothing to do.
@@ -194,16 +196,10 @@ impl Stager {
         self.acknowledged.len()
     }
 
-    /// Pushes and promotes until a request has no answer. Any other answer than the right one is an error.
+    /// Pushes and promotes, see [`until_it_dies`].
     pub(super) async fn stage_until_it_dies(&mut self, url: &str, password: &str) -> Result<()> {
         let api = Api { http: http(), url: url.to_owned(), password: password.to_owned() };
-        loop {
-            match self.stage_one(&api).await {
-                Ok(()) => {}
-                Err(error) if error.is::<reqwest::Error>() => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
+        until_it_dies(async || self.stage_one(&api).await).await
     }
 
     async fn stage_one(&mut self, api: &Api) -> Result<()> {

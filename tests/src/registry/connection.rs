@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
-use wharf_tests::{Server, tool};
+use wharf_tests::{Server, settings, tool};
 
 use super::basic;
 
@@ -196,6 +196,25 @@ fn renew(server: &Server) -> Result<String> {
         std::thread::sleep(LOOK_EVERY);
     }
     anyhow::bail!("the certificate stayed as it was")
+}
+
+/// Regression: `--tls auto` signed for none of the names that the settings file has for it.
+#[test]
+fn the_names_of_the_settings_file_hold_beside_the_option() -> Result<()> {
+    let folder = TempDir::new()?;
+    let name = "registry.example.com";
+    let config = settings(folder.path(), &format!("[tls]\nmode = \"auto\"\nnames = [\"{name}\"]\n"));
+    let server = Server::start_with(&["--config", &config, "--tls", "auto"])?;
+    let fetched = format!("  curl --insecure -o ca.crt https://{name}:");
+    ensure!(server.said.iter().any(|line| line.starts_with(&fetched)), "{:?}", server.said);
+    let authority = file(&server, "ca.crt");
+    let authority = authority.to_str().context("a path")?;
+    let verifies = ["-CAfile", authority, "-verify_return_error", "-verify_hostname", name];
+    tool(
+        "openssl",
+        &[&["s_client", "-connect", server.host(), "-servername", name], &verifies[..]].concat(),
+    )?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -29,7 +29,8 @@ impl Registry {
 async fn immutable_tags_are_neither_moved_nor_deleted() -> Result<()> {
     let registry = Registry::start()?;
     let set = |patterns: &[&str]| json!({ "repository": "dev/app", "immutable_tags": patterns });
-    registry.rest(Method::PUT, "repositories", Some(set(&["v*"]))).await?.expect(204);
+    let early = registry.rest(Method::PUT, "repositories", Some(set(&["v*"]))).await?.expect(200).json();
+    assert_eq!(early["exists"], false, "{early}");
     let (first, digest) = registry.image("dev/app", "v1", "1").await?;
     registry.put_manifest("dev/app", "v1", &first).await?.expect(201);
     registry.blob("dev/app", b"2").await?;
@@ -49,7 +50,8 @@ async fn immutable_tags_are_neither_moved_nor_deleted() -> Result<()> {
     let listed = registry.rest(Method::GET, "repositories", None).await?.expect(200).json();
     assert_eq!(listed["items"], json!([set(&["v*"])]));
     registry.rest(Method::PUT, "repositories", Some(set(&["no tag/has this"]))).await?.expect(400);
-    registry.rest(Method::PUT, "repositories", Some(set(&[]))).await?.expect(204);
+    let late = registry.rest(Method::PUT, "repositories", Some(set(&[]))).await?.expect(200).json();
+    assert_eq!(late["exists"], true, "{late}");
     registry.delete("dev/app/manifests/v1").await?.expect(202);
     Ok(())
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use wharf_oci::{Descriptor, Digest, MANIFEST_BYTES_MAX, Manifest, ManifestKind, MediaType, Platform};
 
 use super::archive::NAME_BYTES;
+use super::name::Asked;
 use super::{Choice, Source, TargetError, blob_name};
 use crate::layer::path;
 
@@ -14,6 +15,7 @@ const INDEX_DEPTH: u32 = 4;
 const SHOWN: usize = 10;
 const CONFIG_BYTES: usize = 4 << 20;
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// One image's parts: layers with the file that holds them, `None` for a foreign one.
@@ -43,17 +45,19 @@ struct Candidate {
 
 fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, TargetError> {
     let index = manifest("index.json", bytes, MediaType::OCI_INDEX)?;
-    let tags = || index.manifests.iter().filter_map(tag_of);
-    if let Some(tag) = choice.tag.as_ref().filter(|wanted| !tags().any(|tag| tag == *wanted)) {
-        let found = shown(tags().collect::<BTreeSet<_>>().into_iter());
-        return Err(TargetError::NoMatch { wanted: format!("tag `{tag}`"), found });
+    let named = index.manifests.iter().flat_map(names_of);
+    let asked = choice.tag.as_ref().map(|name| Asked::among(name, named));
+    let is_meant = |descriptor: &&Descriptor| {
+        asked.as_ref().is_none_or(|asked| names_of(descriptor).any(|name| asked.is(name)))
+    };
+    let meant: Vec<&Descriptor> = index.manifests.iter().filter(is_meant).collect();
+    if let Some(tag) = choice.tag.as_ref().filter(|_| meant.is_empty()) {
+        let tags: BTreeSet<&String> = index.manifests.iter().filter_map(tag_of).collect();
+        return Err(TargetError::NoMatch { wanted: format!("tag `{tag}`"), found: shown(tags.into_iter()) });
     }
     let mut search = Search::new(source, choice.platform.as_ref());
-    for descriptor in &index.manifests {
-        let tag = tag_of(descriptor);
-        if choice.tag.is_none() || tag == choice.tag.as_ref() {
-            search.collect(descriptor, tag, INDEX_DEPTH)?;
-        }
+    for descriptor in meant {
+        search.collect(descriptor, tag_of(descriptor), INDEX_DEPTH)?;
     }
     let Search { mut candidates, missing, .. } = search;
     candidates.sort_by(|a, b| a.digest.cmp(&b.digest));
@@ -87,6 +91,11 @@ fn of_index(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, Ta
 
 fn tag_of(descriptor: &Descriptor) -> Option<&String> {
     descriptor.annotations.get(REF_NAME)
+}
+
+/// All that an image is called by: its tag, and with docker and containerd its name beside that.
+fn names_of(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
+    [REF_NAME, CONTAINERD_NAME].iter().filter_map(|key| descriptor.annotations.get(*key)).map(String::as_str)
 }
 
 /// The container images that an index names, itself or through others.
@@ -187,10 +196,10 @@ fn of_docker(source: &Source, bytes: &[u8], choice: &Choice) -> Result<Chosen, T
     let mut saved: Vec<Saved> = serde_json::from_slice(bytes).map_err(json("manifest.json"))?;
     let names = |s: &Saved| s.tags.iter().flatten().next().unwrap_or(&s.config).clone();
     let found = shown(saved.iter().map(names));
-    if let Some(tag) = &choice.tag {
-        saved.retain(|s| {
-            s.tags.iter().flatten().any(|t| t == tag || t.rsplit_once(':').is_some_and(|(_, t)| t == tag))
-        });
+    if let Some(name) = &choice.tag {
+        let named = saved.iter().flat_map(|s| s.tags.iter().flatten());
+        let asked = Asked::among(name, named.map(String::as_str));
+        saved.retain(|s| s.tags.iter().flatten().any(|name| asked.is(name)));
     }
     let saved = match saved.len() {
         0 => return Err(TargetError::NoMatch { wanted: wanted(choice), found }),

@@ -6,6 +6,7 @@
 
 mod archive;
 mod choose;
+mod name;
 
 use std::fs;
 use std::io::{self, Read};
@@ -89,7 +90,8 @@ pub struct Local {
 pub struct Choice {
     /// Such as `linux/arm64`; where absent, the only image or the one for this machine.
     pub platform: Option<Platform>,
-    /// `org.opencontainers.image.ref.name` in a layout, or a repository tag in a docker archive.
+    /// Tag or name of the image, as short as docker and podman take it: of `org.opencontainers.image.ref.name` in a layout, or of
+    /// `RepoTags` in a docker archive.
     pub tag: Option<String>,
 }
 

@@ -147,6 +147,23 @@ fn tags_tell_images_of_a_layout_apart() {
     assert_eq!(error, "no image for tag `three`; there are: `one`, `two`");
 }
 
+/// As `docker save` writes it: the tag alone, and the name beside it.
+#[test]
+fn names_tell_images_of_a_layout_apart() {
+    let mut files = Files::default();
+    let images = ["one", "two"].map(|name| {
+        let mut image = files.image(name);
+        image["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": "1.0",
+            "io.containerd.image.name": format!("docker.io/library/{name}:1.0") });
+        image
+    });
+    files.index(&images);
+    let scan = |tag: &str| scan_at(files.archive().path(), &Choice { platform: None, tag: Some(tag.into()) });
+    assert_eq!(scan("two:1.0").unwrap(), ["two"]);
+    assert!(matches!(scan("1.0"), Err(TargetError::Ambiguous { .. })));
+    assert!(matches!(scan("two"), Err(TargetError::NoMatch { .. })));
+}
+
 /// Regression: an image whose manifest is missing was told as one of another platform.
 #[test]
 fn a_missing_manifest_is_named_where_no_other_is_meant() {
@@ -215,8 +232,11 @@ fn an_old_docker_archive_with_linked_layers() {
     ];
     fs::write(file.path(), tar(&members)).unwrap();
     assert_eq!(scan_at(file.path(), &Choice::default()).unwrap(), ["a"]);
-    let choice = Choice { platform: None, tag: Some("2".into()) };
-    assert!(matches!(scan_at(file.path(), &choice), Err(TargetError::NoMatch { .. })));
+    let scan = |tag: &str| scan_at(file.path(), &Choice { platform: None, tag: Some(tag.into()) });
+    for tag in ["1", "app:1", "docker.io/library/app:1"] {
+        assert_eq!(scan(tag).unwrap(), ["a"], "{tag}");
+    }
+    assert!(matches!(scan("2"), Err(TargetError::NoMatch { .. })));
 }
 
 /// As crane and kaniko write it: compressed layers, named by the digest of their stored bytes.

@@ -59,7 +59,8 @@ pub struct Finding {
 pub struct Findings {
     /// [`FINDINGS_VERSION`] of the writer.
     pub version: u32,
-    /// How far an empty list can be trusted. `None`: no source covers this image's release; what is listed is true all the same.
+    /// How far an empty list can be trusted. `None`: no source covers this image's release, or what says which it is could not be
+    /// read; what is listed is true all the same.
     pub knowledge: Knowledge,
     /// Why knowledge is not `complete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,6 +166,8 @@ fn unmatched(report: &Report) -> (Knowledge, Option<String>) {
         _ if report.knowledge == Knowledge::Unsupported && report.why().is_some() => {
             return (Knowledge::Unsupported, report.why());
         }
+        // What could not be read may be what says so: that the image is of a kind that is not read would be a guess.
+        None if report.knowledge == Knowledge::Partial => return (Knowledge::None, report.why()),
         None if report.packages.is_empty() => "the image has no package database that is read".to_owned(),
         None => "the image does not say which distribution it is (`os-release`)".to_owned(),
         Some(distro) => {

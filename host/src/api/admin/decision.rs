@@ -18,7 +18,7 @@ use crate::access::Action;
 use crate::api::{ApiError, Caller, ErrorBody};
 use crate::event::Stage;
 use crate::facts::DocumentError;
-use crate::flow::promote::explain::{self, Explained};
+use crate::flow::promote::explain::{self, Explained, Explanation};
 use crate::flow::promote::replay::{self, Replay, Replayed};
 use crate::flow::promote::{PromoteError, by_hand};
 use crate::promote::{Decision, decision};
@@ -34,6 +34,20 @@ pub struct ExplainedEntry {
     pub traces: Vec<Vec<Question>>,
     /// The policies' configs, by the digests that the decision names.
     pub configs: BTreeMap<String, String>,
+}
+
+/// Why a tag's image is there, and how it stands.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ExplainedTag {
+    /// The decision that took the image here from another stage; absent where it was pushed here, where the caller may not read
+    /// that stage's repository, and where it is no longer kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_by: Option<Decision>,
+    /// The newest decision by hand about what the tag points at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<Decision>,
+    /// One for each binding that judged it.
+    pub standings: Vec<ExplainedStanding>,
 }
 
 /// How a tag stands with one binding.
@@ -122,7 +136,7 @@ impl From<Explained> for ExplainedEntry {
 impl From<PromoteError> for ApiError {
     fn from(error: PromoteError) -> Self {
         match error {
-            PromoteError::NoTag(_) | PromoteError::NoBinding(_) | PromoteError::NoDecision { .. } => {
+            PromoteError::NoTag(_) | PromoteError::NoPlugin(_) | PromoteError::NoDecision { .. } => {
                 ApiError::not_found(error)
             }
             PromoteError::Note(_) => ApiError::invalid(error),
@@ -194,16 +208,18 @@ async fn ls(
     Ok(Json(Page { items, next }))
 }
 
-/// How a tag stands with every binding that judged it, each with its latest decision and all questions that led to it.
+/// Why a tag's image is there, and how it stands with every binding that judged it, each with its latest decision and all
+/// questions that led to it.
 #[utoipa::path(get, path = "/api/v1/decisions/explain", tag = "decisions", params(TagName),
-    responses((status = 200, body = Vec<ExplainedStanding>), (status = 404, body = ErrorBody), Failures))]
+    responses((status = 200, body = ExplainedTag), (status = 404, body = ErrorBody), Failures))]
 async fn explain_tag(
     State(app): State<App>,
     caller: Caller,
     Asked(name): Asked<TagName>,
-) -> Result<Json<Vec<ExplainedStanding>>, ApiError> {
+) -> Result<Json<ExplainedTag>, ApiError> {
     let (repository, tag) = readable(&app, &caller, &name.image).await?;
-    let stands = explain::tag(&app, &repository, &tag).await?;
+    let Explanation { came_by, by_hand, stands } =
+        explain::tag(&app, &caller.principal, &repository, &tag).await?;
     let entry = |stands: explain::Stands| ExplainedStanding {
         binding: stands.binding,
         verdict: stands.standing.verdict.to_string(),
@@ -211,7 +227,7 @@ async fn explain_tag(
         recheck_at_ms: stands.standing.at_ms,
         explained: stands.explained.map(Into::into),
     };
-    Ok(Json(stands.into_iter().map(entry).collect()))
+    Ok(Json(ExplainedTag { came_by, by_hand, standings: stands.into_iter().map(entry).collect() }))
 }
 
 /// One decision with all questions that led to it.
@@ -244,7 +260,7 @@ async fn ask(
 /// Judges stored decisions again, on what was known then or now, by the same policies or by another. Nothing is written.
 /// For administrators.
 #[utoipa::path(post, path = "/api/v1/decisions/replay", tag = "decisions", request_body = Replay,
-    responses((status = 200, body = Replayed), Unread, Failures))]
+    responses((status = 200, body = Replayed), (status = 404, body = ErrorBody), Unread, Failures))]
 async fn replay_all(
     State(app): State<App>,
     _: Administrator,

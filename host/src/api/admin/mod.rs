@@ -34,7 +34,7 @@ use crate::App;
 
 pub use binding::{BindingEntry, NewBinding, NewDryRun, Portion};
 pub use database::{DatabaseEntry, ImportEntry, SourceEntry};
-pub use decision::{ExplainedEntry, ExplainedStanding, NewPromotion, PromotionEntry, TagName};
+pub use decision::{ExplainedEntry, ExplainedStanding, ExplainedTag, NewPromotion, PromotionEntry, TagName};
 pub use event::{EventEntry, EventPage};
 pub(crate) use extract::json_words;
 pub use grant::{GrantEntry, GrantText};
@@ -46,7 +46,7 @@ pub use job::{JobEntry, JobName};
 pub use page::{Page, Paging};
 pub use plugin::{ActivePlugin, PluginEntry, PluginLimits, PluginList, RefusedFile};
 pub use refusal::RefusalEntry;
-pub use repository::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry};
+pub use repository::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry, SettingEntry};
 pub use status::{COUNTED_MAX, DiskStatus, QueueStatus, Status, StatusCaller};
 pub use token::{MadeToken, NewTokenRequest, TokenEntry};
 pub use user::{NewPassword, NewUser, Suspension, UserEntry};

@@ -39,6 +39,17 @@ pub struct NewSetting {
     pub immutable_tags: Vec<String>,
 }
 
+/// The settings of a repository as they are now.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SettingEntry {
+    #[schema(example = "dev/app")]
+    pub repository: String,
+    #[schema(example = json!(["v*"]))]
+    pub immutable_tags: Vec<String>,
+    /// Whether the repository is there. If not, the settings are in force from its first push on.
+    pub exists: bool,
+}
+
 /// What a namespace holds and may hold.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct QuotaEntry {
@@ -126,17 +137,17 @@ async fn ls(
 
 /// Replaces a repository's settings; it need not exist yet.
 #[utoipa::path(put, path = "/api/v1/repositories", tag = "repositories", request_body = NewSetting,
-    responses((status = 204), Unread, Failures))]
+    responses((status = 200, body = SettingEntry), Unread, Failures))]
 async fn set(
     State(app): State<App>,
     caller: Caller,
     Body(new): Body<NewSetting>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Json<SettingEntry>, ApiError> {
     let name: RepoName = new.repository.parse().map_err(ApiError::invalid)?;
     caller.require(&app, Action::Maintain, &name).await?;
     let setting = RepoSetting { immutable_tags: new.immutable_tags };
-    repository::set(&app, &caller.principal, &name, &setting).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let exists = repository::set(&app, &caller.principal, &name, &setting).await?;
+    Ok(Json(SettingEntry { repository: name.to_string(), immutable_tags: setting.immutable_tags, exists }))
 }
 
 /// What a namespace holds and may hold. For administrators.

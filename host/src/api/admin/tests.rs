@@ -1,5 +1,6 @@
 //! The description and the routes are of one mind.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -95,6 +96,36 @@ async fn bearer(app: &App, user: &str, scopes: Option<Vec<crate::access::Scope>>
     format!("Bearer {}", text.reveal())
 }
 
+/// A bearer of a user without rights.
+async fn alice(app: &App, scopes: Option<Vec<crate::access::Scope>>) -> String {
+    flow::account::first_start(app).await.unwrap();
+    let (admin, alice) = (Principal::user("admin"), "alice".parse().unwrap());
+    flow::account::add_user(app, &admin, &alice, None).await.unwrap();
+    bearer(app, "alice", scopes).await
+}
+
+/// Regression: a route that was left out of the description was told of nowhere, and passed.
+#[tokio::test]
+async fn every_route_is_described_and_all_that_is_described_is_there() {
+    let (app, _data) = app();
+    let login = alice(&app, None).await;
+    // axum tells its routes nowhere else. Where it tells them no more, none of those described is found.
+    let told = format!("{:?}", routes(app.clone()));
+    let paths: BTreeSet<&str> = told.split('"').filter(|text| text.starts_with("/api/v1/")).collect();
+    let mut routed = BTreeSet::new();
+    for path in paths {
+        let uri = path.replace(['{', '}'], "");
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            if answer(&app, &method, &uri, Some(&login), "").await.0 != StatusCode::METHOD_NOT_ALLOWED {
+                routed.insert(format!("{method} {path}"));
+            }
+        }
+    }
+    let described: BTreeSet<String> =
+        operations().into_iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    assert_eq!(routed, described);
+}
+
 /// What of a request can be wrong before anybody is asked who sends it.
 const GARBAGE: [(&str, &str); 3] = [("", ""), ("?limit=x&cursor=%00&image=&number", "{\"a\":"), ("", "[1]")];
 
@@ -115,10 +146,7 @@ async fn a_stranger_is_told_to_log_in_whatever_is_sent() {
 #[tokio::test]
 async fn what_is_for_administrators_is_refused_to_others_whatever_is_sent() {
     let (app, _data) = app();
-    flow::account::first_start(&app).await.unwrap();
-    let (admin, alice) = (Principal::user("admin"), "alice".parse().unwrap());
-    flow::account::add_user(&app, &admin, &alice, None).await.unwrap();
-    let login = bearer(&app, "alice", None).await;
+    let login = alice(&app, None).await;
     let mut checked = 0;
     for (method, path, operation) in operations() {
         let about = [operation.summary, operation.description].map(Option::unwrap_or_default).join(" ");
@@ -139,10 +167,7 @@ async fn what_is_for_administrators_is_refused_to_others_whatever_is_sent() {
 #[tokio::test]
 async fn a_narrowed_token_hears_that_the_token_is_in_the_way() {
     let (app, _data) = app();
-    flow::account::first_start(&app).await.unwrap();
-    let (admin, alice) = (Principal::user("admin"), "alice".parse().unwrap());
-    flow::account::add_user(&app, &admin, &alice, None).await.unwrap();
-    let login = bearer(&app, "alice", Some(vec!["dev/*:pull".parse().unwrap()])).await;
+    let login = alice(&app, Some(vec!["dev/*:pull".parse().unwrap()])).await;
     let (status, body) = answer(&app, &Method::GET, "/api/v1/users/alice", Some(&login), "").await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!(error(&body).message, "`alice` may not use its own account with this token");

@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use super::question::words;
-use crate::api::admin::{ExplainedEntry, ExplainedStanding, TagName};
+use crate::api::admin::{ExplainedEntry, ExplainedStanding, ExplainedTag, TagName};
 use crate::cli::client::{Client, rows};
 use crate::cli::output::{Output, Table, ago, note, now_ms, short, time};
 use crate::cli::visible::plain;
@@ -56,18 +56,27 @@ impl Explain {
             let found: ExplainedEntry = client.query(&["decisions", &number.to_string()], &name).await?;
             return output.show(&found, |found| explained(found, shown, now_ms()));
         }
-        let stands: Vec<ExplainedStanding> = client.query(&["decisions", "explain"], &query).await?;
-        output.show(&stands, |stands| standings(&self.image, stands, shown, now_ms()))
+        let found: ExplainedTag = client.query(&["decisions", "explain"], &query).await?;
+        output.show(&found, |found| of_tag(&self.image, found, shown, now_ms()))
     }
 }
 
-fn standings(image: &str, stands: &[ExplainedStanding], shown: usize, now_ms: u64) -> String {
-    if stands.is_empty() {
+/// How the image came there, what was decided by hand, and what each binding says.
+fn of_tag(image: &str, found: &ExplainedTag, shown: usize, now_ms: u64) -> String {
+    let came = found.came_by.iter().map(|decision| came(image, decision, now_ms));
+    let by_hand = found.by_hand.iter().map(|decision| decided(decision, now_ms));
+    let stands = found.standings.iter().map(|stands| standing(stands, shown, now_ms));
+    let parts: Vec<String> = came.chain(by_hand).chain(stands).collect();
+    if parts.is_empty() {
         return format!(
             "no binding has judged `{image}`; hint: `wharf policy ls`, `wharf jobs ls --queue judge`\n"
         );
     }
-    let one = |stands: &ExplainedStanding| match &stands.explained {
+    parts.join("\n")
+}
+
+fn standing(stands: &ExplainedStanding, shown: usize, now_ms: u64) -> String {
+    match &stands.explained {
         Some(entry) => {
             let mut text = explained(entry, shown, now_ms);
             if let Some(at_ms) = stands.recheck_at_ms {
@@ -80,45 +89,50 @@ fn standings(image: &str, stands: &[ExplainedStanding], shown: usize, now_ms: u6
             stands.verdict.to_uppercase(),
             stands.binding
         ),
-    };
-    stands.iter().map(one).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn line(out: &mut String, depth: usize, text: &str) {
+    out.push_str(&"  ".repeat(depth));
+    out.push_str(&plain(text));
+    out.push('\n');
+}
+
+/// By what an image came to a stage from the one before.
+fn came(image: &str, decision: &Decision, now_ms: u64) -> String {
+    let (from, mut out) = (decision.stage(), String::new());
+    let (digest, by) = (short(decision.digest.as_str()), authority(&decision.authority));
+    line(&mut out, 0, &format!("{image} {digest} came from {from} by {by}"));
+    let hint = format!("hint: `wharf policy explain {from} --decision {}`", decision.number);
+    line(&mut out, 1, &format!("{}; {hint}", when(decision, now_ms)));
+    out
+}
+
+fn when(decision: &Decision, now_ms: u64) -> String {
+    let (at, ago) = (time(decision.at_ms), ago(decision.at_ms, now_ms));
+    format!("decided {at} ({ago}), decision {}", decision.number)
+}
+
+/// One decision, with what came of it.
+fn decided(decision: &Decision, now_ms: u64) -> String {
+    let (stage, mut out) = (decision.stage(), String::new());
+    let (digest, verdict) = (short(decision.digest.as_str()), decision.verdict.name().to_uppercase());
+    line(&mut out, 0, &format!("{stage} {digest} {verdict} by {}", authority(&decision.authority)));
+    line(&mut out, 1, &when(decision, now_ms));
+    for effect in &decision.effects {
+        line(&mut out, 1, &effect_text(effect));
+    }
+    for reason in &decision.reasons {
+        line(&mut out, 1, &reason_text(reason));
+    }
+    out
 }
 
 /// One decision, from what came of it down to each question.
 fn explained(entry: &ExplainedEntry, shown: usize, now_ms: u64) -> String {
     let decision = &entry.decision;
-    let mut out = String::new();
-    let mut line = |depth: usize, text: &str| {
-        out.push_str(&"  ".repeat(depth));
-        out.push_str(&plain(text));
-        out.push('\n');
-    };
-    let verdict = decision.verdict.name().to_uppercase();
-    line(
-        0,
-        &format!(
-            "{}:{} {} {verdict} by {}",
-            decision.repository,
-            decision.tag,
-            short(decision.digest.as_str()),
-            authority(&decision.authority)
-        ),
-    );
-    line(
-        1,
-        &format!(
-            "decided {} ({}), decision {}",
-            time(decision.at_ms),
-            ago(decision.at_ms, now_ms),
-            decision.number
-        ),
-    );
-    for effect in &decision.effects {
-        line(1, &effect_text(effect));
-    }
-    for reason in &decision.reasons {
-        line(1, &reason_text(reason));
-    }
+    let mut out = decided(decision, now_ms);
+    let mut line = |depth, text: &str| line(&mut out, depth, text);
     let nothing = Vec::new();
     for (at, judged) in decision.policies.iter().enumerate() {
         line(1, &judged_text(judged));
@@ -255,6 +269,32 @@ mod tests {
 
     #[test]
     fn a_tag_without_a_judgement_says_where_to_look() {
-        insta::assert_snapshot!(standings("dev/app:1.4", &[], 12, 0));
+        let nothing = ExplainedTag { came_by: None, by_hand: None, standings: Vec::new() };
+        insta::assert_snapshot!(of_tag("dev/app:1.4", &nothing, 12, 0));
+    }
+
+    /// Regression: a promotion by hand was in the history alone, and at its target nothing said how the image had come there.
+    #[test]
+    fn a_promotion_by_hand_is_shown_at_both_ends() {
+        let by_hand = serde_json::json!({
+            "number": 1_795_352_400_000_u64, "at-ms": 1_795_352_400_000_u64, "repository": "dev/app", "tag": "1.3",
+            "tag-revision": 12, "digest": DIGEST, "authority": "hand", "by": "ann", "note": "hot fix",
+            "verdict": "approve", "reasons": [], "policies": [],
+            "effects": [{"target": "", "to": "prod/app:1.3", "outcome": "promoted"}], "host": "0.1.0",
+        });
+        let by_hand: Option<Decision> = serde_json::from_value(by_hand).unwrap();
+        let check = |image, came_by, by_hand, expected: &str| {
+            let found = ExplainedTag { came_by, by_hand, standings: Vec::new() };
+            assert_eq!(of_tag(image, &found, 12, 1_795_352_520_000), expected);
+        };
+        let source = "dev/app:1.3 sha256:4f5312ab34cd APPROVE by ann, by hand: hot fix
+  decided 2026-11-22T13:00:00Z (2 min ago), decision 1795352400000
+  promoted to prod/app:1.3
+";
+        let target = "prod/app:1.3 sha256:4f5312ab34cd came from dev/app:1.3 by ann, by hand: hot fix
+  decided 2026-11-22T13:00:00Z (2 min ago), decision 1795352400000; hint: `wharf policy explain dev/app:1.3 --decision 1795352400000`
+";
+        check("dev/app:1.3", None, by_hand.clone(), source);
+        check("prod/app:1.3", by_hand, None, target);
     }
 }

@@ -26,7 +26,8 @@ use crate::scan::{Database, Input, ScanFailure, Scanner, Settings};
 
 /// Scan an image: an OCI layout, an archive, a root file system, or one in a registry
 ///
-/// Needs no server. Without vulnerability data it lists the packages and says that nothing is known against them.
+/// Needs no server. The table counts the packages and lists the findings; `--output json` and `cyclonedx` list the packages too.
+/// Without vulnerability data (--db, --data) nothing is compared, and the findings are said to be not known: that is not clean.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wharf scan ./layout --db vulnerabilities.db

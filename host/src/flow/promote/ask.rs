@@ -1,5 +1,7 @@
 //! Each policy of a binding about each platform that counts.
 
+use std::collections::BTreeSet;
+
 use wharf_plugin::facts::{Knowledge, Platform, PlatformFacts, SealedFacts};
 use wharf_plugin::trace::{Ask, Question, Subject, Trace};
 
@@ -9,17 +11,9 @@ use crate::App;
 use crate::facts::{DocumentError, Kind, Pending};
 use crate::plugin::{Asked, Unasked};
 use crate::promote::{
-    Binding, Composed, Judged, Opinion, Policy, Reason, Verdict, compose, reasons, standing,
+    Binding, Composed, Judged, Opinion, Policy, Reason, Verdict, compose, platforms, reasons, standing,
 };
 
-/// Names of platforms that mean what they say and nothing else: Go's `GOOS` and `GOARCH`, and the mark of an attestation, which is
-/// no runtime's platform.
-const OPERATING_SYSTEMS: [&str; 9] =
-    ["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "illumos", "unknown"];
-const ARCHITECTURES: [&str; 14] = [
-    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le",
-    "riscv64", "s390x", "unknown",
-];
 /// What is kept of a platform's name, which whoever pushed the image wrote.
 const LABEL_BYTES_MAX: usize = 128;
 
@@ -28,7 +22,7 @@ const LABEL_BYTES_MAX: usize = 128;
 pub(super) struct Opinions {
     pub(super) judged: Vec<Judged>,
     pub(super) composed: Composed,
-    /// Digests of the image itself and of the platforms that count, and what is waited for in the repository.
+    /// What may change an answer, as a standing keeps it.
     pub(super) images: Vec<String>,
     /// Something failed that may well work after this time.
     pub(super) again_in_ms: Option<u64>,
@@ -58,10 +52,7 @@ pub(super) enum Call {
 impl Opinions {
     /// Of what is more than can be judged: nobody is asked.
     fn none(gathered: &Gathered, reason: &Reason) -> Opinions {
-        let mut images = vec![gathered.digest().to_string()];
-        images.extend(gathered.scans.iter().map(|scan| scan.digest.to_string()));
-        images.dedup();
-        images.extend(missing(gathered));
+        let images = images(gathered, gathered.scans.iter().map(|scan| scan.digest.to_string()));
         Opinions {
             judged: Vec::new(),
             composed: Composed {
@@ -91,7 +82,7 @@ pub(super) async fn binding(
         Err(reason) => return Ok(Opinions::none(gathered, reason)),
     };
     let targets: Vec<String> = binding.targets.iter().map(|target| target.name.clone()).collect();
-    let platforms: Vec<(u32, Option<String>, &PlatformFacts)> = counting(binding, facts);
+    let platforms: Vec<(u32, Option<String>, &PlatformFacts)> = counting(binding, gathered, facts);
     let share = reasons::share(platforms.len() * binding.policies.len());
     let mut judged = Vec::new();
     let (mut again_in_ms, mut asked_end_of_life, mut opened) = (None, false, Vec::new());
@@ -119,10 +110,7 @@ pub(super) async fn binding(
     }
     let opinions: Vec<Opinion> = judged.iter().map(opinion).collect();
     let names: Vec<Option<String>> = platforms.iter().map(|(_, name, _)| name.clone()).collect();
-    let mut images = vec![facts.facts().digest.clone()];
-    images.extend(platforms.iter().map(|(_, _, platform)| platform.digest.clone()));
-    images.dedup();
-    images.extend(missing(gathered));
+    let images = images(gathered, platforms.iter().map(|(_, _, platform)| platform.digest.clone()));
     Ok(Opinions {
         composed: compose(&names, &opinions, &targets),
         judged,
@@ -134,21 +122,22 @@ pub(super) async fn binding(
 }
 
 /// Platforms that count, by place and name.
-fn counting<'a>(binding: &Binding, facts: &'a SealedFacts) -> Vec<(u32, Option<String>, &'a PlatformFacts)> {
-    let named = facts.facts().platforms.iter().zip(0u32..).map(|(platform, index)| {
-        // Two entries of an index may be for one platform: the place keeps them apart.
-        let name = platform.platform.as_ref().map(ToString::to_string);
-        (index, name, platform)
-    });
-    // What is named unclearly, or not at all, some runtime takes for a platform of its own.
-    let counts = |platform: &PlatformFacts, name: &Option<String>| match (&platform.platform, name) {
-        (Some(platform), Some(name)) => binding.counts(name) || !is_clear(platform),
-        _ => true,
-    };
-    let is_index = facts.facts().index;
-    named
-        .filter(|(_, name, platform)| counts(platform, name))
-        .map(|(index, name, platform)| {
+fn counting<'a>(
+    binding: &Binding,
+    gathered: &Gathered,
+    facts: &'a SealedFacts,
+) -> Vec<(u32, Option<String>, &'a PlatformFacts)> {
+    let (all, is_index) = (&facts.facts().platforms, facts.facts().index);
+    let is_named = |at: usize| !is_index || gathered.scans.get(at).is_some_and(|scan| scan.is_named);
+    let named =
+        |(at, platform): (usize, &'a PlatformFacts)| platform.platform.as_ref().filter(|_| is_named(at));
+    let named: Vec<Option<&Platform>> = all.iter().enumerate().map(named).collect();
+    let counts = platforms::counting(&binding.platforms, &named);
+    let counting = all.iter().zip(0u32..).zip(counts).filter(|(_, counts)| *counts);
+    counting
+        .map(|((platform, index), _)| {
+            // Two entries of an index may be for one platform: the place keeps them apart.
+            let name = platform.platform.as_ref().map(ToString::to_string);
             let label = name.unwrap_or_else(|| "unknown platform".to_owned());
             let label = reasons::beginning(&label, LABEL_BYTES_MAX);
             (index, is_index.then(|| format!("{label} #{index}")), platform)
@@ -156,16 +145,14 @@ fn counting<'a>(binding: &Binding, facts: &'a SealedFacts) -> Vec<(u32, Option<S
         .collect()
 }
 
-/// Whether a platform is named as Go names it: containerd takes `x86_64`, `AMD64` and nothing for what it runs on.
-fn is_clear(platform: &Platform) -> bool {
-    OPERATING_SYSTEMS.contains(&platform.os.as_str())
-        && ARCHITECTURES.contains(&platform.architecture.as_str())
-}
-
-/// What the tag waits for to come into its repository.
-fn missing(gathered: &Gathered) -> impl Iterator<Item = String> {
-    let missing = gathered.scans.iter().filter(|scan| !scan.is_here);
-    missing.map(|scan| standing::missing(&gathered.stage.repository, &scan.digest))
+/// What may change an answer: the image itself, the platforms that count, and what is yet to come into the repository, with its scan.
+fn images(gathered: &Gathered, counting: impl Iterator<Item = String>) -> Vec<String> {
+    let missing = gathered.scans.iter().filter(|scan| !scan.is_here).flat_map(|scan| {
+        [standing::missing(&gathered.stage.repository, &scan.digest), scan.digest.to_string()]
+    });
+    let all: BTreeSet<String> =
+        std::iter::once(gathered.digest().to_string()).chain(counting).chain(missing).collect();
+    all.into_iter().collect()
 }
 
 fn opinion(judged: &Judged) -> Opinion {

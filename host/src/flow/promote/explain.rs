@@ -7,8 +7,9 @@ use wharf_oci::{RepoName, Tag};
 use wharf_plugin::facts::ImageFacts;
 use wharf_plugin::trace::{Question, Trace};
 
-use super::{PromoteError, gather, stage};
+use super::{PromoteError, gather, past, stage};
 use crate::App;
+use crate::access::{self, Action, Principal};
 use crate::event::{Event, Kind};
 use crate::facts::document::{self, Kind as Document};
 use crate::facts::{DocumentError, stored};
@@ -35,11 +36,45 @@ pub struct Stands {
     pub explained: Option<Explained>,
 }
 
-/// How the tag stands with every binding that judged it, each with its latest decision and the whole trace.
+/// Why a tag's image is there, and how it stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// What took the image here from the stage before.
+    pub came_by: Option<Decision>,
+    /// The newest decision by hand about the tag as it stands.
+    pub by_hand: Option<Decision>,
+    pub stands: Vec<Stands>,
+}
+
+/// All that was decided about what a tag points at: how it came there, as far as `who` may read where from; the newest decision by
+/// hand; and how it stands with every binding that judged it, each with its latest decision and the whole trace.
 ///
 /// # Errors
 /// [`PromoteError::NoTag`] where there is no such tag and none was judged, or the store's.
-pub async fn tag(app: &App, repository: &RepoName, tag: &Tag) -> Result<Vec<Stands>, PromoteError> {
+pub async fn tag(
+    app: &App,
+    who: &Principal,
+    repository: &RepoName,
+    tag: &Tag,
+) -> Result<Explanation, PromoteError> {
+    let (stands, here) = (stands(app, repository, tag).await?, stage(repository, tag));
+    let Some((row, revision)) = crate::registry::tag::find_at(&app.store, repository, tag).await? else {
+        return match stands.is_empty() {
+            true => Err(PromoteError::NoTag(here)),
+            false => Ok(Explanation { came_by: None, by_hand: None, stands }),
+        };
+    };
+    let came_by = match row.lineage.last() {
+        Some(from) if access::may(app, who, Action::Pull, &from.repository).await? => {
+            past::led(app, from, &here, &row.digest).await?
+        }
+        _ => None,
+    };
+    let by_hand = past::by_hand(app, &here, revision).await?;
+    Ok(Explanation { came_by, by_hand, stands })
+}
+
+async fn stands(app: &App, repository: &RepoName, tag: &Tag) -> Result<Vec<Stands>, PromoteError> {
     let mut stands = Vec::new();
     for bound in binding::all(&app.store).await? {
         let binding = bound.binding.name.to_string();
@@ -51,9 +86,6 @@ pub async fn tag(app: &App, repository: &RepoName, tag: &Tag) -> Result<Vec<Stan
             None => None,
         };
         stands.push(Stands { binding, standing, explained });
-    }
-    if stands.is_empty() && crate::registry::tag::find(&app.store, repository, tag).await?.is_none() {
-        return Err(PromoteError::NoTag(stage(repository, tag)));
     }
     Ok(stands)
 }

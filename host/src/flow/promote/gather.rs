@@ -6,23 +6,21 @@ use wharf_oci::{Digest, Manifest, ManifestKind, RepoName, Tag, Target, unambiguo
 use wharf_plugin::facts::{Approval, FactsError, ImageFacts, SealedFacts};
 use wharf_store::{Rev, Stored};
 
-use super::{PromoteError, stage};
+use super::{PromoteError, past, stage};
 use crate::App;
 use crate::event::Stage;
 use crate::facts::document::{self, DocumentError, Kind, Pending};
 use crate::facts::{PlatformInput, Scanned, TagInput, assemble, readable_config, scanned, stored};
-use crate::promote::{Authority, Decision, Effect, Outcome, Reason, decision};
-use crate::registry::row::TagRow;
+use crate::promote::{Authority, Reason, reasons};
+use crate::registry::row::{self, TagRow};
 use crate::registry::{blob, index, manifest};
 
 /// Platforms of one index that are judged.
 pub(super) const PLATFORMS_MAX: usize = 128;
 /// Largest configuration document that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
-/// How far back a stage's decision is searched for, in decisions of one tag.
-const APPROVAL_SEARCH: usize = 1000;
-/// Decisions that the search reads at once.
-const APPROVAL_PAGE: usize = 50;
+/// What is kept of why one is not read, in bytes.
+const WHY_BYTES_MAX: usize = 512;
 
 /// A tag with all that is known of what it points at.
 #[derive(Debug, Clone)]
@@ -43,6 +41,8 @@ pub(super) struct Scan {
     pub(super) digest: Digest,
     /// Whether the repository had its manifest. One that comes is judged by its scan, which another repository may have long since.
     pub(super) is_here: bool,
+    /// Whether the index says what it is for.
+    pub(super) is_named: bool,
     pub(super) revision: Option<Rev>,
     /// When the answer to whether its distribution is past its end of life changes by itself.
     pub(super) end_of_life_ms: Option<u64>,
@@ -89,12 +89,6 @@ pub(super) async fn tag(
         let only = platform(app, repository, found.digest.clone(), Some(manifest), None).await?;
         only.map(|only| vec![only])
     };
-    let scan = |(input, revision): &(PlatformInput, Option<Rev>)| Scan {
-        digest: input.digest.clone(),
-        is_here: input.manifest.is_some(),
-        revision: *revision,
-        end_of_life_ms: input.scanned.end_of_life_ms,
-    };
     let stage = stage(repository, tag);
     let input = TagInput {
         repository: repository.clone(),
@@ -111,8 +105,7 @@ pub(super) async fn tag(
     let at_ms = app.now_ms();
     let (facts, scans) = match platforms {
         Ok(platforms) => {
-            let scans = platforms.iter().map(scan).collect();
-            let platforms = platforms.into_iter().map(|(input, _)| input).collect();
+            let (platforms, scans) = platforms.into_iter().unzip();
             (sealed(assemble(&input, platforms, at_ms))?, scans)
         }
         Err(reason) => (Err(reason), Vec::new()),
@@ -139,7 +132,7 @@ async fn platforms(
     app: &App,
     repository: &RepoName,
     index: &Manifest,
-) -> Result<Result<Vec<(PlatformInput, Option<Rev>)>, Reason>, PromoteError> {
+) -> Result<Result<Vec<(PlatformInput, Scan)>, Reason>, PromoteError> {
     let entries = index::platforms(&app.store, repository, index).await?;
     if entries.len() > PLATFORMS_MAX {
         let text = format!(
@@ -168,9 +161,9 @@ async fn platform(
     digest: Digest,
     manifest: Option<Manifest>,
     declared: Option<wharf_oci::Platform>,
-) -> Result<Result<(PlatformInput, Option<Rev>), Reason>, PromoteError> {
+) -> Result<Result<(PlatformInput, Scan), Reason>, PromoteError> {
     let found = scanned::find_at(&app.store, &digest).await?;
-    let rev = found.as_ref().map(|(_, rev)| *rev);
+    let revision = found.as_ref().map(|(_, revision)| *revision);
     // What another repository holds says nothing of what is not here: the manifest may come after this was judged.
     let scanned = found.filter(|_| manifest.is_some()).map(|(scanned, _)| scanned);
     let scanned = scanned.unwrap_or_else(|| Scanned::not_yet(manifest.as_ref()));
@@ -183,8 +176,16 @@ async fn platform(
         },
         None => None,
     };
+    let scan = Scan {
+        digest: digest.clone(),
+        // By its row: this version may refuse to read what another took.
+        is_here: manifest.is_some() || app.store.get(&row::manifest(repository, &digest)).await?.is_some(),
+        is_named: declared.is_some(),
+        revision,
+        end_of_life_ms: scanned.end_of_life_ms,
+    };
     let input = PlatformInput { digest, manifest, platform: declared, config, scanned, components, findings };
-    Ok(Ok((input, rev)))
+    Ok(Ok((input, scan)))
 }
 
 async fn list<T: serde::de::DeserializeOwned>(
@@ -204,15 +205,18 @@ async fn read_config(
     repository: &RepoName,
     digest: &Digest,
 ) -> Result<Result<Vec<u8>, Reason>, PromoteError> {
-    let unreadable = |why: &dyn std::fmt::Display| {
-        let text = format!("the configuration `{digest}` cannot be read: {why}");
-        Ok(Err(Reason::new("unreadable-config", text)))
+    let held = |code: &str, why: &dyn std::fmt::Display| {
+        // It may quote as much of the document as there is.
+        let why = why.to_string();
+        let why = reasons::beginning(&why, WHY_BYTES_MAX);
+        Ok(Err(Reason::new(code, format!("the configuration `{digest}` {why}"))))
     };
     let Some(found) = blob::find(&app.store, repository, digest).await? else {
-        return unreadable(&"it is not in the repository");
+        return held("unreadable-config", &"is not in the repository");
     };
     if found.size > CONFIG_BYTES_MAX {
-        return unreadable(&format_args!("{} bytes are more than {CONFIG_BYTES_MAX}", found.size));
+        let why = format_args!("has {} bytes, more than {CONFIG_BYTES_MAX}", found.size);
+        return held("unreadable-config", &why);
     }
     let failed =
         |error: &dyn std::fmt::Display| PromoteError::Facts(format!("`{digest}` cannot be read: {error}"));
@@ -226,12 +230,11 @@ async fn read_config(
     if let Err(error) = unambiguous_config(&bytes)
         && error.is_data()
     {
-        let text = format!("the configuration `{digest}` is not the same to all who read it: {error}");
-        return Ok(Err(Reason::new("ambiguous-config", text)));
+        return held("ambiguous-config", &format_args!("is not the same to all who read it: {error}"));
     }
     match readable_config(&bytes) {
         Ok(()) => Ok(Ok(bytes)),
-        Err(error) => unreadable(&error),
+        Err(error) => held("unreadable-config", &format_args!("cannot be read: {error}")),
     }
 }
 
@@ -240,7 +243,7 @@ async fn approvals(app: &App, row: &TagRow, here: &Stage) -> Result<Vec<Approval
     let mut approvals = Vec::new();
     let stages = row.lineage.iter().chain([here]);
     for (from, to) in row.lineage.iter().zip(stages.skip(1)) {
-        let Some(decision) = led(app, from, to, &row.digest).await? else { continue };
+        let Some(decision) = past::led(app, from, to, &row.digest).await? else { continue };
         let by = match &decision.authority {
             Authority::Binding { binding, .. } => format!("policy:{binding}"),
             Authority::Hand { by, .. } => by.clone(),
@@ -248,24 +251,4 @@ async fn approvals(app: &App, row: &TagRow, here: &Stage) -> Result<Vec<Approval
         approvals.push(Approval { stage: to.repository.to_string(), by, at_ms: decision.at_ms });
     }
     Ok(approvals)
-}
-
-/// The newest decision that took this image from a stage to the next. The stage's tag may have moved on since, so that there
-/// are newer ones about other images.
-async fn led(app: &App, from: &Stage, to: &Stage, digest: &Digest) -> Result<Option<Decision>, PromoteError> {
-    let target = to.to_string();
-    let goes_there = |effect: &Effect| {
-        effect.outcome == Outcome::Promoted && effect.to.as_deref() == Some(target.as_str())
-    };
-    let (mut before, mut looked_at) = (None, 0);
-    while looked_at < APPROVAL_SEARCH {
-        let page = decision::history(&app.store, &from.repository, &from.tag, before, APPROVAL_PAGE).await?;
-        let Some(last) = page.last() else { return Ok(None) };
-        (before, looked_at) = (Some(last.number), looked_at + page.len());
-        let mut of_image = page.into_iter().filter(|decision| decision.digest == *digest);
-        if let Some(led) = of_image.find(|decision| decision.effects.iter().any(goes_there)) {
-            return Ok(Some(led));
-        }
-    }
-    Ok(None)
 }

@@ -10,6 +10,7 @@
 //! quota, decision, events. Evidence that is more than one commit takes is there before, and expected to be.
 //! Invariant: what fails on the way, and what a target refuses, is a hold that says so.
 
+mod again;
 mod aim;
 mod ask;
 pub mod bind;
@@ -20,6 +21,7 @@ pub mod follow;
 mod gather;
 pub mod judge;
 pub mod mass;
+mod past;
 mod record;
 pub mod replay;
 mod settle;
@@ -39,8 +41,8 @@ use crate::registry::RegistryError;
 pub enum PromoteError {
     #[error("there is no tag `{0}`; hint: `wharf image ls` shows those there are")]
     NoTag(Stage),
-    #[error("there is no binding `{0}`; hint: `wharf policy ls` shows those there are")]
-    NoBinding(String),
+    #[error("there is no plugin `{0}` in force; hint: `wharf plugin ls` shows those there are")]
+    NoPlugin(String),
     #[error(
         "there is no decision {number} about `{stage}`; hint: `wharf policy explain {stage} --history` shows those there are"
     )]

@@ -1,5 +1,7 @@
 //! The commit: what was decided, and what comes of it.
 
+use std::collections::BTreeSet;
+
 use wharf_oci::{Digest, RepoName};
 use wharf_store::{StoreError, Tx};
 
@@ -96,6 +98,11 @@ async fn prepare(app: &App, case: &Case<'_>, aims: &mut [Aim]) -> Result<Option<
         return Ok(None);
     }
     let plan = self::plan(app, &from.repository, case.gathered.digest()).await?;
+    // What the copy links can be seen by its digest. What came since it was judged is not among it; what comes from here on is
+    // met by the commit.
+    if plan.as_ref().is_ok_and(|plan| brings_more(plan, case.gathered)) {
+        return Err(PromoteError::Stale);
+    }
     for aim in &mut open {
         let Some(to) = aim.open() else { continue };
         aim.against = match &plan {
@@ -104,6 +111,13 @@ async fn prepare(app: &App, case: &Case<'_>, aims: &mut [Aim]) -> Result<Option<
         };
     }
     Ok(plan.ok())
+}
+
+/// Whether a copy takes along what was not there to be judged.
+fn brings_more(plan: &Plan, gathered: &Gathered) -> bool {
+    let missing: BTreeSet<&Digest> =
+        gathered.scans.iter().filter(|scan| !scan.is_here).map(|scan| &scan.digest).collect();
+    plan.manifests().any(|digest| missing.contains(digest))
 }
 
 /// What copying an image takes, or why it is more than one copy takes. An image that was deleted meanwhile is no error of the

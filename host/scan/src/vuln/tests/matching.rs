@@ -58,6 +58,20 @@ fn distributions_without_a_matcher_or_release_are_said_to_be() {
     assert_eq!(of(OS_RELEASE), Knowledge::Complete);
 }
 
+/// Regression: a damaged layer or a tar bomb was called `unsupported`, which says nothing of the damage.
+#[test]
+fn a_damaged_image_of_no_known_system_is_not_called_unsupported() {
+    let mut image = tar(&[Put::File("tmp/x", b"x")]);
+    let end = image.len();
+    image[end - 1024..end - 512].fill(7);
+    let report = scan_tars(&[&image]);
+    let db = db(&[record("CVE-2026-1", serde_json::json!({ "affected": [fixed("Debian:12", "a", "2")] }))]);
+    let findings = match_report(&report, &db).unwrap();
+    assert_eq!((report.knowledge, findings.knowledge), (Knowledge::Partial, Knowledge::None));
+    assert_eq!((findings.coverage, findings.findings), (vec![], vec![]));
+    assert_eq!(findings.why, report.why());
+}
+
 #[test]
 fn a_partial_scan_gives_partial_findings() {
     let mut image = tar(&[

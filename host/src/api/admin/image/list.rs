@@ -15,6 +15,7 @@ use crate::api::admin::{Failures, Page, Paging};
 use crate::api::walk::Walk;
 use crate::api::{ApiError, Caller};
 use crate::auth::SEALED;
+use crate::promote::Mode;
 use crate::promote::binding::{self, Bound};
 use crate::promote::standing::{self, Place};
 use crate::registry::{index, list, manifest};
@@ -49,6 +50,8 @@ pub struct ImageEntry {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StandingEntry {
     pub binding: String,
+    /// The binding's as it is now: what only watches says what it would do.
+    pub mode: Mode,
     #[schema(example = "hold")]
     pub verdict: String,
     /// Whether this binding promoted what the tag points at.
@@ -230,7 +233,7 @@ pub(super) async fn platforms(
         take(manifest);
         vec![digest.clone()]
     };
-    Ok((platforms, blobs.values().sum()))
+    Ok((platforms, blobs.values().copied().fold(0, u64::saturating_add)))
 }
 
 async fn standings(
@@ -244,9 +247,9 @@ async fn standings(
         let binding = bound.binding.name.to_string();
         let place = Place { binding: binding.clone(), repository: repository.clone(), tag: tag.clone() };
         if let Some(standing) = standing::find(&app.store, &place).await? {
-            let verdict = standing.verdict.to_string();
+            let (mode, verdict) = (bound.binding.mode, standing.verdict.to_string());
             let (promoted, decision) = (standing.promoted, standing.decision);
-            found.push(StandingEntry { binding, verdict, promoted, decision });
+            found.push(StandingEntry { binding, mode, verdict, promoted, decision });
         }
     }
     Ok(found)

@@ -13,11 +13,11 @@ use wharf_store::{Rev, Space, StoreError, Tx, key};
 use super::case::{Case, binding, does, no_criticals, stage_of};
 use super::guests::marked;
 use crate::access::Principal;
-use crate::facts::Pending;
+use crate::facts::{Kind, Pending};
 use crate::flow;
 use crate::flow::promote::gather::Gathered;
 use crate::flow::promote::replay::{self, Instead, Replay};
-use crate::flow::promote::{ask, bind, dry_run, explain};
+use crate::flow::promote::{PromoteError, ask, bind, dry_run, explain};
 use crate::flow::retention::{Idle, Named};
 use crate::plugin::{Asked, state};
 use crate::promote::{Policy, Verdict};
@@ -197,6 +197,75 @@ async fn a_call_that_ran_out_of_time_is_no_difference() {
     case.stop().await;
 }
 
+/// Puts a document's row in place of what is there, or takes it away. Returns what was there.
+async fn replace_document(case: &Case, kind: Kind, digest: &str, new: Option<Vec<u8>>) -> Vec<u8> {
+    let (key, new) = (&key(Space::Facts, &[kind.name(), digest]), &new);
+    let old = case.app.store.get(key).await.unwrap().map(|row| row.val.to_vec()).unwrap_or_default();
+    let put = async |mut tx: Tx| {
+        match new {
+            Some(new) => tx.put(key, new.clone()),
+            None => tx.delete(key),
+        }
+        Ok::<_, StoreError>(())
+    };
+    case.app.store.act(put).await.unwrap();
+    old
+}
+
+/// Regression: a replay passed over decisions whose facts, config or plugin were gone as over those that had run out of time,
+/// and ended at the first one whose trace was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_decision_stood_on_and_is_lost_is_no_skip() {
+    let mut case = Case::new().await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
+    case.push("dev/app:1", "x", &[("zlib", "1")]).await;
+    case.until_idle().await;
+    let decision = case.newest(&stage_of("dev/app:1"), "to-qa").await.unwrap();
+    let judged = &decision.policies[0];
+    let replayed = async |case: &Case| {
+        let found = replay::replay(&case.app, &Replay::default()).await.unwrap();
+        assert_eq!((found.same, found.skipped), (found.decisions, 0), "{found:#?}");
+        assert_eq!(found.lost, found.differences.len() as u64, "{found:#?}");
+        let of_decision = found.differences.into_iter().find(|d| d.decision == decision.number);
+        of_decision.map(|lost| {
+            assert!(lost.lost && lost.verdict.is_none(), "{lost:#?}");
+            lost.why
+        })
+    };
+    assert_eq!(replayed(&case).await, None);
+    let documents = [
+        (Kind::Facts, decision.facts.as_ref().unwrap()),
+        (Kind::Config, &judged.config),
+        (Kind::Trace, judged.trace.as_ref().unwrap()),
+    ];
+    for (kind, digest) in documents {
+        for (left, says) in [(None, "is not here"), (Some(b"not packed".to_vec()), "is damaged")] {
+            let kept = replace_document(&case, kind, digest, left).await;
+            let why = replayed(&case).await.unwrap();
+            assert!(why.contains(kind.name()) && why.contains(says), "{why}");
+            replace_document(&case, kind, digest, Some(kept)).await;
+        }
+    }
+    assert_eq!(replayed(&case).await, None);
+
+    case.put_in_force("guest", &marked(2)).await;
+    case.until_idle().await;
+    let archive = case.app.plugins.archive();
+    assert!(archive.remove(&judged.plugin_digest, Instant::now() + LOADING_MAX).unwrap());
+    let why = replayed(&case).await.unwrap();
+    assert!(why.contains("its bytes are no longer kept"), "{why}");
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_policy_that_is_not_there_is_told() {
+    let mut case = Case::new().await;
+    let instead = Some(Instead { plugin: "gone".to_owned(), config: None });
+    let refused = replay::replay(&case.app, &Replay { instead, ..Replay::default() }).await.unwrap_err();
+    assert!(matches!(&refused, PromoteError::NoPlugin(name) if name == "gone"), "{refused}");
+    case.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
     let mut case = Case::new().await;
@@ -224,8 +293,9 @@ async fn what_is_old_goes_and_what_a_decision_stands_on_stays() {
     assert!(later.decisions >= 2 && later.documents >= 2 && later.events > 4, "{later:?}");
     // What stands can still be explained, and replayed to the byte.
     let stage = stage_of("dev/app:1");
-    let stands = explain::tag(&case.app, &stage.repository, &stage.tag).await.unwrap();
-    assert!(!stands[0].explained.as_ref().unwrap().traces[0].is_empty());
+    let admin = Principal::user("admin");
+    let explained = explain::tag(&case.app, &admin, &stage.repository, &stage.tag).await.unwrap();
+    assert!(!explained.stands[0].explained.as_ref().unwrap().traces[0].is_empty());
     let replayed = replay::replay(&case.app, &Replay::default()).await.unwrap();
     assert_eq!((replayed.decisions, replayed.same), (1, 1), "{replayed:#?}");
     let again = flow::retention::run(&case.app, now_ms + 400 * day_ms, &stop).await.unwrap();

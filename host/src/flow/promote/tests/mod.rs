@@ -7,6 +7,7 @@ mod follow;
 mod guests;
 mod kill;
 mod mass;
+mod missing;
 mod month;
 mod plugin;
 mod target;

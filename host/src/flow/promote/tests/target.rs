@@ -5,10 +5,11 @@ use wharf_oci::{Digest, MediaType, RepoName};
 use wharf_store::StoreError;
 
 use super::case::{Case, binding, no_criticals, stage_of};
-use crate::access::Principal;
+use crate::access::{Principal, Role};
+use crate::event::Stage;
 use crate::flow::promote::{PromoteError, bind, by_hand, explain, settle};
 use crate::promote::standing::{self, Place};
-use crate::promote::{Effect, Outcome, Verdict, decision};
+use crate::promote::{Authority, Effect, Outcome, Verdict, decision};
 use crate::registry::{self, blob, quota};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,6 +124,39 @@ async fn a_promotion_by_hand_leaves_its_note_and_the_way_back_is_closed() {
     assert!(matches!(long, Err(PromoteError::Note(_))), "{long:?}");
     let absent = by_hand::promote(&case.app, &admin, &stage_of("dev/app:none"), &qa, "").await;
     assert!(matches!(absent, Err(PromoteError::NoTag(_))));
+    case.stop().await;
+}
+
+/// Regression: only the history of the source told of a promotion by hand; at the target it seemed that nobody had decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_by_hand_is_explained_at_both_ends_to_whoever_may_read_them() {
+    let mut case = Case::new().await;
+    case.bind("to-qa", "dev/**", "qa/{name}", no_criticals()).await;
+    let (dev, prod) = (stage_of("dev/app:1"), stage_of("prod/app:1"));
+    let (admin, eve) = (Principal::user("admin"), Principal::user("eve"));
+    case.push_unscanned("dev/app:1", "x").await;
+    case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    let explained = async |case: &Case, who: &Principal, at: &Stage| {
+        explain::tag(&case.app, who, &at.repository, &at.tag).await.unwrap()
+    };
+    assert_eq!(explained(&case, &admin, &dev).await.by_hand, None);
+    for note in ["at first", "hot fix"] {
+        by_hand::promote(&case.app, &admin, &dev, &prod, note).await.unwrap();
+    }
+    let at_dev = explained(&case, &admin, &dev).await;
+    let hot_fix = Authority::Hand { by: "admin".to_owned(), note: "hot fix".to_owned() };
+    assert_eq!(at_dev.by_hand.as_ref().map(|decision| &decision.authority), Some(&hot_fix));
+    assert_eq!((at_dev.stands.len(), &at_dev.came_by), (1, &None));
+    let at_prod = explained(&case, &admin, &prod).await;
+    assert_eq!((at_prod.came_by, at_prod.by_hand, at_prod.stands), (at_dev.by_hand, None, Vec::new()));
+    // Who may not read where it came from does not read what was decided there.
+    case.add_user("eve").await;
+    case.grant("eve", Role::Read, "prod/**").await;
+    assert_eq!(explained(&case, &eve, &prod).await.came_by, None);
+    // What was decided about an image is not told of the next.
+    case.push_unscanned("dev/app:1", "y").await;
+    assert_eq!(explained(&case, &admin, &dev).await.by_hand, None);
+    assert!(explained(&case, &admin, &prod).await.came_by.is_some());
     case.stop().await;
 }
 
