@@ -125,6 +125,12 @@ impl App {
         }))
     }
 
+    /// Whether pushes are refused for want of room on the disk: uploads below the watermark, everything but what frees space
+    /// once the ballast is spent.
+    pub fn is_full(&self) -> bool {
+        self.store.is_full() || matches!(self.blobs.check_space(), Err(BlobError::Full { .. }))
+    }
+
     /// Milliseconds since 1970 by the store's clock: one for whatever is written down, whichever host writes it.
     pub fn now_ms(&self) -> u64 {
         self.store.now_ms()

@@ -16,9 +16,11 @@ pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// The store answers too, so that requests can be served.
+/// The store answers too, so that requests can be served. Also on a full disk, which the body tells: who took the server out of
+/// use for that would end pulls as well.
 pub(super) async fn ready(State(app): State<App>) -> Response {
     match app.store.get(&key(Space::Meta, &["ready"])).await {
+        Ok(_) if app.is_full() => "ready; the disk is full, nothing can be pushed\n".into_response(),
         Ok(_) => "ready\n".into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")).into_response(),
     }
@@ -48,8 +50,17 @@ pub(super) async fn metrics(
         Caller::of(&app, &parts).await?.require_admin(&app).await?;
     }
     process::measure();
+    measure_disk(&app);
     let mut response = metrics.render().into_response();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);
     Ok(response)
+}
+
+/// Looks now how much room there is.
+fn measure_disk(app: &App) {
+    if let Ok(free) = app.blobs.free_bytes() {
+        metrics::gauge!("wharf_disk_free_bytes").set(free as f64);
+    }
+    metrics::gauge!("wharf_disk_full").set(if app.is_full() { 1.0 } else { 0.0 });
 }

@@ -41,6 +41,8 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new().set_buckets(&LATENCY_S)?.install_recorder()?;
     process::describe();
     metrics::describe_gauge!("wharf_build_info", "Always 1; the version is a label.");
+    metrics::describe_gauge!("wharf_disk_free_bytes", "Left for the server on the data folder's disk.");
+    metrics::describe_gauge!("wharf_disk_full", "1 while pushes are refused for want of room.");
     metrics::describe_histogram!("wharf_http_request_duration_seconds", "Time to the head of the answer.");
     for (name, about) in COUNTERS {
         metrics::describe_counter!(name, about);

@@ -27,12 +27,17 @@ use super::tls::Tls;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Largest header block of a request, in bytes.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
-/// Requests at the same time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
+/// Requests at the same time on one HTTP/2 connection. Clients pull or push a handful of layers at once; a proxy that has more
+/// opens another connection.
+const STREAMS_MAX: u32 = 32;
 /// HTTP/2 flow-control window of one stream and of a connection, in bytes: a layer is sent without a pause at a round
-/// trip of a few milliseconds, and one connection holds no more than this in memory.
+/// trip of a few milliseconds, and what one connection has received and nobody has read yet is no more than this.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Bytes of an HTTP/2 stream's answer that wait to be sent before its body is asked for more. The chunk that goes over it and the
+/// next one come on top: of a blob 64 KiB each, so that a client that reads nothing makes [`STREAMS_MAX`] × 192 KiB, 6 MiB, wait
+/// on its connection. Answers that are made whole, manifests of up to 4 MiB, are one chunk.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Pings of HTTP/2, so that connections whose other end is gone are noticed.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
@@ -163,6 +168,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(limits.header);
     builder

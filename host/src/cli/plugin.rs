@@ -29,7 +29,7 @@ enum Verb {
   wharf plugin ls
   wharf plugin ls --all")]
     Ls {
-        /// All refusals that are remembered, not only those of files that are there as they were refused
+        /// The newest refusals that are remembered, not only those of files that are there as they were refused
         #[arg(long)]
         all: bool,
     },
@@ -124,6 +124,9 @@ fn table(list: &PluginList, all: bool, now_ms: u64) -> String {
         let digest = if row.digest.is_empty() { String::new() } else { format!(" ({})", short(&row.digest)) };
         let head = format!("refused `{}`{digest} at {}, {when}{kept}", row.file, row.stage);
         out.push_str(&format!("\n{}\n  {}\n", plain(&head), plain(&row.reason)));
+    }
+    if all && list.more_quarantine {
+        out.push_str("\nmore was refused before; hint: `wharf plugin events` shows it\n");
     }
     out
 }

@@ -1,6 +1,6 @@
 use super::client::Remote;
-use super::output::{Table, ago, count, now_ms, pairs};
-use crate::api::admin::{COUNTED_MAX, DatabaseEntry, QueueStatus, Status};
+use super::output::{Table, ago, bytes, count, now_ms, pairs};
+use crate::api::admin::{COUNTED_MAX, DatabaseEntry, DiskStatus, QueueStatus, Status};
 
 /// Show how the server is and what keeps it busy
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,7 @@ impl StatusCommand {
                 ("version", status.version.clone()),
                 ("logged in as", format!("{}{role}", caller.user)),
                 ("store", status.commits.map(|n| format!("at commit {n}")).unwrap_or_default()),
+                ("disk", status.disk.as_ref().map(disk).unwrap_or_default()),
                 ("plugins", plugins(status)),
                 ("vulnerability data", data(&status.vulnerability_data, now_ms)),
             ]);
@@ -36,6 +37,16 @@ impl StatusCommand {
                 false => format!("{head}\n{}", queues(&status.queues, now_ms)),
             }
         })
+    }
+}
+
+fn disk(disk: &DiskStatus) -> String {
+    let left = bytes(disk.free_bytes);
+    match disk.full {
+        true => {
+            format!("full: {left} left, nothing can be pushed; hint: delete images, or give it more room")
+        }
+        false => format!("{left} left"),
     }
 }
 

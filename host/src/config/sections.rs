@@ -118,7 +118,9 @@ settings! {
 settings! {
     /// What the server bears with.
     pub Limits, "limits" {
-        /// Connections at the same time; more wait in the system's queue.
+        /// Connections at the same time; more wait in the system's queue. The memory that clients can take grows with it: over
+        /// HTTP/2 up to 4 MiB that a connection has received and, where its client reads nothing, 6 MiB of blobs or 32 whole
+        /// manifests that wait to be sent. What uploads gather is bounded over all connections, at 64 MiB.
         connections: u64 = 4096, 1..=65_536;
         /// How long the TLS handshake, the first bytes and each request's header may take.
         header_ms: u64 = 20_000, 100..=600_000;

@@ -170,6 +170,13 @@ async fn mass_work(app: &App, job: &Running) -> Result<(), Failure> {
     }
 }
 
+/// Asks for a collection before its hour, where none waits or runs.
+pub async fn ask_collection(app: &App) -> Result<(), StoreError> {
+    let store = app.store.background();
+    store.act(|mut tx| async move { super::row::enqueue_once(&mut tx, Work::Collect).await }).await?;
+    Ok(())
+}
+
 /// Asks for a page of the judgements that an age rule wants now, from behind `place`, and leaves there where the next call
 /// goes on: past the end it begins again. Returns how many.
 pub async fn ask_due(app: &App, place: &mut Option<Key>) -> Result<usize, StoreError> {

@@ -24,7 +24,7 @@ mod runner;
 mod schedule;
 
 pub use claim::{ClaimError, Claimed, Next, claim, complete, fail, hand_back, next, recover, renew};
-pub use dispatch::{ask_due, handler, route, schedule};
+pub use dispatch::{ask_collection, ask_due, handler, route, schedule};
 pub use list::{JobPage, Listed, cancel, find, ls, retry};
 pub use queue::{Queue, Work};
 pub use router::{BATCH as ROUTER_BATCH, ROUTER, Route, cursor, route_once};

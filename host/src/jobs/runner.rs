@@ -20,6 +20,8 @@ use super::schedule::{self, Every};
 const POLL: Duration = Duration::from_secs(1);
 /// How long a loop rests after the store failed.
 const REST: Duration = Duration::from_millis(500);
+/// And while the disk is full, which takes longer to pass: each try is a line in a log that may be on the same disk.
+const REST_FULL: Duration = Duration::from_secs(10);
 
 /// Limits of the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +109,7 @@ impl Runner {
     /// Takes back what an earlier process left running (this process holds the store alone), then starts the loops.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// Where the store cannot be read, or written for another reason than a full disk.
     pub async fn start(
         store: Store,
         settings: Settings,
@@ -120,10 +122,7 @@ impl Runner {
         let (stop, abandon) = (CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared { store, settings, handler, stop, abandon, lanes });
         for queue in Queue::ALL {
-            let taken = claim::recover(&shared.store_of(queue), queue).await?;
-            if taken > 0 {
-                tracing::info!(%queue, jobs = taken, "took back jobs that an earlier process left running");
-            }
+            take_back(&shared.store, queue).await?;
         }
         let mut loops = JoinSet::new();
         loops.spawn(route_loop(shared.clone(), route));
@@ -162,6 +161,21 @@ impl Runner {
     }
 }
 
+/// Takes back what an earlier process left running. Few rows, one a slot, and in the background: a server whose disk is full
+/// has to start, since to delete is the way out.
+async fn take_back(store: &Store, queue: Queue) -> Result<(), StoreError> {
+    match claim::recover(&store.background(), queue).await {
+        Ok(0) => {}
+        Ok(jobs) => tracing::info!(%queue, jobs, "took back jobs that an earlier process left running"),
+        // Not even for that. Whatever is left is claimed again once its lease has run out.
+        Err(error @ StoreError::Full) => {
+            tracing::warn!(%queue, %error, "jobs that an earlier process left running wait for their leases to end");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 async fn route_loop(shared: Arc<Shared>, route: Route) {
     let mut head = shared.store.head();
     while !shared.stop.is_cancelled() {
@@ -189,7 +203,7 @@ async fn route_loop(shared: Arc<Shared>, route: Route) {
             }
             Err(error) => {
                 tracing::warn!(%error, "events cannot be read or jobs made; trying again");
-                (REST, false)
+                (rest_after(&error), false)
             }
         };
         tokio::select! {
@@ -198,6 +212,10 @@ async fn route_loop(shared: Arc<Shared>, route: Route) {
             changed = head.changed(), if wakes => if changed.is_err() { tokio::time::sleep(REST).await },
         }
     }
+}
+
+fn rest_after(error: &StoreError) -> Duration {
+    if *error == StoreError::Full { REST_FULL } else { REST }
 }
 
 /// Whether a queue has so many live jobs that no event makes more.
@@ -244,7 +262,7 @@ async fn queue_loop(shared: Arc<Shared>, queue: Queue) {
                     Ok(()) => continue,
                     Err(error) => {
                         tracing::warn!(%queue, %error, "a job cannot be claimed; trying again");
-                        REST
+                        rest_after(&error)
                     }
                 }
             }

@@ -3,12 +3,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, ready};
 use wharf_oci::{Digest, RepoName};
-use wharf_store::{
-    Class, Commit, CommitError, Committed, Direction, Engine, Key, KeyRange, ManualClock, Model, Op, Page,
-    ReadError, Row, Space, Store, StoreError,
-};
+use wharf_store::{Engine, ManualClock, Model, Options, Space, Store, StoreError};
 
 use super::*;
 use crate::event::{self, Event, Kind, Recorded};
@@ -444,41 +440,12 @@ async fn a_panic_fails_its_job_and_a_stop_hands_back_what_runs() {
     assert!(bad().await.unwrap().contains("the handler failed"));
 }
 
-/// A store whose disk is full: as docs/store.md says, only what is in the background or deletes is taken.
-#[derive(Debug)]
-struct FullDisk(Model);
-
-impl Engine for FullDisk {
-    fn get(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Row>>, ReadError>> {
-        self.0.get(keys)
-    }
-    fn scan(
-        &self,
-        range: KeyRange,
-        limit: usize,
-        direction: Direction,
-    ) -> BoxFuture<'_, Result<Page, ReadError>> {
-        self.0.scan(range, limit, direction)
-    }
-    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
-        let deletes = commit.ops.iter().any(|op| matches!(op, Op::Delete(_)));
-        match commit.class {
-            Class::Foreground if !deletes => Box::pin(ready(Err(CommitError::Full))),
-            _ => self.0.commit(commit),
-        }
-    }
-    fn head(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.0.head()
-    }
-    fn now_ms(&self) -> u64 {
-        self.0.now_ms()
-    }
-}
-
 /// Collection could once not begin while the disk was full: its job was claimed as clients' work is.
 #[tokio::test]
 async fn what_frees_space_runs_on_a_full_disk() {
-    let store = Store::new(Arc::new(FullDisk(Model::default())));
+    let data = tempfile::tempdir().unwrap();
+    // No disk has room for such a ballast, so that the store is full from its opening on.
+    let store = Store::open(data.path(), &Options { ballast_bytes: 1 << 60, ..Options::default() }).unwrap();
     let refused = store.act(|mut tx| async move { enqueue(&mut tx, judge("dev/app", "1"), None).await });
     assert_eq!(refused.await, Err(StoreError::Full));
     let (ran, mut run) = tokio::sync::mpsc::unbounded_channel();

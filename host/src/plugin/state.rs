@@ -4,6 +4,8 @@
 //! file is gone as long as events are, the newest [`QUARANTINE_MAX`] of each file; `refused/FILE`, empty, for each file that is
 //! refused now; `archived/DIGEST`, empty, for each plugin whose bytes are kept.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 use wharf_plugin::catalog::Failed;
 use wharf_plugin::loader::{Active, Before, Outcome};
@@ -13,9 +15,11 @@ use crate::event::{self, Event, Kind};
 
 /// Refused versions of one file that are remembered.
 pub const QUARANTINE_MAX: usize = 100;
+/// Refusals in one listing: all of a folder that is full of bad files, and some that are over.
+pub const QUARANTINE_SHOWN: usize = 300;
 /// Refusals that one commit of a trim looks at.
 const TRIM_ROWS: usize = 200;
-/// Plugins and refusals in one listing.
+/// Plugins in one listing, and rows in one page of others.
 const LIST_MAX: usize = 1000;
 /// Earlier versions of a plugin that are named.
 const PREVIOUS_MAX: usize = 10;
@@ -132,12 +136,29 @@ pub async fn before(store: &Store) -> Result<Before, StoreError> {
     })
 }
 
-/// What was refused, by file, the newest first in each.
-pub async fn quarantine(store: &Store) -> Result<Vec<QuarantineRow>, StoreError> {
-    let rows = store.scan_all(KeyRange::prefix(Space::Plugin, &["quarantine"]), LIST_MAX).await?;
-    let mut rows: Vec<QuarantineRow> = rows.iter().map(Row::value).collect::<Result<_, _>>()?;
-    rows.sort_by(|a, b| (&a.file, b.at_ms).cmp(&(&b.file, a.at_ms)));
-    Ok(rows)
+/// What was refused, by file, the newest first in each: of all that is remembered the newest [`QUARANTINE_SHOWN`], those that
+/// are `standing` before the others. Also whether there are more.
+pub async fn quarantine(
+    store: &Store,
+    standing: impl Fn(&QuarantineRow) -> bool,
+) -> Result<(Vec<QuarantineRow>, bool), StoreError> {
+    let (mut shown, mut more) = (Vec::new(), false);
+    let mut range = KeyRange::prefix(Space::Plugin, &["quarantine"]);
+    loop {
+        let page = store.scan(range.clone(), LIST_MAX).await?;
+        for row in &page.rows {
+            shown.push(row.value::<QuarantineRow>()?);
+        }
+        shown.sort_by_key(|row| (Reverse(standing(row)), Reverse(row.at_ms)));
+        more |= shown.len() > QUARANTINE_SHOWN;
+        shown.truncate(QUARANTINE_SHOWN);
+        match page.rows.last() {
+            Some(last) if page.more => range = range.after(&last.key),
+            _ => break,
+        }
+    }
+    shown.sort_by(|a, b| (&a.file, b.at_ms).cmp(&(&b.file, a.at_ms)));
+    Ok((shown, more))
 }
 
 /// Forgets refusals from before `cutoff_ms` of files that are not refused now: looks at [`TRIM_ROWS`] of them after `after`, and
@@ -263,8 +284,12 @@ mod tests {
     use super::*;
 
     fn refused(digest: &str, reason: &str) -> Outcome {
+        refused_file("a.wasm", digest, reason)
+    }
+
+    fn refused_file(file: &str, digest: &str, reason: &str) -> Outcome {
         let failed = Failed {
-            file: "a.wasm".to_owned(),
+            file: file.to_owned(),
             name: None,
             digest: digest.to_owned(),
             stage: Stage::Inspect,
@@ -367,6 +392,23 @@ mod tests {
         store.act(|mut tx| async move { record(&mut tx, &ended(), 20).await }).await.unwrap();
         assert_eq!(trim(10).await, (0, None), "not old yet");
         assert_eq!(trim(11).await, (2, None));
-        assert!(quarantine(store).await.unwrap().is_empty());
+        assert!(quarantine(store, |_| true).await.unwrap().0.is_empty());
+    }
+
+    /// Regression: of more than a thousand refusals, those of the first names were listed, and others that stand were not.
+    #[tokio::test]
+    async fn what_stands_is_listed_however_much_is_over() {
+        let store = &Store::new(Arc::new(Model::default()));
+        let names = (0..QUARANTINE_SHOWN + 800).map(|n| format!("{n:04}.wasm"));
+        for (at_ms, file) in ["z.wasm".to_owned()].into_iter().chain(names).enumerate() {
+            let outcome = &refused_file(&file, "sha256:1", "no");
+            store.act(|mut tx| async move { record(&mut tx, outcome, at_ms as u64).await }).await.unwrap();
+        }
+        let (shown, more) = quarantine(store, |row| row.file == "z.wasm").await.unwrap();
+        assert!(more && shown.len() == QUARANTINE_SHOWN, "{}", shown.len());
+        assert_eq!(
+            (shown[0].file.as_str(), shown[QUARANTINE_SHOWN - 1].file.as_str()),
+            ("0801.wasm", "z.wasm")
+        );
     }
 }

@@ -318,4 +318,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// The clock that ttl and `Expired` go by, Unix milliseconds.
     fn now_ms(&self) -> u64;
+
+    /// Whether only commits that free space are taken now, for want of it. An engine that never is full need not say so.
+    fn is_full(&self) -> bool {
+        false
+    }
 }

@@ -158,6 +158,11 @@ impl Store {
         self.engine.now_ms()
     }
 
+    /// Whether only commits that free space are taken now; see [`Engine::is_full`].
+    pub fn is_full(&self) -> bool {
+        self.engine.is_full()
+    }
+
     /// Reads, decides and writes, all or nothing: what flows and jobs call.
     ///
     /// ```

@@ -47,15 +47,15 @@ pub enum ImportError {
     #[error("`{source_name}` is not JSON of OSV records: {why}")]
     Json { source_name: String, why: String },
     #[error(
-        "`{source_name}` has nothing to keep (records: {records}); hint: Debian's and Alpine's exports can be matched, an empty file \
-         is a download that failed"
+        "`{source_name}` has nothing to keep ({seen}); hint: Debian's and Alpine's exports can be matched, an empty file is a download \
+         that failed"
     )]
-    Nothing { source_name: String, records: u64 },
+    Nothing { source_name: String, seen: String },
     #[error(
-        "`{source_name}` has nothing to keep (records: {records}), and what was imported under that name stays; hint: an empty file \
-         may be a download that failed, `--force` removes the source"
+        "`{source_name}` has nothing to keep ({seen}), and what was imported under that name stays; hint: an empty file may be a \
+         download that failed, `--force` removes the source"
     )]
-    Removes { source_name: String, records: u64 },
+    Removes { source_name: String, seen: String },
     #[error(
         "`{source_name}` has {records} records of {what}, less than half of the {before} that were imported under that name before, \
          and these stay; hint: download it again, or `--force` if it is right"
@@ -103,6 +103,27 @@ pub struct ImportStats {
     pub exploited: u64,
     /// Sources that were there before, of which nothing was kept.
     pub removed: Vec<String>,
+}
+
+impl ImportStats {
+    /// What came since `before` of which nothing was kept, in words: `records: 1, malformed: 1 (`CVE-1`: it has too many names)`.
+    fn since(&self, before: &ImportStats) -> String {
+        let others = |stats: &ImportStats| stats.others.values().sum::<u64>();
+        let mut seen = format!("records: {}", self.records - before.records);
+        for (what, n) in [
+            ("withdrawn", self.withdrawn - before.withdrawn),
+            ("of ecosystems that are not matched", others(self) - others(before)),
+            ("malformed", self.malformed - before.malformed),
+        ] {
+            if n > 0 {
+                seen.push_str(&format!(", {what}: {n}"));
+            }
+        }
+        if let Some(first) = self.described.get(before.described.len()) {
+            seen.push_str(&format!(" ({first})"));
+        }
+        seen
+    }
 }
 
 impl ImportError {
@@ -197,10 +218,10 @@ impl Import {
             }
             return Ok(());
         }
-        let (source_name, records) = (source.to_owned(), self.stats.records - before.records);
+        let (source_name, seen) = (source.to_owned(), self.stats.since(&before));
         match replaces {
-            false => Err(ImportError::Nothing { source_name, records }),
-            true if !self.accepts_fewer => Err(ImportError::Removes { source_name, records }),
+            false => Err(ImportError::Nothing { source_name, seen }),
+            true if !self.accepts_fewer => Err(ImportError::Removes { source_name, seen }),
             true => {
                 if self.meta.exploited_from.take_if(|list| list.source == source).is_some() {
                     self.meta.exploited.clear();

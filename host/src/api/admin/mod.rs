@@ -47,7 +47,7 @@ pub use page::{Page, Paging};
 pub use plugin::{ActivePlugin, PluginEntry, PluginLimits, PluginList, RefusedFile};
 pub use refusal::RefusalEntry;
 pub use repository::{NewQuota, NewSetting, QuotaEntry, RepositoryEntry, SettingEntry};
-pub use status::{COUNTED_MAX, QueueStatus, Status, StatusCaller};
+pub use status::{COUNTED_MAX, DiskStatus, QueueStatus, Status, StatusCaller};
 pub use token::{MadeToken, NewTokenRequest, TokenEntry};
 pub use user::{NewPassword, NewUser, Suspension, UserEntry};
 

@@ -22,8 +22,12 @@ use crate::promote::Bound;
 pub struct PluginList {
     /// By name.
     pub active: Vec<ActivePlugin>,
-    /// By file, the newest first in each; kept after the file is gone. Shown to administrators alone.
+    /// By file, the newest first in each; kept after the file is gone. The newest 300, those that stand before the others. Shown to
+    /// administrators alone.
     pub quarantine: Vec<RefusedFile>,
+    /// More is remembered than that; the events have all.
+    #[serde(default)]
+    pub more_quarantine: bool,
 }
 
 /// A plugin in force, in short.
@@ -136,25 +140,28 @@ pub(super) fn routes() -> Router<App> {
 #[openapi(paths(ls, show, rescan))]
 pub(super) struct Doc;
 
-/// Plugins in force, for whoever binds them, and for administrators the files that were refused. Both are few, so there are
-/// no pages.
+/// Plugins in force, for whoever binds them, and for administrators the files that were refused. What stands is few, so there
+/// are no pages.
 #[utoipa::path(get, path = "/api/v1/plugins", tag = "plugins",
     responses((status = 200, body = PluginList), Failures))]
 async fn ls(State(app): State<App>, caller: Caller) -> Result<Json<PluginList>, ApiError> {
     let active = state::active(&app.store).await?;
-    let rows = match caller.administers(&app).await? {
-        true => state::quarantine(&app.store).await?,
-        false => Vec::new(),
-    };
     let set = app.plugins.catalog().current();
+    let stands =
+        |row: &QuarantineRow| set.failed().get(&row.file).is_some_and(|failed| failed.digest == row.digest);
+    let (rows, more_quarantine) = match caller.administers(&app).await? {
+        true => state::quarantine(&app.store, stands).await?,
+        false => (Vec::new(), false),
+    };
     let refused = |row: QuarantineRow| {
-        let standing = set.failed().get(&row.file).is_some_and(|failed| failed.digest == row.digest);
+        let standing = stands(&row);
         let QuarantineRow { file, name, digest, stage, reason, at_ms, kept } = row;
         RefusedFile { file, name, digest, stage, reason, at_ms, kept, standing }
     };
     Ok(Json(PluginList {
         active: active.into_iter().map(ActivePlugin::from).collect(),
         quarantine: rows.into_iter().map(refused).collect(),
+        more_quarantine,
     }))
 }
 

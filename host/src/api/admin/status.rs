@@ -25,6 +25,9 @@ pub struct Status {
     /// The number of the newest commit, which tells how busy the server is. Shown to administrators alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits: Option<u64>,
+    /// The disk that the data folder is on. Shown to administrators alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskStatus>,
     /// Plugins in force, as `name version`.
     pub plugins: Vec<String>,
     /// What images are compared with.
@@ -42,6 +45,15 @@ pub struct Status {
 pub struct StatusCaller {
     pub user: String,
     pub administers: bool,
+}
+
+/// Whether there is room.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DiskStatus {
+    /// What is left for the server, in bytes.
+    pub free_bytes: u64,
+    /// Pushes are refused for want of room; pulls and deletes are not.
+    pub full: bool,
 }
 
 /// One queue of jobs.
@@ -82,11 +94,17 @@ async fn status(State(app): State<App>, caller: Caller) -> Result<Json<Status>, 
         version: crate::VERSION.to_owned(),
         caller: StatusCaller { user: caller.principal.name, administers },
         commits: administers.then(|| *app.store.head().borrow()),
+        disk: if administers { disk_status(&app) } else { None },
         plugins: active.iter().map(|row| format!("{} {}", row.name, row.version)).collect(),
         vulnerability_data,
         refused,
         queues,
     }))
+}
+
+/// None where the system does not tell.
+fn disk_status(app: &App) -> Option<DiskStatus> {
+    Some(DiskStatus { free_bytes: app.blobs.free_bytes().ok()?, full: app.is_full() })
 }
 
 async fn queue_status(app: &App, queue: Queue) -> Result<QueueStatus, ApiError> {

@@ -19,6 +19,7 @@ mod writer;
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -110,6 +111,8 @@ struct Inner {
     uploads: Dir,
     claimed: Mutex<HashSet<BlobId>>,
     watermark_bytes: u64,
+    /// What all writers hold in memory.
+    gathered_bytes: AtomicUsize,
     boot: String,
 }
 
@@ -153,8 +156,14 @@ impl Blobs {
             sync_dir(&data, ".").map_err(failed("sync", "."))?;
         }
         remove_unfinished(&uploads).map_err(failed("clean", "uploads"))?;
-        let inner =
-            Inner { blobs, uploads, claimed: Mutex::default(), watermark_bytes, boot: sidecar::boot() };
+        let inner = Inner {
+            blobs,
+            uploads,
+            claimed: Mutex::default(),
+            watermark_bytes,
+            gathered_bytes: AtomicUsize::default(),
+            boot: sidecar::boot(),
+        };
         Ok(Blobs(Arc::new(inner)))
     }
 

@@ -1,5 +1,9 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use sha2::{Digest as _, Sha256};
 
+use super::writer::GATHERED_BYTES_MAX;
 use super::*;
 use bytes::Bytes;
 
@@ -192,6 +196,35 @@ async fn nothing_stays_of_what_was_given_up() {
     drop(writer);
     while count().await > 0 {
         tokio::task::yield_now().await;
+    }
+}
+
+/// Regression: clients that sent most of a piece each and stalled held it in memory, however many they were.
+#[tokio::test]
+async fn what_stalled_uploads_hold_is_bounded_over_all_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(&dir);
+    let gathered = || blobs.0.gathered_bytes.load(Ordering::Relaxed);
+    let (part, mut writers) = (bytes(400_000), Vec::new());
+    while writers.len() * part.len() < 2 * GATHERED_BYTES_MAX {
+        let mut writer = blobs.create("dev/app", false).await.unwrap();
+        writer.write(part.clone()).await.unwrap();
+        writers.push(writer);
+    }
+    while gathered() > GATHERED_BYTES_MAX {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let within = GATHERED_BYTES_MAX / part.len();
+    assert!(gathered() >= within * part.len(), "while there is room, nothing is written in small pieces");
+    // One of each kind goes on and is whole.
+    for mut writer in [writers.pop().unwrap(), writers.swap_remove(0)] {
+        writer.write(part.clone()).await.unwrap();
+        let done = writer.finish(false).await.unwrap();
+        assert_eq!(done.sha256, sha256(&[part.clone(), part.clone()].concat()));
+    }
+    drop(writers);
+    while gathered() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, Seek as _, SeekFrom, Write as _};
 use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,12 +17,15 @@ use tokio::task::JoinHandle;
 
 use super::hash::Hashes;
 use super::sidecar::{Sidecar, hash_file};
-use super::{BlobError, BlobId, Claim, INLINE_MAX, blocking, failed, missing, sync_dir};
+use super::{BlobError, BlobId, Blobs, Claim, INLINE_MAX, blocking, failed, missing, sync_dir};
 
 /// Bytes gathered before a blocking thread writes and hashes them; while it does, as many may gather again.
 const PIECE_BYTES: usize = 512 * 1024;
 /// Nor more chunks than this, whoever sends them byte by byte.
 const PIECE_CHUNKS: usize = 1024;
+/// Bytes that all uploads together hold so, those under way to the disk included. Over it, each writes what it gets as it comes,
+/// which is slower: clients that send a part of a piece and stall cost no more memory than this, however many they are.
+pub(super) const GATHERED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes written before the disk begins with them, so that the sync at the end finds little left to do.
 const WRITEBACK_BYTES: u64 = 1 << 20;
@@ -70,13 +74,45 @@ pub struct BlobWriter {
     claim: Arc<Claim>,
     owner: String,
     offset: u64,
-    gathered: Vec<Bytes>,
-    gathered_bytes: usize,
+    gathered: Piece,
     /// None while a piece is under way, and for good once one has failed.
     sink: Option<Sink>,
     running: Option<JoinHandle<Result<Sink, BlobError>>>,
     has_sidecar: bool,
     done: bool,
+}
+
+/// Chunks that are written and hashed in one go, and counted in [`GATHERED_BYTES_MAX`] until they are.
+#[derive(Debug)]
+struct Piece {
+    blobs: Blobs,
+    chunks: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Piece {
+    fn new(blobs: Blobs) -> Piece {
+        Piece { blobs, chunks: Vec::new(), bytes: 0 }
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        self.blobs.0.gathered_bytes.fetch_add(chunk.len(), Ordering::Relaxed);
+        self.chunks.push(chunk);
+    }
+
+    /// Whether no more is gathered before it is written.
+    fn is_due(&self) -> bool {
+        self.bytes >= PIECE_BYTES
+            || self.chunks.len() >= PIECE_CHUNKS
+            || self.blobs.0.gathered_bytes.load(Ordering::Relaxed) > GATHERED_BYTES_MAX
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.blobs.0.gathered_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What a blocking thread works on, handed back and forth.
@@ -100,11 +136,10 @@ impl BlobWriter {
 
     fn with(claim: Claim, owner: String, offset: u64, sink: Sink, has_sidecar: bool) -> BlobWriter {
         BlobWriter {
+            gathered: Piece::new(claim.blobs.clone()),
             claim: Arc::new(claim),
             owner,
             offset,
-            gathered: Vec::new(),
-            gathered_bytes: 0,
             sink: Some(sink),
             running: None,
             has_sidecar,
@@ -170,9 +205,8 @@ impl BlobWriter {
     /// continued; an upload that was resumed can be resumed again where it was.
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), BlobError> {
         self.offset += chunk.len() as u64;
-        self.gathered_bytes += chunk.len();
         self.gathered.push(chunk);
-        if self.gathered_bytes >= PIECE_BYTES || self.gathered.len() >= PIECE_CHUNKS {
+        if self.gathered.is_due() {
             self.claim.blobs.check_space()?;
             self.settle().await?;
             self.start()?;
@@ -193,12 +227,11 @@ impl BlobWriter {
 
     /// Has a blocking thread write and hash what is gathered.
     fn start(&mut self) -> Result<(), BlobError> {
-        let chunks = std::mem::take(&mut self.gathered);
-        self.gathered_bytes = 0;
         let mut sink = self.take_sink()?;
         let claim = self.claim.clone();
+        let piece = std::mem::replace(&mut self.gathered, Piece::new(claim.blobs.clone()));
         self.running = Some(tokio::task::spawn_blocking(move || {
-            sink.write(&claim, &chunks).map_err(failed("write", claim.id.file()))?;
+            sink.write(&claim, &piece.chunks).map_err(failed("write", claim.id.file()))?;
             Ok(sink)
         }));
         Ok(())
@@ -212,7 +245,7 @@ impl BlobWriter {
     /// Everything taken is with the operating system afterwards, and hashed.
     pub(super) async fn flush(&mut self) -> Result<(), BlobError> {
         self.settle().await?;
-        if self.gathered_bytes > 0 {
+        if self.gathered.bytes > 0 {
             self.start()?;
             self.settle().await?;
         }

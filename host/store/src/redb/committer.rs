@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -29,8 +30,8 @@ pub(super) struct Committer {
     head: watch::Sender<u64>,
     /// The file could not be opened again.
     down: bool,
-    /// The ballast is spent: only what frees something is taken.
-    full: bool,
+    /// The ballast is spent: only what frees something is taken. Written by this thread alone.
+    full: Arc<AtomicBool>,
 }
 
 /// A batch that failed.
@@ -54,7 +55,16 @@ impl Committer {
         clock: Arc<dyn Clock>,
         head: watch::Sender<u64>,
     ) -> Committer {
-        Committer { file, queue, ballast, clock, head, down: false, full: false }
+        Committer { file, queue, ballast, clock, head, down: false, full: Arc::default() }
+    }
+
+    /// Whether the disk is full, as the thread goes on finding out.
+    pub(super) fn full(&self) -> Arc<AtomicBool> {
+        self.full.clone()
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// Runs until the queue is closed and empty.
@@ -62,7 +72,7 @@ impl Committer {
         self.make_ballast();
         let mut looked = Instant::now();
         loop {
-            let unwell = self.down || self.full;
+            let unwell = self.down || self.is_full();
             match self.queue.next(unwell.then_some(RETRY)) {
                 Next::Batch(batch) => self.survive(|committer| committer.commit(batch)),
                 Next::Reopen(opened) if *self.file.opened().borrow() == opened => {
@@ -74,7 +84,7 @@ impl Committer {
                 Next::Close => return,
             }
             // By the clock, since the queue may never be idle.
-            if (self.down || self.full) && looked.elapsed() >= RETRY {
+            if (self.down || self.is_full()) && looked.elapsed() >= RETRY {
                 looked = Instant::now();
                 if self.down {
                     self.survive(|committer| {
@@ -100,8 +110,8 @@ impl Committer {
     }
 
     fn make_ballast(&mut self) {
-        let was_full = self.full;
-        self.full = match self.ballast.make() {
+        let was_full = self.is_full();
+        let is_full = match self.ballast.make() {
             Ok(()) => false,
             Err(error) if file::is_out_of_space(&error) => {
                 if !was_full {
@@ -115,7 +125,8 @@ impl Committer {
                 false
             }
         };
-        if was_full && !self.full {
+        self.full.store(is_full, Ordering::Relaxed);
+        if was_full && !is_full {
             tracing::info!("there is room again");
         }
     }
@@ -169,7 +180,7 @@ impl Committer {
                     tracing::warn!(
                         "the disk is full, the ballast is spent: only what frees space is accepted"
                     );
-                    self.full = true;
+                    self.full.store(true, Ordering::Relaxed);
                     batch = self.refuse_if_full(batch);
                 }
                 (Some(_), _) if out_of_space => return answer(batch, |_| Err(CommitError::Full)),
@@ -182,7 +193,7 @@ impl Committer {
 
     /// While the ballast is spent, what would use space up again is turned away.
     fn refuse_if_full(&self, batch: Vec<Request>) -> Vec<Request> {
-        if !self.full {
+        if !self.is_full() {
             return batch;
         }
         let takes_none = |request: &Request| {

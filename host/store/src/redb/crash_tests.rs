@@ -494,7 +494,7 @@ fn the_ballast_lets_deletes_through() {
         assert!(path.exists());
         disk.leave_pages(0);
         assert_eq!(redb.commit(put(1, 100_000)).await, Err(CommitError::Full));
-        assert!(!path.exists(), "the ballast is spent");
+        assert!(!path.exists() && redb.is_full(), "the ballast is spent");
         assert_eq!(redb.commit(put(1, 10)).await, Err(CommitError::Full));
         let delete = |n: usize| Op::Delete(key(Space::Tag, &["r", &n.to_string()]));
         redb.commit(Commit { ops: vec![delete(0)], ..Commit::default() }).await.unwrap();
@@ -506,8 +506,26 @@ fn the_ballast_lets_deletes_through() {
         while redb.commit(put(2, 10)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(path.exists());
+        assert!(path.exists() && !redb.is_full());
         let counter = redb.get(vec![key(Space::Counter, &["c"])]).await.unwrap().remove(0).unwrap();
         assert_eq!(Counter::decode(&counter.val).unwrap().n, 1);
+    });
+}
+
+/// Killed with the ballast spent, it is opened as full as it was: what frees space goes through, nothing else does.
+#[test]
+fn a_full_store_is_opened_again() {
+    run(async {
+        let mut w = World::new(1);
+        w.redb().commit(put(0, 100_000)).await.unwrap();
+        w.disk.leave_pages(0);
+        assert_eq!(w.redb().commit(put(1, 100_000)).await, Err(CommitError::Full));
+        w.restart();
+        assert_eq!(w.redb().commit(put(1, 10)).await, Err(CommitError::Full));
+        let background = Commit { class: Class::Background, ..put(1, 10) };
+        w.redb().commit(background).await.unwrap();
+        let delete = Op::Delete(key(Space::Tag, &["r", "0"]));
+        w.redb().commit(Commit { ops: vec![delete], ..Commit::default() }).await.unwrap();
+        assert!(!w.ballast().exists(), "there is no room for it");
     });
 }

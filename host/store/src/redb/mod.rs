@@ -26,6 +26,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -144,6 +145,7 @@ pub(crate) struct Redb {
     queue: Arc<Queue>,
     head: watch::Sender<u64>,
     clock: Arc<dyn Clock>,
+    full: Arc<AtomicBool>,
     committer: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -154,10 +156,11 @@ impl Redb {
         let (file, queue) = (Arc::new(file), Arc::new(Queue::default()));
         let head = watch::Sender::new(newest);
         let committer = Committer::new(file.clone(), queue.clone(), ballast, clock.clone(), head.clone());
+        let full = committer.full();
         let thread = std::thread::Builder::new().name("store-committer".into());
         let committer =
             Some(thread.spawn(move || committer.run()).map_err(|cause| OpenError::Io { path, cause })?);
-        Ok(Redb { file, queue, head, clock, committer })
+        Ok(Redb { file, queue, head, clock, full, committer })
     }
 
     /// Reads at most `rows` rows, and reads once more if the file had to be opened again meanwhile.
@@ -238,6 +241,10 @@ impl Engine for Redb {
 
     fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 }
 

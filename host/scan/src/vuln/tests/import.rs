@@ -340,6 +340,25 @@ fn a_file_that_brings_nothing_replaces_nothing() {
     }
 }
 
+/// Regression: a file whose every record was over a bound was told as an empty one.
+#[test]
+fn a_file_that_brings_nothing_is_told_with_what_was_left_out() {
+    let check = |file: serde_json::Value, expected: &str| {
+        let error = Import::new().add("own", Cursor::new(file.to_string())).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("`own` has nothing to keep ({expected});")), "{error}");
+    };
+    check(serde_json::json!([]), "records: 0");
+    let names = vec!["CVE-1"; 5000];
+    let named = record("OWN-1", serde_json::json!({ "aliases": names }));
+    check(named, "records: 1, malformed: 1 (`OWN-1`: it has too many names)");
+    let withdrawn = record("OWN-2", serde_json::json!({ "withdrawn": "2026-01-03T00:00:00Z" }));
+    let other = record("OWN-3", serde_json::json!({ "affected": [fixed("PyPI", "a", "2")] }));
+    check(
+        serde_json::json!([withdrawn, other]),
+        "records: 2, withdrawn: 1, of ecosystems that are not matched: 1",
+    );
+}
+
 /// Regression: advisories that were withdrawn, or imported under a mistyped name, held images for ever.
 #[test]
 fn a_source_is_removed_by_a_file_that_brings_nothing_if_asked() {

@@ -40,7 +40,7 @@ async fn a_broken_plugin_file_is_remembered_and_the_last_good_one_survives_a_res
     let mut case = Case::new().await;
     case.drop_in("guest.wasm", b"\0asm and nothing more");
     let refused = case.until("a quarantine", async |case| {
-        crate::plugin::state::quarantine(&case.app.store).await.unwrap().pop()
+        crate::plugin::state::quarantine(&case.app.store, |_| true).await.unwrap().0.pop()
     });
     let refused = refused.await;
     assert_eq!((refused.file.as_str(), refused.stage.as_str()), ("guest.wasm", "inspect"));
@@ -64,7 +64,7 @@ async fn a_plugin_folder_that_is_gone_holds_and_is_shown() {
     case.until_idle().await;
     std::fs::remove_dir_all(case.data.path().join("plugins")).unwrap();
     let refused = case.until("a quarantine", async |case| {
-        let rows = crate::plugin::state::quarantine(&case.app.store).await.unwrap();
+        let (rows, _) = crate::plugin::state::quarantine(&case.app.store, |_| true).await.unwrap();
         rows.into_iter().find(|row| row.file == "plugins/")
     });
     assert_eq!(refused.await.stage, "read");
