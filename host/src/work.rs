@@ -80,7 +80,9 @@ impl Work {
 async fn look(app: App, stop: CancellationToken) {
     let (mut due, mut collected) = (None, None::<Instant>);
     loop {
-        if let Err(error) = db_import::take_up(&app).await {
+        if !app.is_full()
+            && let Err(error) = db_import::take_up(&app).await
+        {
             tracing::warn!(%error, "new vulnerability data cannot be taken up; trying again");
         }
         if let Err(error) = jobs::ask_due(&app, &mut due).await {

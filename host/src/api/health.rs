@@ -20,7 +20,7 @@ pub(super) async fn alive() -> &'static str {
 /// use for that would end pulls as well.
 pub(super) async fn ready(State(app): State<App>) -> Response {
     match app.store.get(&key(Space::Meta, &["ready"])).await {
-        Ok(_) if app.is_full() => "ready; the disk is full, nothing can be pushed\n".into_response(),
+        Ok(_) if app.is_full() => "ready; the disk is full, uploads are refused\n".into_response(),
         Ok(_) => "ready\n".into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")).into_response(),
     }

@@ -36,9 +36,6 @@ pub use observe::install_metrics;
 pub use server::{Limits, Peer, Server, ServerError, Stopping};
 pub use tls::{Source as TlsSource, Tls, TlsError, default_names, fingerprint, host_name};
 
-/// Largest body of a REST request, in bytes, where an endpoint says nothing else.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
-
 /// Every route of the server.
 pub fn router(app: App, metrics: PrometheusHandle) -> Router {
     let metrics_route = get(move |state, request| health::metrics(state, request, metrics.clone()));
@@ -49,7 +46,7 @@ pub fn router(app: App, metrics: PrometheusHandle) -> Router {
         .route("/readyz", get(health::ready))
         .route("/ca.crt", get(health::authority))
         .merge(admin::routes(app.clone()))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(admin::BODY_BYTES_MAX))
         // Behind the layer above: blobs and manifests have limits of their own.
         .merge(oci::routes())
         .fallback(error::not_found)

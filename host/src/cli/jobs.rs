@@ -48,7 +48,7 @@ enum Verb {
     },
     /// Run a job again that failed for good
     #[command(after_help = "Examples:
-  wharf jobs retry scan/dev/sha256:4f53…")]
+  wharf jobs retry scan/dev/dev/app@sha256:4f53…")]
     Retry {
         /// Id of the job, as the list shows it
         id: String,

@@ -44,7 +44,7 @@ fn disk(disk: &DiskStatus) -> String {
     let left = bytes(disk.free_bytes);
     match disk.full {
         true => {
-            format!("full: {left} left, nothing can be pushed; hint: delete images, or give it more room")
+            format!("full: {left} left, uploads are refused; hint: delete images, or give it more room")
         }
         false => format!("{left} left"),
     }

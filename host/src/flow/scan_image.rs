@@ -1,6 +1,7 @@
 //! A pushed image is scanned; new vulnerability data is compared with what was found, without reading an image again.
 //!
-//! A platform's image is scanned once, whatever repositories hold it: what was found is kept by the digest of its manifest.
+//! A platform's image that was read is not scanned again, whatever repositories hold it: what was found is kept by the digest of its
+//! manifest. Pushed to two at once it may be scanned twice, and the first counts.
 //! An index is a scan of each platform. The scan itself is a worker process ([`crate::scan`]); what ends it is in the
 //! image's facts as `failed`, and the image is held.
 //!
@@ -62,8 +63,8 @@ pub async fn image(
     digest: &Digest,
     last: bool,
 ) -> Result<Platforms, ScanImageError> {
-    if let Some(known) = scanned::find(&app.store, digest).await?.filter(Scanned::is_read) {
-        tell_who_waits(app, repository, digest, &known).await?;
+    if scanned::find(&app.store, digest).await?.is_some_and(|known| known.is_read()) {
+        tell_who_waits(app, repository, digest).await?;
         return Ok(Vec::new());
     }
     // Deleted since: there is nothing to scan, and its next push asks again.
@@ -94,20 +95,17 @@ pub async fn image(
     Ok(Vec::new())
 }
 
-/// The scan is known, of another repository: what waits for the manifest to come into this one is judged again.
-async fn tell_who_waits(
-    app: &App,
-    repository: &RepoName,
-    digest: &Digest,
-    known: &Scanned,
-) -> Result<(), StoreError> {
-    let event = &scan_ended(app, repository, digest, known);
+/// It is known, of another repository: what waits for it to come into this one is judged again.
+async fn tell_who_waits(app: &App, repository: &RepoName, digest: &Digest) -> Result<(), StoreError> {
     let tell = app.store.act(|mut tx| async move {
         let is_here = tx.get(&row::manifest(repository, digest)).await?.is_some();
-        match is_here && standing::is_awaited(&mut tx, &standing::missing(repository, digest)).await? {
-            true => event::append(&mut tx, event),
-            false => Ok(()),
+        if is_here && standing::is_awaited(&mut tx, &standing::missing(repository, digest)).await? {
+            let repository = Some(repository.clone());
+            let work =
+                Work::RejudgeImage { digest: digest.clone(), repository, scanned_in: None, from: None };
+            jobs::enqueue(&mut tx, work, None).await?;
         }
+        Ok::<_, StoreError>(())
     });
     tell.await.map(drop)
 }
@@ -123,36 +121,35 @@ async fn artifact(app: &App, repository: &RepoName, digest: &Digest) -> Result<(
     };
     let event = &scan_ended(app, repository, digest, unsupported);
     let note = app.store.act(|mut tx| async move {
-        let missing = standing::missing(repository, digest);
-        let awaited = match scanned::expect(&mut tx, digest).await? {
-            Some(_) => missing.as_str(),
-            None => {
-                scanned::put(&mut tx, digest, unsupported)?;
-                digest.as_str()
-            }
-        };
-        match standing::is_awaited(&mut tx, awaited).await? {
+        if scanned::expect(&mut tx, digest).await?.is_some() {
+            return Ok(());
+        }
+        scanned::put(&mut tx, digest, unsupported)?;
+        match standing::is_awaited(&mut tx, digest.as_str()).await? {
             true => event::append(&mut tx, event),
             false => Ok(()),
         }
     });
-    note.await.map(drop)
+    note.await?;
+    tell_who_waits(app, repository, digest).await
 }
 
-/// Platforms of an index that nobody has looked at. Who waits for one of the others to come is told.
+/// Platforms of an index that nobody has looked at. Who waits for the others to come is told, attestations too: they may have come
+/// with the index, by a promotion.
 async fn platforms(app: &App, repository: &RepoName, index: &Manifest) -> Result<Platforms, ScanImageError> {
-    // An index may name one platform thousands of times.
-    let mut seen = BTreeSet::new();
     let entries = index::platforms(&app.store, repository, index).await?;
-    let entries = entries.into_iter().filter(|entry| seen.insert(&entry.digest));
+    let run: BTreeSet<&Digest> = entries.into_iter().map(|entry| &entry.digest).collect();
+    // An index may name one manifest thousands of times.
+    let mut seen = BTreeSet::new();
+    let entries = index.manifests.iter().filter(|entry| seen.insert(&entry.digest));
     let digests: Vec<Digest> = entries.map(|entry| entry.digest.clone()).collect();
     let known = scanned::find_many(&app.store, &digests).await?;
     let mut unread = Vec::new();
     for (digest, known) in digests.into_iter().zip(known) {
-        match known.filter(Scanned::is_read) {
-            // It may have come with the index, by a promotion.
-            Some(known) => tell_who_waits(app, repository, &digest, &known).await?,
-            None => unread.push(digest),
+        if run.contains(&digest) && !known.as_ref().is_some_and(Scanned::is_read) {
+            unread.push(digest);
+        } else if known.is_some() {
+            tell_who_waits(app, repository, &digest).await?;
         }
     }
     Ok(unread)

@@ -40,7 +40,7 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
             // What was said of the image while it was on its way has seen no promotion, and what came along with it may be
             // missing further down, where the image went before.
             let judge = Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() };
-            // Scanned it is, or it would not be here: an index of the target may have waited for it to come.
+            // What it has long been scanned for elsewhere, an index of the target may have waited to come.
             let scan = Work::Scan { repository: to.repository.clone(), digest: digest.clone() };
             vec![scan, judge, follow(&from.repository, digest), follow(&to.repository, digest)]
         }

@@ -15,8 +15,8 @@ const ARCHITECTURES: [&str; 14] = [
 ];
 
 /// Whether each entry of an index counts for a binding that names the platforms `wanted`, all if none. Those that an index does not
-/// name, or not clearly, count for all. A name without a variant is about all variants. Where nothing is for a platform as it is
-/// wanted, runtimes fall back to what its machines run besides: that counts then.
+/// name, or not clearly, count for all, and each variant of an architecture counts where one does. Where nothing is for a
+/// platform as it is wanted, what its machines run besides counts, too.
 pub fn counting(wanted: &[String], entries: &[Option<&Platform>]) -> Vec<bool> {
     let wanted: Vec<Wanted> = wanted.iter().filter_map(|name| name.to_lowercase().parse().ok()).collect();
     let exact = |wanted: &Wanted| entries.iter().flatten().any(|entry| is_exactly(entry, wanted));
@@ -35,7 +35,8 @@ fn is_clear(platform: &Platform) -> bool {
         && ARCHITECTURES.contains(&platform.architecture.as_str())
 }
 
-/// What containerd (`platforms`, `compare.go`) takes for a platform: of several, what is exactly it first.
+/// Podman and containerd try the variants of one architecture in an order of their own each, and do not spell them alike; where
+/// there is none that is exactly it, containerd goes on (`platforms`, `compare.go`).
 fn may_be_taken(entry: &Platform, wanted: &Wanted, exact_is_there: bool) -> bool {
     let falls_back = match wanted.architecture.as_str() {
         "amd64" => entry.architecture == "386",
@@ -43,11 +44,7 @@ fn may_be_taken(entry: &Platform, wanted: &Wanted, exact_is_there: bool) -> bool
         _ => false,
     };
     let is_same = entry.architecture == wanted.architecture;
-    entry.os == wanted.os
-        && match exact_is_there {
-            true => is_same && (wanted.variant.is_none() || is_exactly(entry, wanted)),
-            false => is_same || falls_back,
-        }
+    entry.os == wanted.os && (is_same || falls_back && !exact_is_there)
 }
 
 fn is_exactly(entry: &Platform, wanted: &Wanted) -> bool {
@@ -97,20 +94,21 @@ mod tests {
         // Of no entry's name, or of one that is not clear, a runtime may take it for its own.
         let unclear = ["linux/s390x", "none", "linux/x86_64", "Linux/AMD64", "/amd64"];
         check(&["linux/amd64"], &unclear, &unclear[1..]);
-        // Regression: of two spellings of one platform, only one was judged.
-        check(
-            &["linux/arm64/v8"],
-            &["linux/arm64", "linux/arm64/v8", "linux/arm64/v9"],
-            &["linux/arm64", "linux/arm64/v8"],
-        );
+        // Regression: of the variants of an architecture, only some were judged.
+        let variants = ["linux/arm64", "linux/arm64/v8", "linux/arm64/v9", "linux/arm/v7"];
+        check(&["linux/arm64/v8"], &variants, &variants[..3]);
         let arm = ["linux/arm", "linux/arm/7", "linux/arm/v7", "linux/arm/v6"];
-        check(&["linux/arm/v7"], &arm, &arm[..3]);
-        check(&["linux/arm"], &arm, &arm);
-        check(&["Linux/ARM/V6"], &arm, &arm[3..]);
+        check(&["linux/arm/v7"], &arm, &arm);
+        check(&["Linux/ARM"], &arm, &arm);
+        check(
+            &["linux/amd64/v3"],
+            &["linux/amd64", "linux/amd64/v3", "linux/386"],
+            &["linux/amd64", "linux/amd64/v3"],
+        );
         // Regression: a machine that the wanted entry is too new for takes another.
         check(&["linux/amd64"], &["linux/386", "linux/amd64/v4"], &["linux/386", "linux/amd64/v4"]);
         check(&["linux/amd64/v3"], &["linux/amd64/v2", "linux/386"], &["linux/amd64/v2", "linux/386"]);
-        check(&["linux/amd64/v3"], &["linux/amd64/v2", "linux/amd64/v3"], &["linux/amd64/v3"]);
         check(&["linux/arm64"], &["linux/arm/v7"], &["linux/arm/v7"]);
+        check(&["linux/arm"], &["linux/arm64"], &[]);
     }
 }

@@ -22,7 +22,7 @@ use crate::App;
 use crate::api::{ApiError, Caller};
 
 /// Largest body that is read, in bytes; an import of vulnerability data has a bound of its own.
-pub(super) const BODY_BYTES_MAX: usize = 2 << 20;
+pub(in crate::api) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A caller who administers the server.
 #[derive(Debug)]

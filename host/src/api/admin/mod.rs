@@ -26,7 +26,6 @@ mod status;
 mod token;
 mod user;
 
-use axum::extract::DefaultBodyLimit;
 use axum::{Router, middleware};
 use utoipa::OpenApi as _;
 
@@ -36,6 +35,7 @@ pub use binding::{BindingEntry, NewBinding, NewDryRun, Portion};
 pub use database::{DatabaseEntry, ImportEntry, SourceEntry};
 pub use decision::{ExplainedEntry, ExplainedStanding, ExplainedTag, NewPromotion, PromotionEntry, TagName};
 pub use event::{EventEntry, EventPage};
+pub(super) use extract::BODY_BYTES_MAX;
 pub(crate) use extract::json_words;
 pub use grant::{GrantEntry, GrantText};
 pub use image::{
@@ -68,7 +68,6 @@ pub(super) fn routes(app: App) -> Router<App> {
         .merge(image::routes())
         .merge(plugin::routes());
     let nouns = nouns.method_not_allowed_fallback(not_allowed);
-    let nouns = nouns.layer(DefaultBodyLimit::max(extract::BODY_BYTES_MAX));
     Router::new().nest("/api/v1", nouns.route_layer(middleware::from_fn_with_state(app, extract::admit)))
 }
 

@@ -69,8 +69,8 @@ impl Replay {
             line.show(|| format!("{} decisions judged again", all.decisions));
         }
         drop(line);
-        if let (true, Some(binding)) = (is_empty(&all), &asked.binding) {
-            // One that was taken away has left decisions; one that never was has none.
+        if let (true, 0, Some(binding)) = (is_empty(&all), asked.from_ms, &asked.binding) {
+            // One that was taken away has left decisions, if older ones than were asked for; one that never was has none.
             let _: BindingEntry = client.get(&["bindings", binding]).await?;
         }
         output.show(&all, text)?;

@@ -145,11 +145,13 @@ fn counting<'a>(
         .collect()
 }
 
-/// What may change an answer: the image itself, the platforms that count, and what is yet to come into the repository, with its scan.
+/// What may change an answer: the image itself, the platforms that count, and what is yet to come into the repository, manifests or
+/// their configurations, with its scan.
 fn images(gathered: &Gathered, counting: impl Iterator<Item = String>) -> Vec<String> {
-    let missing = gathered.scans.iter().filter(|scan| !scan.is_here).flat_map(|scan| {
-        [standing::missing(&gathered.stage.repository, &scan.digest), scan.digest.to_string()]
-    });
+    let missing =
+        gathered.scans.iter().filter(|scan| !scan.is_here || scan.unread.is_some()).flat_map(|scan| {
+            [standing::missing(&gathered.stage.repository, &scan.digest), scan.digest.to_string()]
+        });
     let all: BTreeSet<String> =
         std::iter::once(gathered.digest().to_string()).chain(counting).chain(missing).collect();
     all.into_iter().collect()

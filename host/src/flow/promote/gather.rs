@@ -35,12 +35,16 @@ pub(super) struct Gathered {
     pub(super) scans: Vec<Scan>,
 }
 
-/// What a platform's scan was when it was read.
+/// What a platform was when it was read, besides what policies are told.
 #[derive(Debug, Clone)]
 pub(super) struct Scan {
     pub(super) digest: Digest,
     /// Whether the repository had its manifest. One that comes is judged by its scan, which another repository may have long since.
     pub(super) is_here: bool,
+    /// The row of the manifest of an index, read before it.
+    pub(super) row: Option<Rev>,
+    /// Why policies cannot be told of its configuration.
+    pub(super) unread: Option<Reason>,
     /// Whether the index says what it is for.
     pub(super) is_named: bool,
     pub(super) revision: Option<Rev>,
@@ -86,8 +90,7 @@ pub(super) async fn tag(
     let platforms = if is_index {
         platforms(app, repository, &manifest).await?
     } else {
-        let only = platform(app, repository, found.digest.clone(), Some(manifest), None).await?;
-        only.map(|only| vec![only])
+        Ok(vec![platform(app, repository, found.digest.clone(), Some(manifest), None).await?])
     };
     let stage = stage(repository, tag);
     let input = TagInput {
@@ -105,8 +108,12 @@ pub(super) async fn tag(
     let at_ms = app.now_ms();
     let (facts, scans) = match platforms {
         Ok(platforms) => {
-            let (platforms, scans) = platforms.into_iter().unzip();
-            (sealed(assemble(&input, platforms, at_ms))?, scans)
+            let (platforms, scans): (_, Vec<Scan>) = platforms.into_iter().unzip();
+            let facts = match scans.iter().find_map(|scan| scan.unread.clone()) {
+                Some(reason) => Err(reason),
+                None => sealed(assemble(&input, platforms, at_ms))?,
+            };
+            (facts, scans)
         }
         Err(reason) => (Err(reason), Vec::new()),
     };
@@ -144,24 +151,24 @@ async fn platforms(
     }
     let mut platforms = Vec::with_capacity(entries.len());
     for entry in entries {
+        // Before the manifest: what comes between the two is told by its row in the commit.
+        let row = app.store.get(&row::manifest(repository, &entry.digest)).await?.map(|row| row.rev);
         let manifest = manifest::parsed(&app.store, repository, &entry.digest).await?;
         let declared = entry.platform.clone();
-        match platform(app, repository, entry.digest.clone(), manifest, declared).await? {
-            Ok(platform) => platforms.push(platform),
-            Err(reason) => return Ok(Err(reason)),
-        }
+        let (input, scan) = platform(app, repository, entry.digest.clone(), manifest, declared).await?;
+        platforms.push((input, Scan { row, ..scan }));
     }
     Ok(Ok(platforms))
 }
 
-/// One platform with all that is known of it, or why it is not judged.
+/// One platform with all that is known of it.
 async fn platform(
     app: &App,
     repository: &RepoName,
     digest: Digest,
     manifest: Option<Manifest>,
     declared: Option<wharf_oci::Platform>,
-) -> Result<Result<(PlatformInput, Scan), Reason>, PromoteError> {
+) -> Result<(PlatformInput, Scan), PromoteError> {
     let found = scanned::find_at(&app.store, &digest).await?;
     let revision = found.as_ref().map(|(_, revision)| *revision);
     // What another repository holds says nothing of what is not here: the manifest may come after this was judged.
@@ -170,22 +177,24 @@ async fn platform(
     let components = list(app, Kind::Components, &scanned.components).await?;
     let findings = list(app, Kind::Findings, &scanned.findings).await?;
     let config = match manifest.as_ref().filter(|m| m.is_container_image()).and_then(|m| m.config.as_ref()) {
-        Some(config) => match read_config(app, repository, &config.digest).await? {
-            Ok(config) => Some(config),
-            Err(reason) => return Ok(Err(reason)),
-        },
-        None => None,
+        Some(config) => read_config(app, repository, &config.digest).await?.map(Some),
+        None => Ok(None),
+    };
+    let (config, unread) = match config {
+        Ok(config) => (config, None),
+        Err(reason) => (None, Some(reason)),
     };
     let scan = Scan {
         digest: digest.clone(),
-        // By its row: this version may refuse to read what another took.
-        is_here: manifest.is_some() || app.store.get(&row::manifest(repository, &digest)).await?.is_some(),
+        is_here: manifest.is_some(),
+        row: None,
+        unread,
         is_named: declared.is_some(),
         revision,
         end_of_life_ms: scanned.end_of_life_ms,
     };
     let input = PlatformInput { digest, manifest, platform: declared, config, scanned, components, findings };
-    Ok(Ok((input, scan)))
+    Ok((input, scan))
 }
 
 async fn list<T: serde::de::DeserializeOwned>(
@@ -227,10 +236,13 @@ async fn read_config(
             reader.bytes(0..reader.size()).await.map_err(|error| failed(&error))?.into()
         }
     };
-    if let Err(error) = unambiguous_config(&bytes)
-        && error.is_data()
-    {
-        return held("ambiguous-config", &format_args!("is not the same to all who read it: {error}"));
+    match unambiguous_config(&bytes) {
+        Err(error) if error.is_data() => {
+            return held("ambiguous-config", &format_args!("is not the same to all who read it: {error}"));
+        }
+        // What is behind the place is not looked at, and another reader may go on.
+        Err(error) => return held("unreadable-config", &format_args!("cannot be read: {error}")),
+        Ok(()) => {}
     }
     match readable_config(&bytes) {
         Ok(()) => Ok(Ok(bytes)),

@@ -292,8 +292,11 @@ async fn is_known_still(app: &App, tx: &mut Tx, case: &Case<'_>) -> Result<bool,
             return Ok(false);
         }
         let repository = &case.gathered.stage.repository;
-        if !scan.is_here && tx.get(&row::manifest(repository, &scan.digest)).await?.is_some() {
-            return Ok(false);
+        if !scan.is_here {
+            let now = tx.get(&row::manifest(repository, &scan.digest)).await?;
+            if now.map(|row| row.rev) != scan.row {
+                return Ok(false);
+            }
         }
     }
     for judged in &case.opinions.judged {

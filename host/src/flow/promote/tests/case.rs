@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wharf_oci::{Digest, MediaType, RepoName, Target};
+use wharf_oci::{Digest, ManifestKind, MediaType, RepoName, Target};
 use wharf_plugin::watch::WatchConfig;
 use wharf_scan::{Distro, ImageFacts, Knowledge, Package, PackageKind, Report};
 use wharf_store::{Model, Store};
@@ -74,7 +74,12 @@ impl Case {
                 let (app, repository, digest) = (app.clone(), repository.clone(), digest.clone());
                 Box::pin(async move {
                     let known = crate::facts::scanned::find(&app.store, &digest).await?;
+                    let manifest = registry::manifest::parsed(&app.store, &repository, &digest).await?;
+                    let is_index = manifest.is_some_and(|manifest| manifest.kind == ManifestKind::Index);
                     let done = match (report, known) {
+                        (None, None) if is_index => {
+                            scan_image::image(&app, &repository, &digest, false).await.map(drop)
+                        }
                         (_, Some(_)) => scan_image::image(&app, &repository, &digest, false).await.map(drop),
                         (Some(report), None) => scan_image::finish(&app, &repository, &digest, report).await,
                         (None, None) => Ok(()),

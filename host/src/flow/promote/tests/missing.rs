@@ -1,7 +1,7 @@
 //! What an index names that its repository does not have, and what happens when it comes.
 
 use serde_json::{Value, json};
-use wharf_oci::{Digest, MediaType};
+use wharf_oci::{Digest, MediaType, Target};
 
 use super::case::{Case, binding, does, stage_of};
 use crate::access::Principal;
@@ -10,6 +10,7 @@ use crate::flow::promote::settle::{self, Case as Settling};
 use crate::flow::promote::{PromoteError, bind, gather};
 use crate::flow::scan_image;
 use crate::promote::Verdict;
+use crate::registry::manifest::{Checked, Sparse};
 use crate::registry::{self, blob};
 
 /// Pushes an index of images that some repository holds.
@@ -101,9 +102,9 @@ async fn whatever_comes_asks_again() {
     case.until_at("lab/app:attested", &index).await;
 
     bind_for_amd64(&case).await;
-    let image = case.push("scratch/x:2", "b", &[("openssl", "3")]).await;
+    let late = case.push("scratch/x:2", "b", &[("openssl", "3")]).await;
     case.until_idle().await;
-    let index = push_index(&case, "dev/app:1", &[("scratch/x:2", &image, "unknown/unknown")]).await;
+    let index = push_index(&case, "dev/app:1", &[("scratch/x:2", &late, "unknown/unknown")]).await;
     case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
     case.until_idle().await;
     case.push_unscanned("dev/app:late", "b").await;
@@ -117,6 +118,40 @@ async fn whatever_comes_asks_again() {
     case.push_unscanned("dev/app:promoted", "c").await;
     case.until_at("qa/app:promoted", &image).await;
     case.until_at("prod/app:multi", &index).await;
+
+    let both =
+        [("scratch/x:3", &image, "linux/amd64"), ("scratch/x:statement", &statement, "unknown/unknown")];
+    let waits = push_index(&case, "qa/app:attested", &both).await;
+    case.until_judged("qa/app:attested", "to-prod", Verdict::Hold).await;
+    case.until_idle().await;
+    case.push_statement("dev/app:statement").await;
+    let along = [both[0], both[1], ("scratch/x:2", &late, "linux/arm64")];
+    let brings = push_index(&case, "dev/app:along", &along).await;
+    case.until_at("qa/app:along", &brings).await;
+    case.until_at("prod/app:attested", &waits).await;
+    case.stop().await;
+}
+
+/// Regression: an image whose configuration came after its manifest was held for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_comes_asks_again() {
+    let mut case = Case::new().await;
+    case.import(&[("CVE-2026-1", "zlib", "9")]).await;
+    case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
+    let image = case.push("scratch/x:1", "x", &[("openssl", "3")]).await;
+    case.until_idle().await;
+    let (scratch, dev) = (stage_of("scratch/x:1").repository, stage_of("dev/app:1").repository);
+    let target = Target::Digest(image.clone());
+    let (_, bytes) = registry::manifest::read(&case.app.store, &scratch, &target).await.unwrap().unwrap();
+    let (dev, checked) = (&dev, &Checked::new(bytes, None, &target).unwrap());
+    let put = async |mut tx| registry::manifest::put(&mut tx, dev, checked, "ann", 0, Sparse::Images).await;
+    case.app.store.act(put).await.unwrap();
+    let index = push_index(&case, "dev/app:1", &[("scratch/x:1", &image, "linux/amd64")]).await;
+    let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
+    assert_eq!(held.reasons[0].code, "unreadable-config", "{held:#?}");
+    case.until_idle().await;
+    assert_eq!(case.push_unscanned("dev/app:whole", "x").await, image);
+    case.until_at("qa/app:1", &index).await;
     case.stop().await;
 }
 

@@ -158,11 +158,22 @@ async fn a_platform_that_is_named_unclearly_counts_for_all() {
 async fn an_image_that_is_another_to_its_runtime_is_held() {
     let mut case = Case::new().await;
     case.bind("to-qa", "dev/**", "qa/{name}", does("mark")).await;
-    let config = r#"{"os":"linux","architecture":"amd64","config":{"User":"1000","user":"root"}}"#;
-    case.push_configured("dev/app:1", config.to_owned(), &["x".to_owned()]).await;
-    let held = case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
-    assert_eq!((held.reasons[0].code.as_str(), held.policies.len()), ("ambiguous-config", 0));
-    assert!(held.first_reason().contains("`user` is `User`"), "{held:#?}");
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for (tag, before, code, why) in [
+        ("plain", "0", "ambiguous-config", "`user` is `User`"),
+        // Regression: what stood behind a value that is not looked at was not looked at either.
+        ("number", "1e999", "unreadable-config", "out of range"),
+        ("deep", &deep, "unreadable-config", "recursion limit"),
+        ("surrogate", r#""\ud800""#, "unreadable-config", "escape"),
+    ] {
+        let run = format!(r#"{{"User":"1000","rootfs":{before},"user":"root"}}"#);
+        let config = format!(r#"{{"os":"linux","architecture":"amd64","config":{run}}}"#);
+        let at = format!("dev/app:{tag}");
+        case.push_configured(&at, config, &["x".to_owned()]).await;
+        let held = case.until_judged(&at, "to-qa", Verdict::Hold).await;
+        assert_eq!((held.reasons[0].code.as_str(), held.policies.len()), (code, 0));
+        assert!(held.first_reason().contains(why), "{held:#?}");
+    }
     case.stop().await;
 }
 
