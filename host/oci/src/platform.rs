@@ -16,6 +16,9 @@ pub struct Platform {
     pub variant: Option<String>,
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
+    /// What it takes of the operating system: runtimes that know of this pass over what they lack.
+    #[serde(rename = "os.features", default, skip_serializing_if = "Option::is_none")]
+    pub os_features: Option<Vec<String>>,
 }
 
 impl Platform {
@@ -40,6 +43,7 @@ impl FromStr for Platform {
                 architecture: (*architecture).to_owned(),
                 variant: rest.first().map(|variant| (*variant).to_owned()),
                 os_version: None,
+                os_features: None,
             }),
             _ => Err(ParseError::new("platform", text, "it is not `os/architecture[/variant]`")),
         }

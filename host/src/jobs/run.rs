@@ -90,6 +90,8 @@ impl Running {
 /// How often the end of a run is written at most, and how much longer each pause between is than the one before.
 const END_TRIES: u32 = 6;
 const END_PAUSE: Duration = Duration::from_millis(50);
+/// How long the next job waits where an end could not be written.
+const END_REST: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 enum End {
@@ -132,11 +134,18 @@ pub(super) async fn run(shared: &Shared, running: &Running, queue: Queue) {
             written => break written,
         }
     };
-    let outcome = written.unwrap_or_else(|error| {
+    let outcome = match written {
+        Ok(outcome) => outcome,
         // Its effects are idempotent; the lease runs out and it runs again.
-        tracing::warn!(%queue, subject = claimed.work.subject(), %error, "the end of a job cannot be written");
-        "lost"
-    });
+        Err(error) => {
+            tracing::warn!(%queue, subject = claimed.work.subject(), %error, "the end of a job cannot be written");
+            // Not at once: what keeps it from being written may stay.
+            if matches!(error, ClaimError::Store(_)) {
+                tokio::time::sleep(END_REST).await;
+            }
+            "lost"
+        }
+    };
     metrics::counter!("wharf_jobs_total", "queue" => queue.name(), "outcome" => outcome).increment(1);
 }
 

@@ -3,11 +3,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use wharf_oci::{Platform, RepoName, RepoPattern, Tag};
+use wharf_oci::{RepoName, RepoPattern, Tag};
 use wharf_store::{Key, KeyRange, Row, Space, Store, StoreError, Tx, key};
 
 use super::config;
 use super::glob::{TagPattern, repositories_overlap};
+use super::platforms;
 use super::template::{RepoTemplate, TagTemplate};
 use crate::event::Stage;
 
@@ -50,7 +51,9 @@ pub enum BindingError {
     Twice { what: &'static str, name: String },
     #[error("the config of `{plugin}` has {bytes} bytes, more than {CONFIG_BYTES_MAX}")]
     ConfigTooLarge { plugin: String, bytes: usize },
-    #[error("platform `{0}` is not `os/architecture[/variant]`")]
+    #[error(
+        "platform `{0}` is not `os/architecture[/variant]` as Go names it; hint: such as linux/amd64 or linux/arm64"
+    )]
     Platform(String),
 }
 
@@ -220,7 +223,9 @@ impl Binding {
             }
         }
         for platform in &self.platforms {
-            let _: Platform = platform.parse().map_err(|_| BindingError::Platform(platform.clone()))?;
+            if platforms::parse(platform).is_none() {
+                return Err(BindingError::Platform(shown(platform)));
+            }
         }
         Ok(())
     }

@@ -7,32 +7,47 @@ use wharf_plugin::facts::Platform;
 
 /// Names that mean what they say and nothing else (Go's `GOOS` and `GOARCH`): containerd takes `x86_64`, `AMD64` and nothing for
 /// what it runs on. `unknown` is the mark of an attestation, and no runtime's platform.
-const OPERATING_SYSTEMS: [&str; 9] =
-    ["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "illumos", "unknown"];
-const ARCHITECTURES: [&str; 14] = [
-    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le",
-    "riscv64", "s390x", "unknown",
+const OPERATING_SYSTEMS: [&str; 11] = [
+    "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "illumos", "wasi", "wasip1",
+    "unknown",
 ];
+const ARCHITECTURES: [&str; 15] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le",
+    "riscv64", "s390x", "wasm", "unknown",
+];
+
+/// What an index says of an entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    pub platform: &'a Platform,
+    /// Whether it takes features of the operating system, which not every runtime knows of.
+    pub has_features: bool,
+}
 
 /// Whether each entry of an index counts for a binding that names the platforms `wanted`, all if none. Those that an index does not
 /// name, or not clearly, count for all, and each variant of an architecture counts where one does. Where nothing is for a
 /// platform as it is wanted, what its machines run besides counts, too.
-pub fn counting(wanted: &[String], entries: &[Option<&Platform>]) -> Vec<bool> {
-    let wanted: Vec<Wanted> = wanted.iter().filter_map(|name| name.to_lowercase().parse().ok()).collect();
+pub fn counting(wanted: &[String], entries: &[Option<Entry<'_>>]) -> Vec<bool> {
+    let wanted: Vec<Wanted> = wanted.iter().filter_map(|name| parse(name)).collect();
     let exact = |wanted: &Wanted| entries.iter().flatten().any(|entry| is_exactly(entry, wanted));
     let wanted: Vec<(&Wanted, bool)> = wanted.iter().map(|wanted| (wanted, exact(wanted))).collect();
-    let counts = |entry: &Option<&Platform>| match entry {
-        Some(entry) if is_clear(entry) => {
-            wanted.iter().any(|(wanted, is_there)| may_be_taken(entry, wanted, *is_there))
+    let counts = |entry: &Option<Entry<'_>>| match entry {
+        Some(Entry { platform, .. }) if is_clear(&platform.os, &platform.architecture) => {
+            wanted.iter().any(|(wanted, is_there)| may_be_taken(platform, wanted, *is_there))
         }
         _ => true,
     };
     entries.iter().map(|entry| wanted.is_empty() || counts(entry)).collect()
 }
 
-fn is_clear(platform: &Platform) -> bool {
-    OPERATING_SYSTEMS.contains(&platform.os.as_str())
-        && ARCHITECTURES.contains(&platform.architecture.as_str())
+/// A platform that a binding may name; none where that is not clear.
+pub fn parse(name: &str) -> Option<Wanted> {
+    let wanted: Wanted = name.to_lowercase().parse().ok()?;
+    is_clear(&wanted.os, &wanted.architecture).then_some(wanted)
+}
+
+fn is_clear(os: &str, architecture: &str) -> bool {
+    OPERATING_SYSTEMS.contains(&os) && ARCHITECTURES.contains(&architecture)
 }
 
 /// Podman and containerd try the variants of one architecture in an order of their own each, and do not spell them alike; where
@@ -47,22 +62,19 @@ fn may_be_taken(entry: &Platform, wanted: &Wanted, exact_is_there: bool) -> bool
     entry.os == wanted.os && (is_same || falls_back && !exact_is_there)
 }
 
-fn is_exactly(entry: &Platform, wanted: &Wanted) -> bool {
-    entry.os == wanted.os
-        && entry.architecture == wanted.architecture
-        && variant(&entry.architecture, entry.variant.as_deref())
-            == variant(&wanted.architecture, wanted.variant.as_deref())
-}
-
-/// The spellings of one variant are one (containerd `platforms`, `database.go`).
-fn variant(architecture: &str, variant: Option<&str>) -> String {
-    let variant = variant.unwrap_or_default().to_lowercase();
-    let plain = match (architecture, variant.strip_prefix('v').unwrap_or(&variant)) {
-        ("arm64", "8") | ("amd64", "1") => "",
-        ("arm", "") => "7",
-        (_, plain) => plain,
+/// Whether every runtime takes it for what is wanted, in the letters that all of them know.
+fn is_exactly(entry: &Entry<'_>, wanted: &Wanted) -> bool {
+    let platform = entry.platform;
+    let is_plain = |variant: &Option<String>| match (wanted.architecture.as_str(), variant.as_deref()) {
+        (_, None) | ("amd64", Some("v1")) | ("arm64", Some("v8")) => true,
+        (_, Some(_)) => false,
     };
-    plain.to_owned()
+    let is_same = platform.variant == wanted.variant
+        && platform.variant.as_ref().is_none_or(|variant| variant.starts_with('v'));
+    platform.os == wanted.os
+        && platform.architecture == wanted.architecture
+        && !entry.has_features
+        && (is_same || is_plain(&platform.variant) && is_plain(&wanted.variant))
 }
 
 #[cfg(test)]
@@ -78,7 +90,9 @@ mod tests {
                 Some(Platform { os, architecture, variant: parts.next(), os_version: None })
             };
             let entries: Vec<Option<Platform>> = index.iter().map(entry).collect();
-            let entries: Vec<Option<&Platform>> = entries.iter().map(Option::as_ref).collect();
+            let entry = |platform| Entry { platform, has_features: false };
+            let entries: Vec<Option<Entry<'_>>> =
+                entries.iter().map(|platform| platform.as_ref().map(entry)).collect();
             let wanted: Vec<String> = wanted.iter().map(|&name| name.to_owned()).collect();
             let counts = counting(&wanted, &entries);
             let found: Vec<&str> =
@@ -109,6 +123,37 @@ mod tests {
         check(&["linux/amd64"], &["linux/386", "linux/amd64/v4"], &["linux/386", "linux/amd64/v4"]);
         check(&["linux/amd64/v3"], &["linux/amd64/v2", "linux/386"], &["linux/amd64/v2", "linux/386"]);
         check(&["linux/arm64"], &["linux/arm/v7"], &["linux/arm/v7"]);
+        // Regression: an entry was taken for exactly it that not every runtime takes so.
+        check(&["linux/amd64"], &["linux/amd64/1", "linux/386"], &["linux/amd64/1", "linux/386"]);
+        check(&["linux/amd64"], &["linux/amd64/v1", "linux/386"], &["linux/amd64/v1"]);
+        check(&["linux/amd64/v3"], &["linux/amd64/3", "linux/386"], &["linux/amd64/3", "linux/386"]);
         check(&["linux/arm"], &["linux/arm64"], &[]);
+    }
+
+    #[test]
+    fn what_takes_features_is_not_exactly_it() {
+        let platform = |architecture: &str| Platform {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            ..Platform::default()
+        };
+        let (amd64, older) = (platform("amd64"), platform("386"));
+        for has_features in [true, false] {
+            let entries = [
+                Some(Entry { platform: &amd64, has_features }),
+                Some(Entry { platform: &older, has_features: false }),
+            ];
+            assert_eq!(counting(&["linux/amd64".to_owned()], &entries), [true, has_features]);
+        }
+    }
+
+    #[test]
+    fn a_binding_names_platforms_clearly() {
+        let check = |name: &str, valid: bool| assert_eq!(parse(name).is_some(), valid, "{name}");
+        check("linux/amd64", true);
+        check("Linux/ARM64/v8", true);
+        check("linux/x86_64", false);
+        check("linux/aarch64", false);
+        check("linux", false);
     }
 }

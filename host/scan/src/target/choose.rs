@@ -274,6 +274,7 @@ pub fn this_machine() -> Platform {
         architecture: architecture.to_owned(),
         variant: None,
         os_version: None,
+        os_features: None,
     }
 }
 

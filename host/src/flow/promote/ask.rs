@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wharf_plugin::facts::{Knowledge, Platform, PlatformFacts, SealedFacts};
+use wharf_plugin::facts::{Knowledge, PlatformFacts, SealedFacts};
 use wharf_plugin::trace::{Ask, Question, Subject, Trace};
 
 use super::PromoteError;
@@ -10,8 +10,9 @@ use super::gather::Gathered;
 use crate::App;
 use crate::facts::{DocumentError, Kind, Pending};
 use crate::plugin::{Asked, Unasked};
+use crate::promote::platforms::{self, Entry};
 use crate::promote::{
-    Binding, Composed, Judged, Opinion, Policy, Reason, Verdict, compose, platforms, reasons, standing,
+    Binding, Composed, Judged, Opinion, Policy, Reason, Verdict, compose, reasons, standing,
 };
 
 /// What is kept of a platform's name, which whoever pushed the image wrote.
@@ -128,10 +129,12 @@ fn counting<'a>(
     facts: &'a SealedFacts,
 ) -> Vec<(u32, Option<String>, &'a PlatformFacts)> {
     let (all, is_index) = (&facts.facts().platforms, facts.facts().index);
-    let is_named = |at: usize| !is_index || gathered.scans.get(at).is_some_and(|scan| scan.is_named);
-    let named =
-        |(at, platform): (usize, &'a PlatformFacts)| platform.platform.as_ref().filter(|_| is_named(at));
-    let named: Vec<Option<&Platform>> = all.iter().enumerate().map(named).collect();
+    let named = |(at, platform): (usize, &'a PlatformFacts)| {
+        let (platform, scan) = (platform.platform.as_ref()?, gathered.scans.get(at)?);
+        let is_named = !is_index || scan.is_named;
+        is_named.then_some(Entry { platform, has_features: scan.has_features })
+    };
+    let named: Vec<Option<Entry<'_>>> = all.iter().enumerate().map(named).collect();
     let counts = platforms::counting(&binding.platforms, &named);
     let counting = all.iter().zip(0u32..).zip(counts).filter(|(_, counts)| *counts);
     counting

@@ -47,6 +47,8 @@ pub(super) struct Scan {
     pub(super) unread: Option<Reason>,
     /// Whether the index says what it is for.
     pub(super) is_named: bool,
+    /// Whether it says that it takes features of the operating system.
+    pub(super) has_features: bool,
     pub(super) revision: Option<Rev>,
     /// When the answer to whether its distribution is past its end of life changes by itself.
     pub(super) end_of_life_ms: Option<u64>,
@@ -190,6 +192,7 @@ async fn platform(
         row: None,
         unread,
         is_named: declared.is_some(),
+        has_features: declared.as_ref().is_some_and(|platform| platform.os_features.is_some()),
         revision,
         end_of_life_ms: scanned.end_of_life_ms,
     };
