@@ -44,7 +44,10 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
             let scan = Work::Scan { repository: to.repository.clone(), digest: digest.clone() };
             vec![scan, judge, follow(&from.repository, digest), follow(&to.repository, digest)]
         }
-        Kind::ReferrerPromoted { to, digest, subject, .. } => said_of(subject, to, digest).into(),
+        Kind::ReferrerPromoted { to, digest, subject, .. } => {
+            let scan = Work::Scan { repository: to.clone(), digest: digest.clone() };
+            [scan].into_iter().chain(said_of(subject, to, digest)).collect()
+        }
         Kind::JudgementAsked { repository, tag, digest } => {
             let scan = digest.clone().map(|digest| Work::Scan { repository: repository.clone(), digest });
             let judge = Work::Judge { repository: repository.clone(), tag: tag.clone() };
@@ -227,7 +230,7 @@ mod tests {
         );
         check(
             json!({"kind": "referrer-promoted", "from": "dev/app", "to": "qa/app", "digest": DIGEST, "subject": DIGEST, "decision": 1}),
-            &["follow qa/app@D", "rejudge image qa/app@D"],
+            &["scan qa/app@D", "follow qa/app@D", "rejudge image qa/app@D"],
         );
         check(
             json!({"kind": "image-promoted", "from": stage("dev/app"), "to": stage("qa/app"), "digest": DIGEST, "lineage": [], "decision": 1}),

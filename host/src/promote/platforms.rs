@@ -28,7 +28,9 @@ pub struct Entry<'a> {
 /// name, or not clearly, count for all, and each variant of an architecture counts where one does. Where nothing is for a
 /// platform as it is wanted, what its machines run besides counts, too.
 pub fn counting(wanted: &[String], entries: &[Option<Entry<'_>>]) -> Vec<bool> {
-    let wanted: Vec<Wanted> = wanted.iter().filter_map(|name| parse(name)).collect();
+    let Some(wanted) = wanted.iter().map(|name| parse(name)).collect::<Option<Vec<Wanted>>>() else {
+        return vec![true; entries.len()];
+    };
     let exact = |wanted: &Wanted| entries.iter().flatten().any(|entry| is_exactly(entry, wanted));
     let wanted: Vec<(&Wanted, bool)> = wanted.iter().map(|wanted| (wanted, exact(wanted))).collect();
     let counts = |entry: &Option<Entry<'_>>| match entry {
@@ -51,30 +53,31 @@ fn is_clear(os: &str, architecture: &str) -> bool {
 }
 
 /// Podman and containerd try the variants of one architecture in an order of their own each, and do not spell them alike; where
-/// there is none that is exactly it, containerd goes on (`platforms`, `compare.go`).
+/// there is none that is exactly it, containerd goes on (`platforms`, `compare.go`, `defaults_*.go`).
 fn may_be_taken(entry: &Platform, wanted: &Wanted, exact_is_there: bool) -> bool {
-    let falls_back = match wanted.architecture.as_str() {
+    let is_same = entry.architecture == wanted.architecture;
+    let is_run_besides = match wanted.architecture.as_str() {
         "amd64" => entry.architecture == "386",
         "arm64" => entry.architecture == "arm",
         _ => false,
     };
-    let is_same = entry.architecture == wanted.architecture;
-    entry.os == wanted.os && (is_same || falls_back && !exact_is_there)
+    let runs_linux_besides = matches!(wanted.os.as_str(), "freebsd" | "darwin") && entry.os == "linux";
+    entry.os == wanted.os && is_same
+        || !exact_is_there && (is_same || is_run_besides) && (entry.os == wanted.os || runs_linux_besides)
 }
 
-/// Whether every runtime takes it for what is wanted, in the letters that all of them know.
+/// Whether every runtime takes it for what is wanted. A machine calls itself by no variant but of `arm`, whatever it has.
 fn is_exactly(entry: &Entry<'_>, wanted: &Wanted) -> bool {
     let platform = entry.platform;
-    let is_plain = |variant: &Option<String>| match (wanted.architecture.as_str(), variant.as_deref()) {
+    let is_plain = match (platform.architecture.as_str(), platform.variant.as_deref()) {
         (_, None) | ("amd64", Some("v1")) | ("arm64", Some("v8")) => true,
         (_, Some(_)) => false,
     };
-    let is_same = platform.variant == wanted.variant
-        && platform.variant.as_ref().is_none_or(|variant| variant.starts_with('v'));
     platform.os == wanted.os
         && platform.architecture == wanted.architecture
+        && is_plain
+        && platform.os_version.is_none()
         && !entry.has_features
-        && (is_same || is_plain(&platform.variant) && is_plain(&wanted.variant))
 }
 
 #[cfg(test)]
@@ -126,7 +129,12 @@ mod tests {
         // Regression: an entry was taken for exactly it that not every runtime takes so.
         check(&["linux/amd64"], &["linux/amd64/1", "linux/386"], &["linux/amd64/1", "linux/386"]);
         check(&["linux/amd64"], &["linux/amd64/v1", "linux/386"], &["linux/amd64/v1"]);
-        check(&["linux/amd64/v3"], &["linux/amd64/3", "linux/386"], &["linux/amd64/3", "linux/386"]);
+        check(&["linux/amd64/v3"], &["linux/amd64/v3", "linux/386"], &["linux/amd64/v3", "linux/386"]);
+        check(&["linux/arm64/v9"], &["linux/arm64/v9", "linux/arm/v7"], &["linux/arm64/v9", "linux/arm/v7"]);
+        check(&["freebsd/amd64"], &["freebsd/amd64/v3", "linux/386"], &["freebsd/amd64/v3", "linux/386"]);
+        check(&["freebsd/amd64"], &["freebsd/amd64", "linux/amd64"], &["freebsd/amd64"]);
+        // An earlier version took names that are not clear.
+        check(&["linux/aarch64", "linux/amd64"], &["linux/arm64"], &["linux/arm64"]);
         check(&["linux/arm"], &["linux/arm64"], &[]);
     }
 

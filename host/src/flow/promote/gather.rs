@@ -41,7 +41,7 @@ pub(super) struct Scan {
     pub(super) digest: Digest,
     /// Whether the repository had its manifest. One that comes is judged by its scan, which another repository may have long since.
     pub(super) is_here: bool,
-    /// The row of the manifest of an index, read before it.
+    /// The revision of its manifest's row, read before all else.
     pub(super) row: Option<Rev>,
     /// Why policies cannot be told of its configuration.
     pub(super) unread: Option<Reason>,
@@ -92,7 +92,9 @@ pub(super) async fn tag(
     let platforms = if is_index {
         platforms(app, repository, &manifest).await?
     } else {
-        Ok(vec![platform(app, repository, found.digest.clone(), Some(manifest), None).await?])
+        let row = manifest_row(app, repository, &found.digest).await?;
+        let (input, scan) = platform(app, repository, found.digest.clone(), Some(manifest), None).await?;
+        Ok(vec![(input, Scan { row, ..scan })])
     };
     let stage = stage(repository, tag);
     let input = TagInput {
@@ -153,14 +155,27 @@ async fn platforms(
     }
     let mut platforms = Vec::with_capacity(entries.len());
     for entry in entries {
-        // Before the manifest: what comes between the two is told by its row in the commit.
-        let row = app.store.get(&row::manifest(repository, &entry.digest)).await?.map(|row| row.rev);
+        let row = manifest_row(app, repository, &entry.digest).await?;
         let manifest = manifest::parsed(&app.store, repository, &entry.digest).await?;
         let declared = entry.platform.clone();
+        let is_marked = declared.as_ref().is_some_and(wharf_oci::Platform::is_unknown);
+        if is_marked && manifest.as_ref().is_some_and(|manifest| !manifest.may_run()) {
+            // It came just now.
+            continue;
+        }
         let (input, scan) = platform(app, repository, entry.digest.clone(), manifest, declared).await?;
         platforms.push((input, Scan { row, ..scan }));
     }
     Ok(Ok(platforms))
+}
+
+/// The revision of a manifest's row. Read first: what comes after it, the manifest or what that lacked, is met by the commit.
+async fn manifest_row(
+    app: &App,
+    repository: &RepoName,
+    digest: &Digest,
+) -> Result<Option<Rev>, PromoteError> {
+    Ok(app.store.get(&row::manifest(repository, digest)).await?.map(|row| row.rev))
 }
 
 /// One platform with all that is known of it.

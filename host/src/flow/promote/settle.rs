@@ -292,7 +292,7 @@ async fn is_known_still(app: &App, tx: &mut Tx, case: &Case<'_>) -> Result<bool,
             return Ok(false);
         }
         let repository = &case.gathered.stage.repository;
-        if !scan.is_here {
+        if !scan.is_here || scan.unread.is_some() {
             let now = tx.get(&row::manifest(repository, &scan.digest)).await?;
             if now.map(|row| row.rev) != scan.row {
                 return Ok(false);
