@@ -33,17 +33,17 @@ pub struct PlatformInput {
     pub manifest: Option<Manifest>,
     /// What the index says it is for.
     pub platform: Option<wharf_oci::Platform>,
-    /// The image's configuration document, where it could be read.
-    pub config: Option<Vec<u8>>,
+    /// The image's configuration; none of an artifact, nor where the manifest is not there.
+    pub config: Option<ImageConfig>,
     pub scanned: Scanned,
     pub components: Vec<Component>,
     pub findings: Vec<Finding>,
 }
 
 /// What the facts take from an image's configuration.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct Config {
+pub struct ImageConfig {
     os: Option<String>,
     architecture: Option<String>,
     variant: Option<String>,
@@ -53,7 +53,7 @@ struct Config {
     config: Option<Run>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct Run {
     labels: Option<BTreeMap<String, String>>,
@@ -64,13 +64,14 @@ struct Run {
     exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-/// Whether the facts can be taken from an image's configuration. Of one that cannot be read they would be none, and a policy about
-/// its user or labels would find nothing to refuse.
-///
-/// # Errors
-/// Where it is no JSON, or a field is of another type.
-pub fn readable_config(json: &[u8]) -> Result<(), serde_json::Error> {
-    serde_json::from_slice::<Config>(json).map(drop)
+impl ImageConfig {
+    /// Reads a configuration document.
+    ///
+    /// # Errors
+    /// Where it is no JSON, or a field is of another type.
+    pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
 }
 
 /// Joins what is known into one document. No text is cut: what is too large as a whole is not judged.
@@ -88,7 +89,7 @@ pub fn assemble(tag: &TagInput, platforms: Vec<PlatformInput>, evaluated_at_ms: 
         digest: tag.digest.to_string(),
         media_type: tag.media_type.to_string(),
         index: tag.is_index,
-        size_bytes: total(&sizes),
+        size_bytes: total_size(&sizes),
         pushed_at_ms: tag.at_ms,
         pushed_by: tag.by.clone(),
         evaluated_at_ms,
@@ -103,8 +104,8 @@ pub fn assemble(tag: &TagInput, platforms: Vec<PlatformInput>, evaluated_at_ms: 
     }
 }
 
-/// What a client declares of layers that are not here may be any numbers.
-fn total<K>(sizes: &BTreeMap<K, u64>) -> u64 {
+/// Bytes of blobs, each once, by what manifests declare: of layers that are not here that may be any numbers.
+pub fn total_size<K>(sizes: &BTreeMap<K, u64>) -> u64 {
     sizes.values().copied().fold(0, u64::saturating_add)
 }
 
@@ -114,9 +115,7 @@ fn blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
 }
 
 fn one(input: PlatformInput, evaluated_at_ms: u64) -> PlatformFacts {
-    // See [`readable_config`]: one that does not parse is not judged.
-    let config: Config =
-        input.config.as_deref().and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
+    let config = input.config.unwrap_or_default();
     let run = config.config.as_ref();
     let labels = run.and_then(|run| run.labels.as_ref()).cloned().unwrap_or_default();
     let facts = run.map(run_facts).unwrap_or_default();
@@ -136,7 +135,7 @@ fn one(input: PlatformInput, evaluated_at_ms: u64) -> PlatformFacts {
         media_type: manifest.map(|m| m.media_type.to_string()).unwrap_or_default(),
         artifact_type: manifest.and_then(|m| m.artifact_type.as_ref()).map(ToString::to_string),
         platform: platform(input.platform.as_ref(), &config),
-        size_bytes: total(&sizes),
+        size_bytes: total_size(&sizes),
         layers: manifest.iter().flat_map(|m| &m.layers).map(|layer| layer.digest.to_string()).collect(),
         created_at_ms: config.created.as_deref().and_then(milliseconds),
         labels,
@@ -156,7 +155,7 @@ fn one(input: PlatformInput, evaluated_at_ms: u64) -> PlatformFacts {
 
 /// What an index says goes before what the image's own configuration says: runtimes choose by it, too. That it is unknown goes
 /// behind.
-fn platform(declared: Option<&wharf_oci::Platform>, config: &Config) -> Option<Platform> {
+fn platform(declared: Option<&wharf_oci::Platform>, config: &ImageConfig) -> Option<Platform> {
     let of_config = || {
         Some(Platform {
             os: config.os.clone().filter(|os| !os.is_empty())?,

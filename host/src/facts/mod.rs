@@ -17,6 +17,6 @@ pub mod scanned;
 pub mod stored;
 pub mod vulnerability_data;
 
-pub use assemble::{PlatformInput, TagInput, assemble, readable_config};
+pub use assemble::{ImageConfig, PlatformInput, TagInput, assemble, total_size};
 pub use document::{DocumentError, Kind, Pending};
 pub use scanned::Scanned;

@@ -10,7 +10,7 @@ use super::{PromoteError, past, stage};
 use crate::App;
 use crate::event::Stage;
 use crate::facts::document::{self, DocumentError, Kind, Pending};
-use crate::facts::{PlatformInput, Scanned, TagInput, assemble, readable_config, scanned, stored};
+use crate::facts::{ImageConfig, PlatformInput, Scanned, TagInput, assemble, scanned, stored};
 use crate::promote::{Authority, Reason, reasons};
 use crate::registry::row::{self, TagRow};
 use crate::registry::{blob, index, manifest};
@@ -93,8 +93,7 @@ pub(super) async fn tag(
         platforms(app, repository, &manifest).await?
     } else {
         let row = manifest_row(app, repository, &found.digest).await?;
-        let (input, scan) = platform(app, repository, found.digest.clone(), Some(manifest), None).await?;
-        Ok(vec![(input, Scan { row, ..scan })])
+        Ok(vec![platform(app, repository, found.digest.clone(), row, Some(manifest), None).await?])
     };
     let stage = stage(repository, tag);
     let input = TagInput {
@@ -163,8 +162,7 @@ async fn platforms(
             // It came just now.
             continue;
         }
-        let (input, scan) = platform(app, repository, entry.digest.clone(), manifest, declared).await?;
-        platforms.push((input, Scan { row, ..scan }));
+        platforms.push(platform(app, repository, entry.digest.clone(), row, manifest, declared).await?);
     }
     Ok(Ok(platforms))
 }
@@ -183,6 +181,7 @@ async fn platform(
     app: &App,
     repository: &RepoName,
     digest: Digest,
+    row: Option<Rev>,
     manifest: Option<Manifest>,
     declared: Option<wharf_oci::Platform>,
 ) -> Result<(PlatformInput, Scan), PromoteError> {
@@ -204,7 +203,7 @@ async fn platform(
     let scan = Scan {
         digest: digest.clone(),
         is_here: manifest.is_some(),
-        row: None,
+        row,
         unread,
         is_named: declared.is_some(),
         has_features: declared.as_ref().is_some_and(|platform| platform.os_features.is_some()),
@@ -226,12 +225,12 @@ async fn list<T: serde::de::DeserializeOwned>(
     }
 }
 
-/// A configuration's bytes, or why policies cannot be told what it says: they would find nothing in it to refuse.
+/// A configuration, or why policies cannot be told what it says: they would find nothing in it to refuse.
 async fn read_config(
     app: &App,
     repository: &RepoName,
     digest: &Digest,
-) -> Result<Result<Vec<u8>, Reason>, PromoteError> {
+) -> Result<Result<ImageConfig, Reason>, PromoteError> {
     let held = |code: &str, why: &dyn std::fmt::Display| {
         // It may quote as much of the document as there is.
         let why = why.to_string();
@@ -248,10 +247,10 @@ async fn read_config(
     let failed =
         |error: &dyn std::fmt::Display| PromoteError::Facts(format!("`{digest}` cannot be read: {error}"));
     let bytes = match found.stored {
-        Stored::Inline(bytes) => bytes.to_vec(),
+        Stored::Inline(bytes) => bytes,
         Stored::File(id) => {
             let reader = app.blobs.open(&id).await.map_err(|error| failed(&error))?;
-            reader.bytes(0..reader.size()).await.map_err(|error| failed(&error))?.into()
+            reader.bytes(0..reader.size()).await.map_err(|error| failed(&error))?
         }
     };
     match unambiguous_config(&bytes) {
@@ -262,8 +261,8 @@ async fn read_config(
         Err(error) => return held("unreadable-config", &format_args!("cannot be read: {error}")),
         Ok(()) => {}
     }
-    match readable_config(&bytes) {
-        Ok(()) => Ok(Ok(bytes)),
+    match ImageConfig::parse(&bytes) {
+        Ok(config) => Ok(Ok(config)),
         Err(error) => held("unreadable-config", &format_args!("cannot be read: {error}")),
     }
 }

@@ -15,6 +15,7 @@ use crate::api::admin::{Failures, Page, Paging};
 use crate::api::walk::Walk;
 use crate::api::{ApiError, Caller};
 use crate::auth::SEALED;
+use crate::facts::total_size;
 use crate::promote::Mode;
 use crate::promote::binding::{self, Bound};
 use crate::promote::standing::{self, Place};
@@ -233,7 +234,7 @@ pub(super) async fn platforms(
         take(manifest);
         vec![digest.clone()]
     };
-    Ok((platforms, blobs.values().copied().fold(0, u64::saturating_add)))
+    Ok((platforms, total_size(&blobs)))
 }
 
 async fn standings(
