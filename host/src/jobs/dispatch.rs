@@ -31,7 +31,7 @@ pub fn schedule() -> Vec<Every> {
 pub fn route(recorded: &Recorded) -> Vec<Work> {
     match &recorded.event.kind {
         Kind::ImagePushed { repository, digest, tag, subject, .. } => {
-            let scan = Work::Scan { repository: repository.clone(), digest: digest.clone() };
+            let scan = scan_in(repository, digest);
             let judge = tag.clone().map(|tag| Work::Judge { repository: repository.clone(), tag });
             let said = subject.iter().flat_map(|subject| said_of(subject, repository, digest));
             [scan].into_iter().chain(judge).chain(said).collect()
@@ -41,15 +41,14 @@ pub fn route(recorded: &Recorded) -> Vec<Work> {
             // missing further down, where the image went before.
             let judge = Work::Judge { repository: to.repository.clone(), tag: to.tag.clone() };
             // What it has long been scanned for elsewhere, an index of the target may have waited to come.
-            let scan = Work::Scan { repository: to.repository.clone(), digest: digest.clone() };
+            let scan = scan_in(&to.repository, digest);
             vec![scan, judge, follow(&from.repository, digest), follow(&to.repository, digest)]
         }
         Kind::ReferrerPromoted { to, digest, subject, .. } => {
-            let scan = Work::Scan { repository: to.clone(), digest: digest.clone() };
-            [scan].into_iter().chain(said_of(subject, to, digest)).collect()
+            [scan_in(to, digest)].into_iter().chain(said_of(subject, to, digest)).collect()
         }
         Kind::JudgementAsked { repository, tag, digest } => {
-            let scan = digest.clone().map(|digest| Work::Scan { repository: repository.clone(), digest });
+            let scan = digest.as_ref().map(|digest| scan_in(repository, digest));
             let judge = Work::Judge { repository: repository.clone(), tag: tag.clone() };
             // Where it stands already, what was said of it while the binding was off is missing.
             let said = digest.as_ref().map(|digest| follow(repository, digest));
@@ -91,6 +90,10 @@ fn rejudge(digest: &Digest, repository: Option<RepoName>, scanned_in: Option<Rep
     Work::RejudgeImage { digest: digest.clone(), repository, scanned_in, from: None }
 }
 
+fn scan_in(repository: &RepoName, digest: &Digest) -> Work {
+    Work::Scan { repository: repository.clone(), digest: digest.clone() }
+}
+
 fn follow(repository: &RepoName, digest: &Digest) -> Work {
     Work::Follow { repository: repository.clone(), digest: digest.clone() }
 }
@@ -128,8 +131,7 @@ async fn scan(app: &App, repository: &RepoName, digest: &Digest, job: &Running) 
     for platforms in platforms.chunks(JOBS_A_COMMIT) {
         let enqueue = app.store.act(|mut tx| async move {
             for digest in platforms {
-                let work = Work::Scan { repository: repository.clone(), digest: digest.clone() };
-                super::row::enqueue_once(&mut tx, work).await?;
+                super::row::enqueue_once(&mut tx, scan_in(repository, digest)).await?;
             }
             Ok::<_, StoreError>(())
         });

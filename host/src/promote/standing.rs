@@ -1,8 +1,8 @@
 //! How each tag stands with each binding, and what a new judgement of it waits for.
 //!
 //! Rows of `Space::Held`: `standing/BINDING/REPOSITORY/TAG` → [`Standing`]; `image/DIGEST/BINDING/REPOSITORY/TAG`, one for
-//! each image about which an answer may change, and `image/REPOSITORY@DIGEST/…` for each that is not in the repository yet; `at/MS/BINDING/REPOSITORY/TAG` for an age rule. The last two are empty and
-//! written and removed with the first.
+//! each image about which an answer may change, and `image/REPOSITORY@DIGEST/…` for each that is not in the repository yet;
+//! `at/MS/BINDING/REPOSITORY/TAG` for an age rule. The last two are empty and written and removed with the first.
 
 use serde::{Deserialize, Serialize};
 use wharf_oci::{Digest, RepoName, Tag};
