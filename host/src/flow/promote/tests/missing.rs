@@ -26,6 +26,14 @@ async fn push_index(case: &Case, at: &str, images: &[(&str, &Digest, &str)]) -> 
     case.push_manifest(&stage_of(at), MediaType::OCI_INDEX, index.to_string()).await
 }
 
+/// Pushes an index that is held by `binding`, and waits until nothing is left to do: whatever comes then is what asks again.
+async fn push_held(case: &Case, at: &str, binding: &str, images: &[(&str, &Digest, &str)]) -> Digest {
+    let digest = push_index(case, at, images).await;
+    case.until_judged(at, binding, Verdict::Hold).await;
+    case.until_idle().await;
+    digest
+}
+
 async fn bind_for_amd64(case: &Case) {
     let mut amd = binding("to-qa", "dev/**", &[("qa/{name}", "%n")], does("mark"));
     amd.platforms = vec!["linux/amd64".to_owned()];
@@ -95,35 +103,27 @@ async fn whatever_comes_asks_again() {
     case.until_idle().await;
     let both =
         [("pre/app:amd64", &image, "linux/amd64"), ("scratch/x:statement", &statement, "unknown/unknown")];
-    let index = push_index(&case, "pre/app:attested", &both).await;
-    case.until_judged("pre/app:attested", "to-lab", Verdict::Hold).await;
-    case.until_idle().await;
+    let index = push_held(&case, "pre/app:attested", "to-lab", &both).await;
     case.push_statement("pre/app:statement").await;
     case.until_at("lab/app:attested", &index).await;
 
     bind_for_amd64(&case).await;
     let late = case.push("scratch/x:2", "b", &[("openssl", "3")]).await;
     case.until_idle().await;
-    let index = push_index(&case, "dev/app:1", &[("scratch/x:2", &late, "unknown/unknown")]).await;
-    case.until_judged("dev/app:1", "to-qa", Verdict::Hold).await;
-    case.until_idle().await;
+    let index = push_held(&case, "dev/app:1", "to-qa", &[("scratch/x:2", &late, "unknown/unknown")]).await;
     case.push_unscanned("dev/app:late", "b").await;
     case.until_at("qa/app:1", &index).await;
 
     case.bind("to-prod", "qa/**", "prod/{name}", does("mark")).await;
     let image = case.push("scratch/x:3", "c", &[("openssl", "3")]).await;
-    let index = push_index(&case, "qa/app:multi", &[("scratch/x:3", &image, "linux/amd64")]).await;
-    case.until_judged("qa/app:multi", "to-prod", Verdict::Hold).await;
-    case.until_idle().await;
+    let index = push_held(&case, "qa/app:multi", "to-prod", &[("scratch/x:3", &image, "linux/amd64")]).await;
     case.push_unscanned("dev/app:promoted", "c").await;
     case.until_at("qa/app:promoted", &image).await;
     case.until_at("prod/app:multi", &index).await;
 
     let both =
         [("scratch/x:3", &image, "linux/amd64"), ("scratch/x:statement", &statement, "unknown/unknown")];
-    let waits = push_index(&case, "qa/app:attested", &both).await;
-    case.until_judged("qa/app:attested", "to-prod", Verdict::Hold).await;
-    case.until_idle().await;
+    let waits = push_held(&case, "qa/app:attested", "to-prod", &both).await;
     case.push_statement("dev/app:statement").await;
     let along = [both[0], both[1], ("scratch/x:2", &late, "linux/arm64")];
     let brings = push_index(&case, "dev/app:along", &along).await;
